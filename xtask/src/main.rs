@@ -1,2 +1,44 @@
-//! Under construction.
-fn main() {}
+//! The workspace's automation: `cargo xtask <command>`. It knows no crate of the workspace; it runs binaries.
+//!
+//! One module per command, each with `run(root, arguments)`; `main` only finds the repository and picks the command.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command line tool talks on stdout")]
+
+mod ci;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask <command> [arguments]
+
+  ci       everything a change must pass, in order, with a table of times
+  tidy     the rules of the house that neither the compiler nor clippy knows
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let root = repository_root();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    match command {
+        "ci" => ci::run(&root, rest),
+        "tidy" => tidy::run(&root, rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        unknown => {
+            eprint!("xtask: there is no command {unknown:?}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The folder of the workspace's `Cargo.toml`: the parent of this package's.
+fn repository_root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
