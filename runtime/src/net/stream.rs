@@ -1,0 +1,319 @@
+//! A connection: read, write, send a file, move to another core.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp;
+
+use crate::disk::SharedFile;
+
+/// One `sendfile` call moves at most this much, so that one connection does not hold the core.
+const SEND_FILE_SLICE_BYTES: usize = 256 * 1024;
+
+/// A TCP connection.
+pub struct Stream {
+    kind: Kind,
+}
+
+enum Kind {
+    Real(TcpStream),
+    #[cfg(feature = "sim")]
+    Sim(turmoil::net::TcpStream),
+}
+
+macro_rules! on {
+    ($kind:expr, $type:ident, $it:ident => $call:expr) => {
+        match $kind {
+            $type::Real($it) => $call,
+            #[cfg(feature = "sim")]
+            $type::Sim($it) => $call,
+        }
+    };
+}
+
+impl Stream {
+    pub(crate) fn real(stream: TcpStream) -> Self {
+        Self { kind: Kind::Real(stream) }
+    }
+
+    #[cfg(feature = "sim")]
+    pub(crate) fn simulated(stream: turmoil::net::TcpStream) -> Self {
+        Self { kind: Kind::Sim(stream) }
+    }
+
+    /// Sends small writes at once (true) or gathers them (false, the kernel's default).
+    ///
+    /// # Errors
+    /// Those of `setsockopt(2)`.
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        on!(&self.kind, Kind, stream => stream.set_nodelay(nodelay))
+    }
+
+    /// Returns who is at the other end.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        on!(&self.kind, Kind, stream => stream.peer_addr())
+    }
+
+    /// Returns our own address.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        on!(&self.kind, Kind, stream => stream.local_addr())
+    }
+
+    /// Takes the connection off this core, to travel to another.
+    ///
+    /// # Errors
+    /// When it cannot be taken off the reactor; the connection is closed then.
+    pub fn into_handoff(self) -> io::Result<Handoff> {
+        let kind = match self.kind {
+            Kind::Real(stream) => HandoffKind::Real(stream.into_std()?),
+            #[cfg(feature = "sim")]
+            Kind::Sim(stream) => HandoffKind::Sim(stream),
+        };
+        Ok(Handoff { kind })
+    }
+
+    /// Splits into halves that different tasks may own. The connection closes for writing when the write half
+    /// is dropped, and for good when both are.
+    pub fn into_split(self) -> (OwnedReadHalf, OwnedWriteHalf) {
+        match self.kind {
+            Kind::Real(stream) => {
+                let (read, write) = stream.into_split();
+                (OwnedReadHalf { kind: ReadKind::Real(read) }, OwnedWriteHalf { kind: WriteKind::Real(write) })
+            }
+            #[cfg(feature = "sim")]
+            Kind::Sim(stream) => {
+                let (read, write) = stream.into_split();
+                (OwnedReadHalf { kind: ReadKind::Sim(read) }, OwnedWriteHalf { kind: WriteKind::Sim(write) })
+            }
+        }
+    }
+
+    /// Sends `len` bytes of a file from `offset`, without their passing through user space.
+    ///
+    /// Reads of a range that is not in memory block the core: probe first, or read and write instead.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the file ends early, else those of `sendfile(2)`. On an error, or when the future
+    /// is dropped, any number of the bytes may have been sent: close the connection.
+    pub async fn send_file(&mut self, file: &SharedFile, offset: u64, len: usize) -> io::Result<()> {
+        match &mut self.kind {
+            Kind::Real(stream) => send_file(stream, file, offset, len).await,
+            #[cfg(feature = "sim")]
+            Kind::Sim(stream) => send_copy(stream, file, offset, len).await,
+        }
+    }
+}
+
+async fn send_file(stream: &TcpStream, file: &SharedFile, offset: u64, len: usize) -> io::Result<()> {
+    let Some(real) = file.real() else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated file on a real connection"));
+    };
+    let end = offset + len as u64;
+    let mut next = crate::disk::file_offset(offset)?;
+    let end = crate::disk::file_offset(end)?;
+    while next < end {
+        let slice = usize::try_from(end - next).unwrap_or(usize::MAX).min(SEND_FILE_SLICE_BYTES);
+        let sent = stream
+            .async_io(Interest::WRITABLE, || {
+                // SAFETY: both descriptors are open for as long as their owners are borrowed here; the offset
+                // is a live integer that the kernel moves on.
+                let sent = unsafe {
+                    libc::sendfile(stream.as_raw_fd(), real.file().as_raw_fd(), &raw mut next, slice)
+                };
+                usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+            })
+            .await;
+        match sent {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            // A socket that keeps up would never make us wait: let others have the core between slices.
+            Ok(_) => tokio::task::consume_budget().await,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(feature = "sim")]
+async fn send_copy(
+    stream: &mut (impl AsyncWrite + Unpin),
+    file: &SharedFile,
+    offset: u64,
+    len: usize,
+) -> io::Result<()> {
+    use tokio::io::AsyncWriteExt;
+    let mut sent = 0;
+    while sent < len {
+        let slice = (len - sent).min(SEND_FILE_SLICE_BYTES);
+        let bytes = file.read_now(offset + sent as u64, slice)?;
+        stream.write_all(&bytes).await?;
+        sent += bytes.len();
+        if bytes.len() < slice {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on!(&mut self.get_mut().kind, Kind, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+/// Writes of a whole type through to one of its variants.
+macro_rules! forward_writes {
+    ($outer:ty, $type:ident) => {
+        impl AsyncWrite for $outer {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                on!(&mut self.get_mut().kind, $type, stream => Pin::new(stream).poll_write(cx, buf))
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[io::IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                on!(&mut self.get_mut().kind, $type, stream => Pin::new(stream).poll_write_vectored(cx, bufs))
+            }
+
+            fn is_write_vectored(&self) -> bool {
+                on!(&self.kind, $type, stream => stream.is_write_vectored())
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                on!(&mut self.get_mut().kind, $type, stream => Pin::new(stream).poll_flush(cx))
+            }
+
+            fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                on!(&mut self.get_mut().kind, $type, stream => Pin::new(stream).poll_shutdown(cx))
+            }
+        }
+    };
+}
+
+forward_writes!(Stream, Kind);
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stream").field(&self.peer_addr().ok()).finish()
+    }
+}
+
+/// The reading half of a connection.
+pub struct OwnedReadHalf {
+    kind: ReadKind,
+}
+
+enum ReadKind {
+    Real(tcp::OwnedReadHalf),
+    #[cfg(feature = "sim")]
+    Sim(turmoil::net::tcp::OwnedReadHalf),
+}
+
+impl AsyncRead for OwnedReadHalf {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on!(&mut self.get_mut().kind, ReadKind, stream => Pin::new(stream).poll_read(cx, buf))
+    }
+}
+
+impl fmt::Debug for OwnedReadHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnedReadHalf")
+    }
+}
+
+/// The writing half of a connection.
+pub struct OwnedWriteHalf {
+    kind: WriteKind,
+}
+
+enum WriteKind {
+    Real(tcp::OwnedWriteHalf),
+    #[cfg(feature = "sim")]
+    Sim(turmoil::net::tcp::OwnedWriteHalf),
+}
+
+impl OwnedWriteHalf {
+    /// As [`Stream::send_file`].
+    ///
+    /// # Errors
+    /// As `Stream::send_file`.
+    pub async fn send_file(&mut self, file: &SharedFile, offset: u64, len: usize) -> io::Result<()> {
+        match &mut self.kind {
+            WriteKind::Real(half) => send_file(half.as_ref(), file, offset, len).await,
+            #[cfg(feature = "sim")]
+            WriteKind::Sim(half) => send_copy(half, file, offset, len).await,
+        }
+    }
+}
+
+forward_writes!(OwnedWriteHalf, WriteKind);
+
+impl fmt::Debug for OwnedWriteHalf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OwnedWriteHalf")
+    }
+}
+
+/// A connection on its way to another core; `Send`.
+pub struct Handoff {
+    kind: HandoffKind,
+}
+
+enum HandoffKind {
+    Real(std::net::TcpStream),
+    #[cfg(feature = "sim")]
+    Sim(turmoil::net::TcpStream),
+}
+
+impl Handoff {
+    /// Puts the connection onto the calling core.
+    ///
+    /// # Errors
+    /// When the reactor cannot take it; the connection is closed then.
+    ///
+    /// # Panics
+    /// Outside a core.
+    pub fn into_stream(self) -> io::Result<Stream> {
+        match self.kind {
+            HandoffKind::Real(stream) => Ok(Stream::real(TcpStream::from_std(stream)?)),
+            #[cfg(feature = "sim")]
+            HandoffKind::Sim(stream) => Ok(Stream::simulated(stream)),
+        }
+    }
+}
+
+impl fmt::Debug for Handoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Handoff")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    fn is_send<T: Send>() {}
+
+    #[test]
+    fn what_travels_between_cores_is_send() {
+        is_send::<super::Handoff>();
+        is_send::<crate::disk::SharedFile>();
+        is_send::<crate::mailbox::MailReceiver<u8>>();
+    }
+}
