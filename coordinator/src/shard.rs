@@ -1,0 +1,559 @@
+//! The coordinator of the groups of one `__consumer_offsets` partition: the door to everything else in this crate.
+//!
+//! # What a runtime must do
+//!
+//! 1. Load: [`Shard::replay`] every committed record of the partition in order, then [`Shard::on_loaded`] once.
+//!    Requests are refused elsewhere until then.
+//! 2. Carry out the [`Effects`] of every call before the next call: send the replies, append the write, set the
+//!    timers (a [`TimerSet`](crate::TimerSet) does the bookkeeping).
+//! 3. Report every write once, in the order they were asked for: [`Shard::on_committed`]. Several may be under way.
+//! 4. When the partition is lost: [`Shard::unload`] answers everything that is still parked.
+//!
+//! Each ticket is answered exactly once: by the call that took it, by a later one, or by `unload`.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use ouzel_model::{GroupId, TimestampMs, TopicId, TopicName};
+
+use crate::admin;
+use crate::config::Config;
+use crate::effects::{Effects, TimerKey, Write, WriteToken};
+use crate::error::{GroupError, WriteFailure};
+use crate::expiry;
+use crate::group::{Group, refuse_join, refuse_sync};
+use crate::ids::{MemberId, Ticket};
+use crate::offsets;
+use crate::persisted::Persisted;
+use crate::planted::{self, Bug};
+use crate::record::Record;
+use crate::request::{
+    DeleteRequest, DescribeRequest, JoinRequest, LeaveRequest, ListRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, Request, SyncRequest,
+};
+use crate::response::{DeletedGroup, GroupState, JoinResponse, LeftMember, Response};
+use crate::turn::{OnCommit, Turn};
+
+/// The state machine of one coordinator partition. A value: no clock, no I/O, nothing shared.
+#[derive(Debug)]
+pub struct Shard {
+    config: Arc<Config>,
+    /// What committed records say.
+    persisted: Persisted,
+    /// Live groups. Every persisted group is here, unless its tombstone is under way; a group that is not persisted
+    /// is here while its first record is under way or a client was given an id in it.
+    groups: BTreeMap<GroupId, Group>,
+    /// Writes that have not settled, oldest first.
+    in_flight: VecDeque<InFlight>,
+    next_token: u64,
+    /// Fetches that wait for all writes up to a token.
+    stable_fetches: Vec<(WriteToken, Ticket, OffsetFetchRequest)>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    token: WriteToken,
+    records: Arc<[Record]>,
+    then: OnCommit,
+}
+
+impl Shard {
+    /// A shard with nothing in it.
+    pub fn new(config: Config) -> Shard {
+        Shard {
+            config: Arc::new(config),
+            persisted: Persisted::default(),
+            groups: BTreeMap::new(),
+            in_flight: VecDeque::new(),
+            next_token: 0,
+            stable_fetches: Vec::new(),
+        }
+    }
+
+    /// Changes the settings; parked requests keep the timers they have.
+    pub fn set_config(&mut self, config: Config) {
+        self.config = Arc::new(config);
+    }
+
+    /// What the committed records say.
+    pub fn persisted(&self) -> &Persisted {
+        &self.persisted
+    }
+
+    /// How many groups are in which state; for metrics.
+    pub fn groups_by_state(&self) -> BTreeMap<GroupState, usize> {
+        let mut counts = BTreeMap::new();
+        for group in self.groups.values() {
+            *counts.entry(group.state).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Takes one record of the log while loading.
+    pub fn replay(&mut self, record: &Record) {
+        self.persisted.apply(record);
+    }
+
+    /// All records are replayed: groups come to life. Members get a full session to show up.
+    pub fn on_loaded(&mut self, now: TimestampMs) -> Effects {
+        let mut effects = Effects::default();
+        let ids: Vec<GroupId> = self.persisted.groups().keys().cloned().collect();
+        for id in ids {
+            let mut turn = Turn::new(&self.config, now);
+            self.revive(&mut turn, &id);
+            if let Some(group) = self.groups.get_mut(&id)
+                && group.members.len() > self.config.members_max
+            {
+                // The limit was lowered: let them join again, the last ones to come are refused.
+                group.prepare_rebalance(&mut turn);
+            }
+            assert!(turn.write.is_none(), "a group with members writes nothing when it rebalances");
+            effects.replies.append(&mut turn.replies);
+            effects.timers.append(&mut turn.timers);
+        }
+        effects
+    }
+
+    /// Brings a persisted group (back) to life.
+    fn revive(&mut self, turn: &mut Turn, id: &GroupId) {
+        let Some(metadata) = self.persisted.groups().get(id) else { return };
+        let group = match metadata {
+            Some(metadata) => Group::from_metadata(id.clone(), metadata),
+            None => Group::empty(id.clone(), turn.now),
+        };
+        for member in group.members.keys() {
+            group.touch(turn, member);
+        }
+        self.groups.insert(id.clone(), group);
+    }
+
+    /// Decides one request. `now` is the wall clock: it ends up in records.
+    pub fn handle(&mut self, now: TimestampMs, ticket: Ticket, request: Request) -> Effects {
+        let mut turn = Turn::new(&self.config, now);
+        match request {
+            Request::Join(request) => self.join(&mut turn, ticket, &request),
+            Request::Sync(request) => self.sync(&mut turn, ticket, &request),
+            Request::Heartbeat(request) => {
+                let outcome = if request.group.as_str().is_empty() {
+                    Err(GroupError::InvalidGroupId)
+                } else {
+                    let group = self.groups.get_mut(&request.group).ok_or(GroupError::UnknownMember);
+                    group.and_then(|group| group.heartbeat(&mut turn, &request))
+                };
+                turn.reply(ticket, Response::Heartbeat(outcome));
+            }
+            Request::Leave(request) => self.leave(&mut turn, ticket, &request),
+            Request::OffsetCommit(request) => self.commit_offsets(&mut turn, ticket, &request),
+            Request::OffsetFetch(request) => self.fetch_offsets(&mut turn, ticket, request),
+            Request::Describe(request) => self.describe(&mut turn, ticket, &request),
+            Request::List(request) => self.list(&mut turn, ticket, &request),
+            Request::Delete(request) => self.delete_groups(&mut turn, ticket, &request),
+            Request::OffsetDelete(request) => self.delete_offsets(&mut turn, ticket, &request),
+        }
+        self.seal(turn)
+    }
+
+    /// A timer that was armed has run out.
+    pub fn on_timer(&mut self, now: TimestampMs, key: &TimerKey) -> Effects {
+        let mut turn = Turn::new(&self.config, now);
+        match key {
+            TimerKey::Member(group, member) => {
+                if let Some(group) = self.groups.get_mut(group) {
+                    group.member_silent(&mut turn, member);
+                }
+            }
+            TimerKey::Join(group) => {
+                if let Some(group) = self.groups.get_mut(group) {
+                    group.join_wait_over(&mut turn);
+                }
+            }
+            TimerKey::Sync(group) => {
+                if let Some(group) = self.groups.get_mut(group) {
+                    group.sync_wait_over(&mut turn);
+                }
+            }
+        }
+        self.seal(turn)
+    }
+
+    /// A write has settled. On success its records become what readers see; either way, who waited for it is
+    /// answered.
+    ///
+    /// # Panics
+    /// If the token is not the oldest write that has not settled.
+    pub fn on_committed(
+        &mut self,
+        now: TimestampMs,
+        token: WriteToken,
+        outcome: Result<(), WriteFailure>,
+    ) -> Effects {
+        let write = self.in_flight.pop_front().expect("a write is under way");
+        assert_eq!(write.token, token, "writes settle in the order they were asked for");
+        if outcome.is_ok() && !planted::is(Bug::CommitNotApplied) {
+            write.records.iter().for_each(|record| self.persisted.apply(record));
+        }
+        let mut turn = Turn::new(&self.config, now);
+        let outcome = outcome.map_err(GroupError::from);
+        self.finish(&mut turn, write.then, outcome);
+        if outcome.is_err() {
+            let touched: BTreeSet<&GroupId> = write.records.iter().map(Record::group).collect();
+            touched.into_iter().for_each(|group| self.take_back(&mut turn, group));
+        }
+        self.answer_stable_fetches(&mut turn, token);
+        self.seal(turn)
+    }
+
+    fn finish(&mut self, turn: &mut Turn, then: OnCommit, outcome: Result<(), GroupError>) {
+        match then {
+            OnCommit::Nothing => {}
+            OnCommit::Answer { .. } if planted::is(Bug::ReplyDropped) => {}
+            OnCommit::Answer { ticket, response } => {
+                let response = match outcome {
+                    Err(error) if !planted::is(Bug::FailureAcknowledged) => response.refused(error),
+                    _ => response,
+                };
+                turn.reply(ticket, response);
+            }
+            OnCommit::NewGroup { group } => {
+                if let Err(error) = outcome {
+                    self.dissolve_unwritten(turn, &group, error);
+                }
+            }
+            OnCommit::Assignment { group, generation, assignments } => {
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.assignment_settled(turn, generation, &assignments, outcome);
+                }
+            }
+            OnCommit::StaticReplaced(return_of) => {
+                if let Some(group) = self.groups.get_mut(&return_of.group) {
+                    group.static_returned(turn, *return_of, outcome);
+                }
+            }
+        }
+    }
+
+    /// The partition is lost: answers everything that is parked, so that clients look for the new coordinator.
+    pub fn unload(self) -> Vec<(Ticket, Response)> {
+        let moved = GroupError::NotCoordinator;
+        let mut turn = Turn::new(&self.config, TimestampMs::NONE);
+        for write in self.in_flight {
+            if let OnCommit::Answer { ticket, response } = write.then {
+                turn.reply(ticket, response.refused(moved));
+            }
+        }
+        for mut group in self.groups.into_values() {
+            for member in group.members.values_mut() {
+                let told = member.id.clone();
+                refuse_join(&mut turn, member, told, moved);
+                refuse_sync(&mut turn, member, moved);
+            }
+        }
+        for (_, ticket, _) in self.stable_fetches {
+            turn.reply(ticket, Response::OffsetFetch(Err(moved)));
+        }
+        turn.replies
+    }
+
+    /// Topics are gone, and with them every offset committed for them. An incarnation of the name that was committed
+    /// under another id is left alone.
+    pub fn on_topics_deleted(&mut self, now: TimestampMs, topics: &[(TopicName, TopicId)]) -> Effects {
+        let is_gone = |name: &TopicName, id: TopicId| {
+            topics.iter().any(|(gone, gone_id)| gone == name && (id.is_zero() || id == *gone_id))
+        };
+        let mut places = BTreeSet::new();
+        for (group, offsets) in self.persisted.all_offsets() {
+            for (topic, _) in topics {
+                for (partition, offset) in offsets.get(topic).into_iter().flatten() {
+                    if is_gone(topic, offset.topic_id) {
+                        places.insert((group.clone(), topic.clone(), *partition));
+                    }
+                }
+            }
+        }
+        for record in self.records_in_flight() {
+            if let Record::OffsetCommit { group, topic, partition, value: Some(offset) } = record
+                && is_gone(topic, offset.topic_id)
+            {
+                places.insert((group.clone(), topic.clone(), *partition));
+            }
+        }
+        let tombstones: Vec<Record> =
+            places.iter().map(|(group, topic, index)| offsets::tombstone(group, topic, *index)).collect();
+        let mut turn = Turn::new(&self.config, now);
+        if !tombstones.is_empty() {
+            turn.write_all(tombstones, false, OnCommit::Nothing);
+        }
+        self.seal(turn)
+    }
+
+    /// The periodic pass (`offsets.retention.check.interval.ms`): forgets old offsets, and empty groups that have
+    /// none left.
+    pub fn expire(&mut self, now: TimestampMs) -> Effects {
+        let mut turn = Turn::new(&self.config, now);
+        // What is on its way cannot be judged yet; the next pass will.
+        let busy: BTreeSet<&GroupId> = self.records_in_flight().map(Record::group).collect();
+        let mut records = Vec::new();
+        let mut gone = Vec::new();
+        for (id, group) in self.groups.iter().filter(|(id, _)| !busy.contains(id)) {
+            let mut found = expiry::expired(&self.config, now, group, self.persisted.offsets_of(id));
+            records.append(&mut found.tombstones);
+            if found.nothing_left && group.state == GroupState::Empty {
+                if self.persisted.groups().contains_key(id) {
+                    records.push(Record::GroupMetadata { group: id.clone(), value: None });
+                }
+                gone.push(id.clone());
+            }
+        }
+        gone.iter().for_each(|id| self.forget_live(&mut turn, id));
+        if !records.is_empty() {
+            turn.write_all(records, false, OnCommit::Nothing);
+        }
+        self.seal(turn)
+    }
+
+    // The requests.
+
+    fn join(&mut self, turn: &mut Turn, ticket: Ticket, request: &JoinRequest) {
+        let sessions = self.config.session_timeout_ms_min..=self.config.session_timeout_ms_max;
+        let is_new_group = !self.groups.contains_key(&request.group);
+        let refusal = if request.group.as_str().is_empty() {
+            Some(GroupError::InvalidGroupId)
+        } else if !sessions.contains(&request.session_timeout_ms) {
+            Some(GroupError::InvalidSessionTimeout)
+        } else if is_new_group && !request.member_id.is_unknown() {
+            Some(GroupError::UnknownMember)
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            let response = JoinResponse { member_id: request.member_id.clone(), outcome: Err(error) };
+            return turn.reply(ticket, Response::Join(response));
+        }
+        let fresh = || Group::empty(request.group.clone(), turn.now);
+        let group = self.groups.entry(request.group.clone()).or_insert_with(fresh);
+        group.join(turn, ticket, request);
+        if is_new_group && turn.write.is_none() {
+            // Makes the group visible and lets it outlive a reload before its first generation.
+            let then = OnCommit::NewGroup { group: request.group.clone() };
+            turn.write(Group::empty(request.group.clone(), turn.now).record(&BTreeMap::new()), then);
+        }
+    }
+
+    fn sync(&mut self, turn: &mut Turn, ticket: Ticket, request: &SyncRequest) {
+        if request.group.as_str().is_empty() {
+            return turn.reply(ticket, Response::Sync(Err(GroupError::InvalidGroupId)));
+        }
+        match self.groups.get_mut(&request.group) {
+            Some(group) if group.state != GroupState::Empty => group.sync(turn, ticket, request),
+            _ => turn.reply(ticket, Response::Sync(Err(GroupError::UnknownMember))),
+        }
+    }
+
+    fn leave(&mut self, turn: &mut Turn, ticket: Ticket, request: &LeaveRequest) {
+        if request.group.as_str().is_empty() {
+            return turn.reply(ticket, Response::Leave(Err(GroupError::InvalidGroupId)));
+        }
+        let left = match self.groups.get_mut(&request.group) {
+            Some(group) => group.leave(turn, request),
+            None => request
+                .members
+                .iter()
+                .map(|member| LeftMember {
+                    member_id: member.member_id.clone(),
+                    instance_id: member.instance_id.clone(),
+                    outcome: Err(GroupError::UnknownMember),
+                })
+                .collect(),
+        };
+        turn.reply_after_write(ticket, Response::Leave(Ok(left)));
+    }
+
+    fn commit_offsets(&mut self, turn: &mut Turn, ticket: Ticket, request: &OffsetCommitRequest) {
+        let checked = match self.groups.get(&request.group) {
+            Some(group) => group.check_commit(request),
+            None if request.generation < 0 => Ok(()),
+            None if request.knows_group_not_found => Err(GroupError::GroupNotFound),
+            None => Err(GroupError::IllegalGeneration),
+        };
+        if let Err(error) = checked {
+            return turn.reply(ticket, Response::OffsetCommit(Err(error)));
+        }
+        let (records, results) = offsets::commit(&self.config, turn.now, request);
+        if !records.is_empty() {
+            turn.write_all(records, true, OnCommit::Nothing);
+            // A commit without membership to a group nobody knows makes a simple group.
+            let fresh = || Group::empty(request.group.clone(), turn.now);
+            self.groups.entry(request.group.clone()).or_insert_with(fresh);
+        }
+        if let Some(group) = self.groups.get(&request.group) {
+            // A commit is a sign of life.
+            group.touch(turn, &request.member_id);
+        }
+        turn.reply_after_write(ticket, Response::OffsetCommit(Ok(results)));
+    }
+
+    fn fetch_offsets(&mut self, turn: &mut Turn, ticket: Ticket, request: OffsetFetchRequest) {
+        let on_its_way = self
+            .in_flight
+            .iter()
+            .rev()
+            .find(|write| write.records.iter().any(|record| *record.group() == request.group))
+            .map(|write| write.token);
+        match on_its_way {
+            // Whoever takes over a partition must not start before a commit that is about to be acknowledged.
+            Some(token) if request.require_stable => self.stable_fetches.push((token, ticket, request)),
+            _ => {
+                let fetched = offsets::fetch(&self.persisted, &request);
+                turn.reply(ticket, Response::OffsetFetch(Ok(fetched)));
+            }
+        }
+    }
+
+    fn answer_stable_fetches(&mut self, turn: &mut Turn, settled: WriteToken) {
+        let waiting = std::mem::take(&mut self.stable_fetches);
+        for (token, ticket, request) in waiting {
+            if token <= settled {
+                let fetched = offsets::fetch(&self.persisted, &request);
+                turn.reply(ticket, Response::OffsetFetch(Ok(fetched)));
+            } else {
+                self.stable_fetches.push((token, ticket, request));
+            }
+        }
+    }
+
+    fn delete_offsets(&mut self, turn: &mut Turn, ticket: Ticket, request: &OffsetDeleteRequest) {
+        let checked = if request.group.as_str().is_empty() {
+            Err(GroupError::InvalidGroupId)
+        } else {
+            let group = self.groups.get(&request.group).ok_or(GroupError::GroupNotFound);
+            group.and_then(|group| group.check_offset_delete().map(|()| group))
+        };
+        let group = match checked {
+            Ok(group) => group,
+            Err(error) => return turn.reply(ticket, Response::OffsetDelete(Err(error))),
+        };
+        let places = offsets::places(&self.persisted, self.records_in_flight(), &request.group);
+        let exists = |topic: &TopicName, partition| places.contains(&(topic.clone(), partition));
+        let (records, results) = offsets::delete(group, request, exists);
+        if !records.is_empty() {
+            turn.write_all(records, true, OnCommit::Nothing);
+        }
+        turn.reply_after_write(ticket, Response::OffsetDelete(Ok(results)));
+    }
+
+    fn describe(&self, turn: &mut Turn, ticket: Ticket, request: &DescribeRequest) {
+        let visible = |id: &GroupId| {
+            let described = self.visible(turn.now, id, Group::describe);
+            described.unwrap_or_else(|| admin::dead(id))
+        };
+        let described = request.groups.iter().map(visible).collect();
+        turn.reply(ticket, Response::Describe(described));
+    }
+
+    fn list(&self, turn: &mut Turn, ticket: Ticket, request: &ListRequest) {
+        let ids = self.persisted.groups().keys();
+        let listed = ids.filter_map(|id| self.visible(turn.now, id, Group::list));
+        let passing = listed.filter(|group| admin::passes(request, group)).collect();
+        turn.reply(ticket, Response::List(passing));
+    }
+
+    /// Shows a group whose existence is committed: as it is live, or, while its tombstone is under way, as its
+    /// record left it.
+    fn visible<T>(&self, now: TimestampMs, id: &GroupId, show: impl Fn(&Group) -> T) -> Option<T> {
+        let metadata = self.persisted.groups().get(id)?;
+        Some(match (self.groups.get(id), metadata) {
+            (Some(live), _) => show(live),
+            (None, Some(metadata)) => show(&Group::from_metadata(id.clone(), metadata)),
+            (None, None) => show(&Group::empty(id.clone(), now)),
+        })
+    }
+
+    fn delete_groups(&mut self, turn: &mut Turn, ticket: Ticket, request: &DeleteRequest) {
+        let mut records = Vec::new();
+        let mut results = Vec::new();
+        for id in &request.groups {
+            let outcome = match self.groups.get(id).map(|group| group.state) {
+                None | Some(GroupState::Dead) => Err(GroupError::GroupNotFound),
+                Some(GroupState::Empty) => Ok(()),
+                Some(_) => Err(GroupError::NonEmptyGroup),
+            };
+            if outcome.is_ok() {
+                let places = offsets::places(&self.persisted, self.records_in_flight(), id);
+                records.extend(places.iter().map(|(topic, index)| offsets::tombstone(id, topic, *index)));
+                records.push(Record::GroupMetadata { group: id.clone(), value: None });
+                self.forget_live(turn, id);
+            }
+            results.push(DeletedGroup { group: id.clone(), outcome });
+        }
+        if !records.is_empty() {
+            turn.write_all(records, true, OnCommit::Nothing);
+        }
+        turn.reply_after_write(ticket, Response::Delete(results));
+    }
+
+    // Between live groups and what is persisted.
+
+    fn records_in_flight(&self) -> impl Iterator<Item = &Record> {
+        self.in_flight.iter().flat_map(|write| write.records.iter())
+    }
+
+    fn is_in_flight(&self, id: &GroupId) -> bool {
+        self.records_in_flight().any(|record| record.group() == id)
+    }
+
+    /// Takes an empty group's live half away; its tombstone follows. Clients that were given an id start over.
+    fn forget_live(&mut self, turn: &mut Turn, id: &GroupId) {
+        if let Some(group) = self.groups.remove(id) {
+            assert!(group.members.is_empty(), "group {id} has members");
+            for member in group.pending_joins {
+                turn.cancel(TimerKey::Member(id.clone(), member));
+            }
+        }
+    }
+
+    /// A write about this group failed: a group that was to go comes back, one that was to come does not stay.
+    fn take_back(&mut self, turn: &mut Turn, id: &GroupId) {
+        let persisted = self.persisted.groups().contains_key(id);
+        match self.groups.get(id) {
+            None if persisted => self.revive(turn, id),
+            Some(group)
+                if !persisted
+                    && group.state == GroupState::Empty
+                    && group.pending_joins.is_empty()
+                    && !self.is_in_flight(id) =>
+            {
+                self.forget_live(turn, id);
+            }
+            _ => {}
+        }
+    }
+
+    /// The first record of a new group failed. If nothing later may make it durable, everyone in it starts over.
+    fn dissolve_unwritten(&mut self, turn: &mut Turn, id: &GroupId, error: GroupError) {
+        if self.persisted.groups().contains_key(id) || self.is_in_flight(id) {
+            return;
+        }
+        let Some(mut group) = self.groups.remove(id) else { return };
+        for member in group.members.values_mut() {
+            refuse_join(turn, member, MemberId::unknown(), error);
+            refuse_sync(turn, member, error);
+        }
+        for member in group.members.keys().chain(&group.pending_joins) {
+            turn.cancel(TimerKey::Member(id.clone(), member.clone()));
+        }
+        turn.cancel(TimerKey::Join(id.clone()));
+        turn.cancel(TimerKey::Sync(id.clone()));
+    }
+
+    /// Turns what was decided into effects and remembers the write.
+    fn seal(&mut self, turn: Turn) -> Effects {
+        let write = turn.write.map(|planned| {
+            let token = WriteToken(self.next_token);
+            self.next_token += 1;
+            let records: Arc<[Record]> = planned.records.into();
+            self.in_flight.push_back(InFlight { token, records: records.clone(), then: planned.then });
+            Write { token, records, atomic: planned.atomic }
+        });
+        Effects { replies: turn.replies, write, timers: turn.timers }
+    }
+}
