@@ -2,7 +2,8 @@
 //!
 //! Produce and Fetch are our own, without copies ([`produce`], [`fetch`]). Every other message is the
 //! `kafka-protocol` crate's type, which the rest of the house reaches through [`kafka`]; its decoders see only bodies
-//! that [`crate::walk`] has walked.
+//! that [`crate::walk`] has walked. The crate ends one version short of ours in three requests: ListOffsets, where the
+//! newest has no new field, and [`offset_commit`] and [`offset_fetch`], whose newest we read into the crate's types.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable};
@@ -15,6 +16,8 @@ use crate::{frame, header};
 
 pub mod common;
 pub mod fetch;
+pub mod offset_commit;
+pub mod offset_fetch;
 pub mod produce;
 
 /// The messages of the `kafka-protocol` crate.
@@ -85,8 +88,7 @@ macro_rules! messages {
             let failed = |reason| DecodeError::Message { api: api.key, version, reason: format!("{reason:#}") };
             let as_version = crate_version(api.key, version);
             match api.key {
-                ApiKey::Produce => produced(api, version, body),
-                ApiKey::Fetch => fetched(api, version, body),
+                ApiKey::Produce | ApiKey::Fetch => unreachable!("{} has a decoder of its own", api.name),
                 $(ApiKey::$api => $request::decode(body, as_version).map(Request::$api).map_err(failed),)*
             }
         }
@@ -95,6 +97,12 @@ macro_rules! messages {
             match request {
                 Request::Produce(request) => Ok(request.encode(version)),
                 Request::Fetch(request) => Ok(request.encode(version)),
+                Request::OffsetCommit(request) if version == offset_commit::VERSION => {
+                    Ok(offset_commit::encode(request))
+                }
+                Request::OffsetFetch(request) if version == offset_fetch::VERSION => {
+                    Ok(offset_fetch::encode(request))
+                }
                 $(Request::$api(request) => encode_with_crate(ApiKey::$api, version, request),)*
             }
         }
@@ -213,21 +221,24 @@ pub fn decode_request(api: &Api, version: i16, mut body: Bytes) -> Result<Reques
     if !api.serves(version) {
         return Err(DecodeError::UnsupportedVersion { api: api.key, version });
     }
-    // Produce and Fetch read through the bounded reader themselves; walking them first would say nothing more.
-    if !matches!(api.key, ApiKey::Produce | ApiKey::Fetch) {
-        walk::walk_request(api, version, &body)?;
+    // Decoders of our own read through the bounded reader; walking first would say nothing more.
+    let malformed = |condition| DecodeError::Malformed { api: api.key, version, condition };
+    match (api.key, version) {
+        (ApiKey::Produce, _) => {
+            ProduceRequest::decode(version, &body).map(Request::Produce).map_err(malformed)
+        }
+        (ApiKey::Fetch, _) => FetchRequest::decode(version, &body).map(Request::Fetch).map_err(malformed),
+        (ApiKey::OffsetCommit, offset_commit::VERSION) => {
+            offset_commit::decode(&body).map(Request::OffsetCommit).map_err(malformed)
+        }
+        (ApiKey::OffsetFetch, offset_fetch::VERSION) => {
+            offset_fetch::decode(&body).map(Request::OffsetFetch).map_err(malformed)
+        }
+        _ => {
+            walk::walk_request(api, version, &body)?;
+            decode_walked(api, version, &mut body)
+        }
     }
-    decode_walked(api, version, &mut body)
-}
-
-fn produced(api: &Api, version: i16, body: &Bytes) -> Result<Request, DecodeError> {
-    let malformed = |condition| DecodeError::Malformed { api: api.key, version, condition };
-    ProduceRequest::decode(version, body).map(Request::Produce).map_err(malformed)
-}
-
-fn fetched(api: &Api, version: i16, body: &Bytes) -> Result<Request, DecodeError> {
-    let malformed = |condition| DecodeError::Malformed { api: api.key, version, condition };
-    FetchRequest::decode(version, body).map(Request::Fetch).map_err(malformed)
 }
 
 /// The version in which the crate speaks ours: it ends at ListOffsets 10, and version 11 has the same fields.

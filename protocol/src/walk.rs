@@ -38,13 +38,27 @@ pub struct Walked {
 /// # Errors
 /// The first departure from the shape.
 pub fn walk_request(api: &Api, version: i16, body: &Bytes) -> Result<Walked, WalkError> {
-    let mut reader = Reader::new(body, api.is_flexible(version));
+    walk_fields(shapes::request(api.key), version, api.is_flexible(version), body)
+        .map_err(|(field, condition)| WalkError { api: api.key, version, field, condition })
+}
+
+/// Walks a body made of `fields` to its last byte.
+///
+/// # Errors
+/// The innermost field that was being read, and what is wrong there.
+pub fn walk_fields(
+    fields: &'static [Field],
+    version: i16,
+    flexible: bool,
+    body: &Bytes,
+) -> Result<Walked, (&'static str, Malformed)> {
+    let mut reader = Reader::new(body, flexible);
     let mut walk = Walk { version, field: "(body)" };
-    let walked = walk.fields(&mut reader, shapes::request(api.key));
+    let walked = walk.fields(&mut reader, fields);
     let elements = reader.elements();
     match walked.and_then(|()| reader.end()) {
         Ok(()) => Ok(Walked { elements }),
-        Err(condition) => Err(WalkError { api: api.key, version, field: walk.field, condition }),
+        Err(condition) => Err((walk.field, condition)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use kafka_protocol::protocol::StrBytes;
 use ouzel_model::TopicId;
+use uuid::Uuid;
 
 use crate::reader::{Malformed, Reader};
 use crate::writer::Writer;
@@ -97,13 +98,32 @@ pub(super) fn write_topic(writer: &mut Writer, version: i16, name: &str, topic_i
 pub(super) fn read_array<'a, T>(
     reader: &mut Reader<'a>,
     element_bytes_min: usize,
-    mut read: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
+    read: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
 ) -> Result<Vec<T>, Malformed> {
-    let count = reader.array(element_bytes_min)?;
+    let at = reader.position();
+    read_array_or_null(reader, element_bytes_min, read)?.ok_or(Malformed::Null { at })
+}
+
+/// As [`read_array`], where null is allowed.
+pub(super) fn read_array_or_null<'a, T>(
+    reader: &mut Reader<'a>,
+    element_bytes_min: usize,
+    mut read: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
+) -> Result<Option<Vec<T>>, Malformed> {
+    let Some(count) = reader.array_or_null(element_bytes_min)? else { return Ok(None) };
     reader.count_elements(count)?;
     let mut elements = Vec::with_capacity(count);
     for _ in 0..count {
         elements.push(read(reader)?);
     }
-    Ok(elements)
+    Ok(Some(elements))
+}
+
+/// A `uuid` as the `kafka-protocol` crate's type.
+pub(super) fn uuid(reader: &mut Reader<'_>) -> Result<Uuid, Malformed> {
+    reader.uuid().map(Uuid::from_bytes)
+}
+
+pub(super) fn uuid_of(id: Uuid) -> [u8; 16] {
+    id.into_bytes()
 }
