@@ -1,0 +1,410 @@
+//! From one image to the next: records applied, an image told as records, and what differs between two images.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicIdPartition, TopicName};
+
+use crate::image::{Broker, BrokerScope, Image, Partition, Topic};
+use crate::record::{ConfigResource, Record};
+
+/// Why a record does not fit the image: the log was not written by this controller, or not in this order.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// The cluster has another name.
+    #[error("the log names the cluster '{found}', but it is '{cluster_id}'")]
+    OtherCluster {
+        /// The name it has.
+        cluster_id: String,
+        /// The name in the record.
+        found: String,
+    },
+    /// A second topic of one name.
+    #[error("topic '{name}' exists already")]
+    TopicExists {
+        /// The name.
+        name: TopicName,
+    },
+    /// A second topic of one id.
+    #[error("topic id {topic_id} belongs to topic '{name}' already")]
+    TopicIdExists {
+        /// The id.
+        topic_id: TopicId,
+        /// Who has it.
+        name: TopicName,
+    },
+    /// The id with which the wire says "no id".
+    #[error("topic '{name}' has the zero topic id, which means 'no topic'")]
+    ZeroTopicId {
+        /// The name.
+        name: TopicName,
+    },
+    /// A topic without partitions, or with more than an index can count.
+    #[error("topic '{name}' cannot have {count} partitions")]
+    PartitionCount {
+        /// The name.
+        name: TopicName,
+        /// How many.
+        count: usize,
+    },
+    /// No topic has this id.
+    #[error("no topic has the id {topic_id}")]
+    UnknownTopic {
+        /// The id.
+        topic_id: TopicId,
+    },
+    /// The topic has no such partition.
+    #[error("topic '{name}' has {count} partitions, none with the index {index}")]
+    UnknownPartition {
+        /// The topic.
+        name: TopicName,
+        /// How many it has.
+        count: usize,
+        /// The index asked for.
+        index: PartitionIndex,
+    },
+    /// Partitions were added after ones that do not exist, or over ones that do.
+    #[error("partitions of topic '{name}' were added from index {index}, but it has {count}")]
+    NotTheNextPartition {
+        /// The topic.
+        name: TopicName,
+        /// How many it has.
+        count: usize,
+        /// The first index added.
+        index: PartitionIndex,
+    },
+    /// A partition's replicas, leader or in-sync replicas contradict each other.
+    #[error("partition {name}-{index} {fault}")]
+    BadPartition {
+        /// The topic.
+        name: TopicName,
+        /// The partition.
+        index: PartitionIndex,
+        /// What is wrong with it.
+        fault: PartitionFault,
+    },
+    /// No such broker.
+    #[error("no broker has the node id {node}")]
+    UnknownBroker {
+        /// The id.
+        node: NodeId,
+    },
+    /// A broker left while it still holds replicas.
+    #[error("broker {node} left, but holds a replica of partition {name}-{index}")]
+    BrokerHoldsReplica {
+        /// The broker.
+        node: NodeId,
+        /// The topic.
+        name: TopicName,
+        /// The partition.
+        index: PartitionIndex,
+    },
+    /// Producer ids never go back: an id given twice would let two producers share a sequence.
+    #[error("producer ids below {next} are taken already, yet the log takes them below {found} only")]
+    ProducerIdsWentBack {
+        /// The first free id.
+        next: i64,
+        /// The record's.
+        found: i64,
+    },
+}
+
+/// What contradicts itself in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartitionFault {
+    /// Nobody holds it.
+    #[error("has no replica")]
+    NoReplica,
+    /// A broker holds it twice.
+    #[error("names broker {0} twice among its replicas")]
+    RepeatedReplica(NodeId),
+    /// A broker nobody knows.
+    #[error("has a replica on broker {0}, which is not registered")]
+    UnregisteredReplica(NodeId),
+    /// In sync, but no replica.
+    #[error("calls broker {0} in sync, which holds no replica of it")]
+    IsrOutsideReplicas(NodeId),
+    /// In sync twice.
+    #[error("names broker {0} twice among its in-sync replicas")]
+    RepeatedIsr(NodeId),
+    /// Leads, but no replica.
+    #[error("is led by broker {0}, which holds no replica of it")]
+    LeaderOutsideReplicas(NodeId),
+}
+
+impl Image {
+    /// Makes the decision part of the image.
+    ///
+    /// # Errors
+    /// A record that contradicts the image leaves it as it was.
+    pub fn apply(&mut self, record: &Record) -> Result<(), ApplyError> {
+        match record {
+            Record::ClusterCreated { cluster_id } => match &self.cluster_id {
+                Some(own) if **own != **cluster_id => {
+                    return Err(ApplyError::OtherCluster {
+                        cluster_id: own.to_string(),
+                        found: cluster_id.clone(),
+                    });
+                }
+                _ => self.cluster_id = Some(cluster_id.as_str().into()),
+            },
+            Record::BrokerRegistered(broker) => {
+                Arc::make_mut(&mut self.brokers).insert(broker.node, Arc::new(broker.clone()));
+            }
+            Record::BrokerUnregistered { node } => self.unregister_broker(*node)?,
+            Record::TopicCreated { name, topic_id, partitions, configs } => {
+                self.check_new_topic(name, *topic_id, partitions)?;
+                let topic = Topic {
+                    name: name.clone(),
+                    id: *topic_id,
+                    partitions: partitions.clone(),
+                    configs: configs.clone(),
+                };
+                Arc::make_mut(&mut self.topics).insert(name.clone(), Arc::new(topic));
+                Arc::make_mut(&mut self.topic_names).insert(*topic_id, name.clone());
+            }
+            Record::TopicDeleted { topic_id } => {
+                let name = self.name_of(*topic_id)?;
+                Arc::make_mut(&mut self.topics).remove(&name);
+                Arc::make_mut(&mut self.topic_names).remove(topic_id);
+            }
+            Record::PartitionsAdded { topic_id, first_index, partitions } => {
+                let name = self.name_of(*topic_id)?;
+                let count = self.topics[&name].partitions.len();
+                if usize::try_from(first_index.0) != Ok(count) {
+                    return Err(ApplyError::NotTheNextPartition { name, count, index: *first_index });
+                }
+                if i32::try_from(count + partitions.len()).is_err() {
+                    return Err(ApplyError::PartitionCount { name, count: count + partitions.len() });
+                }
+                self.check_partitions(&name, first_index.0, partitions)?;
+                self.topic_mut(&name).partitions.extend_from_slice(partitions);
+            }
+            Record::PartitionChanged { topic_id, index, partition } => {
+                let name = self.name_of(*topic_id)?;
+                let topic = &self.topics[&name];
+                if topic.partition(*index).is_none() {
+                    let count = topic.partitions.len();
+                    return Err(ApplyError::UnknownPartition { name, count, index: *index });
+                }
+                self.check_partitions(&name, index.0, std::slice::from_ref(partition))?;
+                self.topic_mut(&name).partitions[index.0 as usize] = partition.clone();
+            }
+            Record::ConfigSet { resource, key, value } => match resource {
+                ConfigResource::Topic(topic_id) => {
+                    let name = self.name_of(*topic_id)?;
+                    self.topic_mut(&name).configs.insert(key.clone(), value.clone());
+                }
+                ConfigResource::Broker(scope) => {
+                    let all = Arc::make_mut(&mut self.broker_configs);
+                    all.entry(*scope).or_default().insert(key.clone(), value.clone());
+                }
+            },
+            Record::ConfigRemoved { resource, key } => match resource {
+                ConfigResource::Topic(topic_id) => {
+                    let name = self.name_of(*topic_id)?;
+                    self.topic_mut(&name).configs.remove(key);
+                }
+                ConfigResource::Broker(scope) => {
+                    let all = Arc::make_mut(&mut self.broker_configs);
+                    if let Some(overrides) = all.get_mut(scope) {
+                        overrides.remove(key);
+                        // A scope without settings and a scope never heard of are the same image.
+                        if overrides.is_empty() {
+                            all.remove(scope);
+                        }
+                    }
+                }
+            },
+            Record::ProducerIdsAllocated { node: _, next_producer_id } => {
+                if *next_producer_id < self.next_producer_id {
+                    return Err(ApplyError::ProducerIdsWentBack {
+                        next: self.next_producer_id,
+                        found: *next_producer_id,
+                    });
+                }
+                self.next_producer_id = *next_producer_id;
+            }
+        }
+        Ok(())
+    }
+
+    fn name_of(&self, topic_id: TopicId) -> Result<TopicName, ApplyError> {
+        self.topic_names.get(&topic_id).cloned().ok_or(ApplyError::UnknownTopic { topic_id })
+    }
+
+    fn topic_mut(&mut self, name: &TopicName) -> &mut Topic {
+        let topic = Arc::make_mut(&mut self.topics).get_mut(name);
+        Arc::make_mut(topic.expect("a topic id leads to a topic that exists"))
+    }
+
+    fn unregister_broker(&mut self, node: NodeId) -> Result<(), ApplyError> {
+        if !self.brokers.contains_key(&node) {
+            return Err(ApplyError::UnknownBroker { node });
+        }
+        for topic in self.topics.values() {
+            if let Some((index, _)) = topic.indexed_partitions().find(|(_, p)| p.replicas.contains(&node)) {
+                return Err(ApplyError::BrokerHoldsReplica { node, name: topic.name.clone(), index });
+            }
+        }
+        Arc::make_mut(&mut self.brokers).remove(&node);
+        Arc::make_mut(&mut self.broker_configs).remove(&BrokerScope::Broker(node));
+        Ok(())
+    }
+
+    fn check_new_topic(
+        &self,
+        name: &TopicName,
+        id: TopicId,
+        partitions: &[Partition],
+    ) -> Result<(), ApplyError> {
+        if self.topics.contains_key(name) {
+            return Err(ApplyError::TopicExists { name: name.clone() });
+        }
+        if let Some(holder) = self.topic_names.get(&id) {
+            return Err(ApplyError::TopicIdExists { topic_id: id, name: holder.clone() });
+        }
+        if id.is_zero() {
+            return Err(ApplyError::ZeroTopicId { name: name.clone() });
+        }
+        if partitions.is_empty() || i32::try_from(partitions.len()).is_err() {
+            return Err(ApplyError::PartitionCount { name: name.clone(), count: partitions.len() });
+        }
+        self.check_partitions(name, 0, partitions)
+    }
+
+    fn check_partitions(
+        &self,
+        name: &TopicName,
+        first: i32,
+        partitions: &[Partition],
+    ) -> Result<(), ApplyError> {
+        for (index, partition) in (first..).zip(partitions) {
+            if let Some(fault) = self.partition_fault(partition) {
+                let index = PartitionIndex(index);
+                return Err(ApplyError::BadPartition { name: name.clone(), index, fault });
+            }
+        }
+        Ok(())
+    }
+
+    fn partition_fault(&self, partition: &Partition) -> Option<PartitionFault> {
+        let Partition { replicas, isr, leader, leader_epoch: _ } = partition;
+        if replicas.is_empty() {
+            return Some(PartitionFault::NoReplica);
+        }
+        if let Some(node) = first_repeated(replicas) {
+            return Some(PartitionFault::RepeatedReplica(node));
+        }
+        if let Some(node) = replicas.iter().find(|node| !self.brokers.contains_key(node)) {
+            return Some(PartitionFault::UnregisteredReplica(*node));
+        }
+        if let Some(node) = first_repeated(isr) {
+            return Some(PartitionFault::RepeatedIsr(node));
+        }
+        if let Some(node) = isr.iter().find(|node| !replicas.contains(node)) {
+            return Some(PartitionFault::IsrOutsideReplicas(*node));
+        }
+        leader.filter(|node| !replicas.contains(node)).map(PartitionFault::LeaderOutsideReplicas)
+    }
+
+    /// The image as the shortest list of records that makes it again from nothing: the controller's snapshot.
+    pub fn to_records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        records.extend(self.cluster_id().map(|id| Record::ClusterCreated { cluster_id: id.to_owned() }));
+        records.extend(self.brokers().map(|broker| Record::BrokerRegistered(Broker::clone(broker))));
+        records.extend(self.topics().map(|topic| Record::TopicCreated {
+            name: topic.name.clone(),
+            topic_id: topic.id,
+            partitions: topic.partitions.clone(),
+            configs: topic.configs.clone(),
+        }));
+        for (scope, overrides) in self.broker_configs.iter() {
+            records.extend(overrides.iter().map(|(key, value)| Record::ConfigSet {
+                resource: ConfigResource::Broker(*scope),
+                key: key.clone(),
+                value: value.clone(),
+            }));
+        }
+        if self.next_producer_id != 0 {
+            // Who took the newest block is told to that broker once and kept nowhere.
+            let node = self.brokers.keys().next().copied().unwrap_or(NodeId(-1));
+            records.push(Record::ProducerIdsAllocated { node, next_producer_id: self.next_producer_id });
+        }
+        records
+    }
+
+    /// Makes an image from its beginning.
+    ///
+    /// # Errors
+    /// The first record that contradicts those before it.
+    pub fn from_records<'a>(records: impl IntoIterator<Item = &'a Record>) -> Result<Image, ApplyError> {
+        let mut image = Image::default();
+        records.into_iter().try_for_each(|record| image.apply(record))?;
+        Ok(image)
+    }
+}
+
+fn first_repeated(nodes: &[NodeId]) -> Option<NodeId> {
+    let mut seen = BTreeSet::new();
+    nodes.iter().find(|node| !seen.insert(**node)).copied()
+}
+
+/// What a node has to do to follow the controller from one image to the next.
+///
+/// A topic that was deleted and created again between the two appears in both lists, under two ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Topics that were not there before.
+    pub topics_created: Vec<Arc<Topic>>,
+    /// Topics that are gone.
+    pub topics_deleted: Vec<Arc<Topic>>,
+    /// Partitions that an existing topic got in addition.
+    pub partitions_added: Vec<TopicIdPartition>,
+    /// Partitions whose replicas, leader, epoch or in-sync replicas changed.
+    pub partitions_changed: Vec<TopicIdPartition>,
+    /// Topics that existed before and whose own settings changed.
+    pub topic_configs_changed: Vec<Arc<Topic>>,
+    /// Whether any dynamic broker setting changed; every topic's effective values may have.
+    pub broker_configs_changed: bool,
+    /// Whether a broker came, went or moved.
+    pub brokers_changed: bool,
+}
+
+impl Changes {
+    /// Compares two images. Topics untouched in between cost one comparison of pointers.
+    pub fn between(old: &Image, new: &Image) -> Changes {
+        let mut changes = Changes {
+            broker_configs_changed: old.broker_configs != new.broker_configs,
+            brokers_changed: old.brokers != new.brokers,
+            ..Changes::default()
+        };
+        if Arc::ptr_eq(&old.topics, &new.topics) {
+            return changes;
+        }
+        let gone = old.topics().filter(|topic| new.topic_by_id(topic.id).is_none());
+        changes.topics_deleted.extend(gone.cloned());
+        for topic in new.topics() {
+            match old.topic_by_id(topic.id) {
+                None => changes.topics_created.push(Arc::clone(topic)),
+                Some(before) if Arc::ptr_eq(before, topic) => {}
+                Some(before) => changes.note_topic(before, topic),
+            }
+        }
+        changes
+    }
+
+    fn note_topic(&mut self, before: &Topic, after: &Arc<Topic>) {
+        if before.configs != after.configs {
+            self.topic_configs_changed.push(Arc::clone(after));
+        }
+        for (partition, now) in after.indexed_partitions() {
+            let place = TopicIdPartition { topic_id: after.id, partition };
+            match before.partition(partition) {
+                None => self.partitions_added.push(place),
+                Some(then) if then != now => self.partitions_changed.push(place),
+                Some(_) => {}
+            }
+        }
+    }
+}

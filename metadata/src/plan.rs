@@ -1,0 +1,23 @@
+//! What a request does to the cluster: pure functions from an image and a request to records, or to an error.
+//!
+//! Nothing is changed here. Whoever asked appends the records to the controller's log and applies them once they are
+//! safe; a request that is only to be validated throws them away.
+
+pub mod alter_configs;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod producer_ids;
+
+pub use alter_configs::{
+    AlterConfigsError, AlterOp, ConfigAlteration, KeyAlteration, ResourceName, plan_alter_configs,
+};
+pub use create_partitions::{CreatePartitionsError, NewPartitions, plan_create_partitions};
+pub use create_topics::{CreateTopicError, NewTopic, PlannedTopic, plan_create_topics};
+pub use delete_topics::{DeleteTopicError, DeletedTopic, TopicRef, plan_delete_topics};
+pub use producer_ids::{
+    PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, ProducerIdsExhausted, plan_producer_id_block,
+};
+
+/// Partitions that one request may create at most, as in Kafka: the records of a larger one would stall the controller.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
