@@ -120,8 +120,7 @@ where
 {
     let plan = disk::plan(backend, data_dirs)?;
     let end = Arc::new(End::new());
-    let seat =
-        Seat { core: CoreId(0), core_count: 1, cpu: None, plan: plan.clone(), end: end.clone() };
+    let seat = Seat { core: CoreId(0), core_count: 1, cpu: None, plan: plan.clone(), end: end.clone() };
     let value = std::rc::Rc::new(std::cell::Cell::new(None));
     let outcome = run_core(seat, |runtime| {
         let (future, value) = (main(runtime), value.clone());
@@ -203,14 +202,14 @@ pub struct CoreFailure {
 
 /// How the cores of one process end together.
 #[derive(Debug)]
-struct End {
+pub(crate) struct End {
     /// Taken once per process life, at a failure: no lock on any hot path.
     first: Mutex<Option<CoreFailure>>,
     stop: watch::Sender<bool>,
 }
 
 impl End {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { first: Mutex::new(None), stop: watch::Sender::new(false) }
     }
 
@@ -223,7 +222,12 @@ impl End {
         self.stop.send_replace(true);
     }
 
-    fn take(&self) -> Option<CoreFailure> {
+    #[cfg(feature = "sim")]
+    pub(crate) fn stopped(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    pub(crate) fn take(&self) -> Option<CoreFailure> {
         self.first.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -240,6 +244,15 @@ struct Seat {
 thread_local! {
     /// Whom to tell when a task of this thread panics.
     static ON_PANIC: RefCell<Option<(CoreId, Arc<End>)>> = const { RefCell::new(None) };
+}
+
+/// Runs `body` on this thread with its tasks' panics reported to `end`, as on a core's thread.
+#[cfg(feature = "sim")]
+pub(crate) fn reporting_panics_to<T>(end: &Arc<End>, body: impl FnOnce() -> T) -> T {
+    let before = ON_PANIC.replace(Some((CoreId(0), end.clone())));
+    let value = body();
+    ON_PANIC.set(before);
+    value
 }
 
 pub(crate) fn report_panic(panic: &(dyn Any + Send)) {

@@ -11,7 +11,10 @@
 //! last the `sim` module with the simulated twins.
 //!
 //! Handles are cheap to clone and stay on their core (`!Send`) unless they say otherwise.
-#![expect(unsafe_code, reason = "system calls and buffers the kernel writes to; every block carries its argument")]
+#![expect(
+    unsafe_code,
+    reason = "system calls and buffers the kernel writes to; every block carries its argument"
+)]
 
 pub mod clock;
 pub mod cores;

@@ -88,8 +88,7 @@ pub(crate) fn write_some_at(fd: impl AsFd, cursor: &WriteCursor, flags: libc::c_
     let count = libc::c_int::try_from(iovecs.len()).map_err(io::Error::other)?;
     let offset = file_offset(cursor.offset())?;
     // SAFETY: the vectors point into buffers the cursor owns and outlive the call; the kernel only reads them.
-    let written =
-        unsafe { libc::pwritev2(fd.as_fd().as_raw_fd(), iovecs.as_ptr(), count, offset, flags) };
+    let written = unsafe { libc::pwritev2(fd.as_fd().as_raw_fd(), iovecs.as_ptr(), count, offset, flags) };
     usize::try_from(written).map_err(|_| io::Error::last_os_error())
 }
 
@@ -114,9 +113,7 @@ pub(crate) fn allocate(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     let (offset, len) = (file_offset(offset)?, file_offset(len)?);
     loop {
         // SAFETY: no pointers.
-        let done = unsafe {
-            libc::fallocate(fd.as_fd().as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, offset, len)
-        };
+        let done = unsafe { libc::fallocate(fd.as_fd().as_raw_fd(), libc::FALLOC_FL_KEEP_SIZE, offset, len) };
         if done == 0 {
             return Ok(());
         }

@@ -45,7 +45,10 @@ impl Net {
         let kind = match self.kind {
             Kind::Real => ListenerKind::Real(listen(address).await?),
             #[cfg(feature = "sim")]
-            Kind::Sim => ListenerKind::Sim(turmoil::net::TcpListener::bind(address).await?),
+            Kind::Sim => {
+                in_cluster()?;
+                ListenerKind::Sim(turmoil::net::TcpListener::bind(address).await?)
+            }
         };
         Ok(Listener { kind })
     }
@@ -68,7 +71,10 @@ impl Net {
                 Err(failed.unwrap_or_else(|| no_address(address)))
             }
             #[cfg(feature = "sim")]
-            Kind::Sim => Ok(Stream::simulated(turmoil::net::TcpStream::connect(address).await?)),
+            Kind::Sim => {
+                in_cluster()?;
+                Ok(Stream::simulated(turmoil::net::TcpStream::connect(address).await?))
+            }
         }
     }
 }
@@ -77,6 +83,14 @@ impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Net")
     }
+}
+
+#[cfg(feature = "sim")]
+fn in_cluster() -> io::Result<()> {
+    if turmoil::in_simulation() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::Unsupported, "a simulated node outside a cluster has no network"))
 }
 
 async fn listen(address: &str) -> io::Result<TcpListener> {

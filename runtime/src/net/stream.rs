@@ -90,7 +90,10 @@ impl Stream {
         match self.kind {
             Kind::Real(stream) => {
                 let (read, write) = stream.into_split();
-                (OwnedReadHalf { kind: ReadKind::Real(read) }, OwnedWriteHalf { kind: WriteKind::Real(write) })
+                (
+                    OwnedReadHalf { kind: ReadKind::Real(read) },
+                    OwnedWriteHalf { kind: WriteKind::Real(write) },
+                )
             }
             #[cfg(feature = "sim")]
             Kind::Sim(stream) => {
