@@ -4,7 +4,10 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
+mod broker_process;
 mod ci;
+mod demo;
+mod provision;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +16,7 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask <command> [arguments]
 
   ci       everything a change must pass, in order, with a table of times
+  demo     a year of flights through four real clients while the broker is killed (--against kafka for the yardstick)
   tidy     the rules of the house that neither the compiler nor clippy knows
 ";
 
@@ -25,6 +29,7 @@ fn main() -> ExitCode {
     };
     match command {
         "ci" => ci::run(&root, rest),
+        "demo" => demo::run(&root, rest),
         "tidy" => tidy::run(&root, rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

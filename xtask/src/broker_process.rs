@@ -1,0 +1,339 @@
+//! A broker in a process of its own, for whoever must start it, kill it and start it again: ouzel, or Apache Kafka in
+//! KRaft mode as the yardstick. It keeps its port and its data directory over restarts, and ends with its owner.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::provision;
+
+/// Whose broker is driven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Against {
+    Ouzel,
+    Kafka,
+}
+
+impl Against {
+    /// Reads the value of `--against`.
+    pub(crate) fn parse(word: &str) -> Result<Against, String> {
+        match word {
+            "ouzel" => Ok(Against::Ouzel),
+            "kafka" => Ok(Against::Kafka),
+            other => Err(format!("--against knows ouzel and kafka, not {other:?}")),
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Against::Ouzel => "ouzel",
+            Against::Kafka => "Apache Kafka",
+        }
+    }
+}
+
+/// How long a start may take; a JVM on a busy machine is slow.
+const START_LONGEST: Duration = Duration::from_secs(90);
+/// How long a graceful stop may take.
+const STOP_LONGEST: Duration = Duration::from_secs(60);
+const POLL_EVERY: Duration = Duration::from_millis(5);
+
+/// One broker, running or not.
+#[derive(Debug)]
+pub(crate) struct BrokerProcess {
+    /// Program and arguments of every start.
+    command: Vec<String>,
+    folder: PathBuf,
+    kafka_port: u16,
+    /// ouzel's admin HTTP; Kafka has none.
+    admin_port: Option<u16>,
+    child: Option<Child>,
+}
+
+impl BrokerProcess {
+    /// Gets a broker ready to start, with its data below `folder`, which must be new. `settings` are Kafka's keys and hold
+    /// for both brokers; `flags` are further arguments of the `ouzel` binary alone.
+    pub(crate) fn prepare(
+        root: &Path,
+        against: Against,
+        folder: &Path,
+        settings: &[(&str, &str)],
+        flags: &[&str],
+    ) -> Result<BrokerProcess, String> {
+        provision::create_dir(folder)?;
+        match against {
+            Against::Ouzel => prepare_ouzel(root, folder, settings, flags),
+            Against::Kafka => prepare_kafka(root, folder, settings),
+        }
+    }
+
+    /// `host:port` for a client's bootstrap list.
+    pub(crate) fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.kafka_port)
+    }
+
+    pub(crate) fn admin_port(&self) -> Option<u16> {
+        self.admin_port
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// What the broker said on stdout and stderr, over all its starts.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.folder.join("broker.log")
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Starts the broker and waits until it serves; how long that took.
+    pub(crate) fn start(&mut self) -> Result<Duration, String> {
+        assert!(self.child.is_none(), "the broker runs already");
+        let log = self.log_path();
+        let open = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(&log)
+                .map_err(|e| format!("open {}: {e}", log.display()))
+        };
+        let started = Instant::now();
+        let child = Command::new(&self.command[0])
+            .args(&self.command[1..])
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(open()?)
+            .stderr(open()?)
+            .spawn()
+            .map_err(|e| format!("start {}: {e}", self.command[0]))?;
+        self.child = Some(child);
+        while !self.serves() {
+            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten() {
+                self.child = None;
+                return Err(format!("the broker ended at once ({status}); {}", self.last_words()));
+            }
+            if started.elapsed() > START_LONGEST {
+                self.kill();
+                return Err(format!(
+                    "the broker was not ready after {START_LONGEST:?}; {}",
+                    self.last_words()
+                ));
+            }
+            std::thread::sleep(POLL_EVERY);
+        }
+        Ok(started.elapsed())
+    }
+
+    /// Whether clients are answered now.
+    fn serves(&self) -> bool {
+        match self.admin_port {
+            Some(port) => http_get(port, "/readyz").is_ok_and(|(status, _)| status == 200),
+            None => TcpStream::connect(("127.0.0.1", self.kafka_port)).is_ok(),
+        }
+    }
+
+    /// SIGKILL: the process is gone between two of its instructions, the machine and its page cache stay.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Fails only if the process has ended by itself, and then it is gone as asked.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGTERM, and waits for the end: a graceful stop.
+    pub(crate) fn stop(&mut self) -> Result<(), String> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        let began = Instant::now();
+        while signalled.as_ref().is_ok_and(|status| status.success()) && began.elapsed() < STOP_LONGEST {
+            match child.try_wait() {
+                Ok(None) => std::thread::sleep(POLL_EVERY),
+                Ok(Some(_)) => return Ok(()),
+                Err(error) => return Err(format!("wait for the broker: {error}")),
+            }
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(format!("the broker did not stop within {STOP_LONGEST:?} of SIGTERM; {}", self.last_words()))
+    }
+
+    /// Whether the process runs; a broker that died by itself does not.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// The end of the broker's log, for messages.
+    pub(crate) fn last_words(&self) -> String {
+        let log = self.log_path();
+        let text = fs::read(&log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        format!("{} ends with:\n{}", log.display(), lines[lines.len().saturating_sub(15)..].join("\n"))
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn prepare_ouzel(
+    root: &Path,
+    folder: &Path,
+    settings: &[(&str, &str)],
+    flags: &[&str],
+) -> Result<BrokerProcess, String> {
+    let binary = provision::ouzel_release(root)?;
+    let [kafka_port, admin_port] = free_ports()?;
+    let mut command = vec![
+        binary.display().to_string(),
+        "--data-dir".to_owned(),
+        folder.join("data").display().to_string(),
+        "--kafka-listener".to_owned(),
+        format!("127.0.0.1:{kafka_port}"),
+        "--admin-listener".to_owned(),
+        format!("127.0.0.1:{admin_port}"),
+    ];
+    for (key, value) in settings {
+        command.extend(["--set".to_owned(), format!("{key}={value}")]);
+    }
+    command.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    Ok(BrokerProcess {
+        command,
+        folder: folder.to_path_buf(),
+        kafka_port,
+        admin_port: Some(admin_port),
+        child: None,
+    })
+}
+
+fn prepare_kafka(root: &Path, folder: &Path, settings: &[(&str, &str)]) -> Result<BrokerProcess, String> {
+    let class_path = provision::kafka_class_path(root)?;
+    let [kafka_port, controller_port] = free_ports()?;
+    // After a kill the controller lets the same node register again only when its old session has run out; the default
+    // of nine seconds would make every restart wait for that.
+    let mut properties = format!(
+        "process.roles=broker,controller\nnode.id=1\n\
+         listeners=PLAINTEXT://127.0.0.1:{kafka_port},CONTROLLER://127.0.0.1:{controller_port}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{kafka_port}\ncontroller.listener.names=CONTROLLER\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\nlog.dirs={}\n\
+         offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+         transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
+         share.coordinator.state.topic.min.isr=1\n\
+         broker.heartbeat.interval.ms=300\nbroker.session.timeout.ms=1000\n",
+        folder.join("data").display()
+    );
+    for (key, value) in settings {
+        properties.push_str(&format!("{key}={value}\n"));
+    }
+    let file = folder.join("server.properties");
+    provision::write(&file, &properties)?;
+    let java = |class: &str| -> Vec<String> {
+        // The quick compiler alone: a broker that lives for a minute is mostly start-up.
+        [
+            "java",
+            "-XX:TieredStopAtLevel=1",
+            "-Xms256m",
+            "-Xmx1g",
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-cp",
+        ]
+        .into_iter()
+        .chain([class_path.as_str(), class])
+        .map(str::to_owned)
+        .collect()
+    };
+    let format = java("kafka.tools.StorageTool");
+    let mut formatter = Command::new(&format[0]);
+    // Any 16 bytes name a cluster; this one lives in one folder and meets no other.
+    formatter
+        .args(&format[1..])
+        .args(["format", "--standalone", "-t", "b3V6ZWwteWFyZHN0aWNrAA", "-c"])
+        .arg(&file);
+    provision::run_quietly("format Kafka's storage", &mut formatter)?;
+    let mut command = java("kafka.Kafka");
+    command.push(file.display().to_string());
+    Ok(BrokerProcess { command, folder: folder.to_path_buf(), kafka_port, admin_port: None, child: None })
+}
+
+/// Ports that were free a moment ago. Both listeners are held until both are known, so the two differ.
+pub(crate) fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT], String> {
+    let mut listeners = Vec::with_capacity(COUNT);
+    let mut ports = [0; COUNT];
+    for port in &mut ports {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("find a free port: {e}"))?;
+        *port = listener.local_addr().map_err(|e| format!("find a free port: {e}"))?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
+}
+
+/// One GET on the loopback address: status and body.
+pub(crate) fn http_get(port: u16, path: &str) -> Result<(u16, String), String> {
+    let speak = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = speak().map_err(|e| format!("GET {path}: {e}"))?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("GET {path}: no answer"))?;
+    let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+    status.map(|status| (status, body.to_owned())).ok_or_else(|| format!("GET {path}: no status in {head:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_differ() {
+        let [a, b, c] = free_ports().unwrap();
+        assert!(a != b && b != c && a != c);
+    }
+
+    #[test]
+    fn a_broker_that_ends_at_once_is_quoted() {
+        let folder = std::env::temp_dir().join(format!("ouzel-xtask-broker-{}", std::process::id()));
+        provision::create_dir(&folder).unwrap();
+        let [kafka_port] = free_ports().unwrap();
+        let mut broker = BrokerProcess {
+            command: ["sh", "-c", "echo no room here; exit 2"].map(str::to_owned).to_vec(),
+            folder: folder.clone(),
+            kafka_port,
+            admin_port: None,
+            child: None,
+        };
+        let message = broker.start().unwrap_err();
+        assert!(message.contains("no room here"), "{message}");
+        assert!(!broker.is_running());
+        provision::remove_dir(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_get_reads_status_and_body() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 256];
+            let length = stream.read(&mut request).unwrap();
+            stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nwait").unwrap();
+            String::from_utf8_lossy(&request[..length]).into_owned()
+        });
+        assert_eq!(http_get(port, "/readyz").unwrap(), (503, "wait".to_owned()));
+        assert!(server.join().unwrap().starts_with("GET /readyz HTTP/1.0\r\n"));
+    }
+}
