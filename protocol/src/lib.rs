@@ -17,6 +17,7 @@ pub mod frame;
 pub mod header;
 pub mod messages;
 pub mod reader;
+pub mod records;
 pub mod sample;
 pub mod shapes;
 pub mod walk;

@@ -91,6 +91,18 @@ impl Writer {
         }
     }
 
+    pub(crate) fn bytes(&mut self, value: &[u8]) {
+        self.length(Some(value.len()));
+        self.buffer.put_slice(value);
+    }
+
+    pub(crate) fn bytes_or_null(&mut self, value: Option<&Bytes>) {
+        match value {
+            Some(value) => self.bytes(value),
+            None => self.length(None),
+        }
+    }
+
     /// Records in pieces: one length, then the pieces as they are.
     pub(crate) fn records<'a>(&mut self, pieces: Option<impl Iterator<Item = &'a Bytes> + Clone>) {
         let Some(pieces) = pieces else { return self.length(None) };

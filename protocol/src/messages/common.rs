@@ -95,7 +95,7 @@ pub(super) fn write_topic(writer: &mut Writer, version: i16, name: &str, topic_i
 }
 
 /// Reads an array of structures; their count has been held against the bytes left before memory is taken for them.
-pub(super) fn read_array<'a, T>(
+pub(crate) fn read_array<'a, T>(
     reader: &mut Reader<'a>,
     element_bytes_min: usize,
     read: impl FnMut(&mut Reader<'a>) -> Result<T, Malformed>,
