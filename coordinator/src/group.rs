@@ -42,6 +42,9 @@ pub(crate) struct Group {
     pub(crate) pending_joins: BTreeSet<MemberId>,
     /// Members of the generation that have not synced yet.
     pub(crate) pending_syncs: BTreeSet<MemberId>,
+    /// The generation whose assignment is being written. A leader that syncs twice must not overwrite on record what
+    /// its members are about to be told.
+    pub(crate) persisting: Option<i32>,
     /// What a consumer group reads; `None` when nobody can tell.
     pub(crate) subscribed: Option<BTreeSet<TopicName>>,
     /// The initial rebalance's patience, while its timer runs.
@@ -75,6 +78,7 @@ impl Group {
             static_members: BTreeMap::new(),
             pending_joins: BTreeSet::new(),
             pending_syncs: BTreeSet::new(),
+            persisting: None,
             subscribed: None,
             initial_wait: None,
         }

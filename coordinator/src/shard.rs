@@ -557,3 +557,7 @@ impl Shard {
         Effects { replies: turn.replies, write, timers: turn.timers }
     }
 }
+
+#[cfg(test)]
+#[path = "shard_test.rs"]
+mod test;

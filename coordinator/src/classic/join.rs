@@ -191,6 +191,8 @@ impl Group {
                     joined.members = Vec::new();
                 }
                 self.answer_join(turn, new, joined);
+                // Its session may have run out while it was excused: start it again.
+                self.touch(turn, new);
             }
             Err(error) => {
                 let member = self.members.get_mut(new).expect("checked above");

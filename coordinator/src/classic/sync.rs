@@ -26,7 +26,7 @@ impl Group {
                 refuse_sync(turn, member, GroupError::RebalanceInProgress);
                 member.awaiting_sync = Some(ticket);
                 self.synced_by(turn, id);
-                if self.is_leader(id) {
+                if self.is_leader(id) && self.persisting != Some(self.generation) {
                     self.persist_assignment(turn, request);
                 }
             }
@@ -72,6 +72,7 @@ impl Group {
             .map(|id| (id.clone(), given.get(id).map_or_else(no_bytes, |blob| (*blob).clone())))
             .collect();
         let record = self.record(&assignments);
+        self.persisting = Some(self.generation);
         if planted::is(Bug::AssignmentNotAwaited) {
             self.assignment_settled(turn, self.generation, &assignments, Ok(()));
         }
@@ -87,6 +88,9 @@ impl Group {
         assignments: &BTreeMap<MemberId, Blob>,
         outcome: Result<(), GroupError>,
     ) {
+        if self.persisting == Some(generation) {
+            self.persisting = None;
+        }
         if self.state != GroupState::CompletingRebalance || self.generation != generation {
             return;
         }
