@@ -14,6 +14,8 @@ pub mod api;
 pub mod chain;
 pub mod error_code;
 pub mod frame;
+#[cfg(test)]
+mod fuzz;
 pub mod header;
 pub mod messages;
 pub mod reader;
