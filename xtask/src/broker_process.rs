@@ -75,21 +75,9 @@ impl BrokerProcess {
         format!("127.0.0.1:{}", self.kafka_port)
     }
 
-    pub(crate) fn admin_port(&self) -> Option<u16> {
-        self.admin_port
-    }
-
-    pub(crate) fn data_dir(&self) -> PathBuf {
-        self.folder.join("data")
-    }
-
     /// What the broker said on stdout and stderr, over all its starts.
     pub(crate) fn log_path(&self) -> PathBuf {
         self.folder.join("broker.log")
-    }
-
-    pub(crate) fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
     }
 
     /// Starts the broker and waits until it serves; how long that took.

@@ -4,9 +4,11 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command line tool talks on stdout")]
 
+mod bench;
 mod broker_process;
 mod ci;
 mod demo;
+mod fuzz;
 mod provision;
 mod tidy;
 
@@ -15,8 +17,10 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command> [arguments]
 
+  bench    smoke: what an idle broker costs, and how soon it is ready
   ci       everything a change must pass, in order, with a table of times
   demo     a year of flights through four real clients while the broker is killed (--against kafka for the yardstick)
+  fuzz     the fuzz targets, for longer than cargo test gives them
   tidy     the rules of the house that neither the compiler nor clippy knows
 ";
 
@@ -29,7 +33,9 @@ fn main() -> ExitCode {
     };
     match command {
         "ci" => ci::run(&root, rest),
+        "bench" => bench::run(&root, rest),
         "demo" => demo::run(&root, rest),
+        "fuzz" => fuzz::run(&root, rest),
         "tidy" => tidy::run(&root, rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

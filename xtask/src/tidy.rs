@@ -5,7 +5,7 @@
 //! (`modules`). A finding names the place and says what to do instead.
 
 mod edges;
-mod lexer;
+pub(crate) mod lexer;
 mod modules;
 mod source_rules;
 
@@ -66,12 +66,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
 fn check(root: &Path) -> Result<(Vec<Violation>, usize), String> {
     let packages = edges::packages(root)?;
     let mut violations = edges::check(&packages);
-    let files = source_files(root)?;
-    let mut sources = Vec::with_capacity(files.len());
-    for path in files {
-        let text = std::fs::read_to_string(root.join(&path)).map_err(|e| format!("read {path}: {e}"))?;
-        sources.push((path, text));
-    }
+    let sources = sources(root)?;
     let reached = modules::Reached::from_roots(&packages, &sources);
     for (path, text) in &sources {
         violations.extend(source_rules::check_file(path, text, reached.is_test_only(path)));
@@ -80,6 +75,15 @@ fn check(root: &Path) -> Result<(Vec<Violation>, usize), String> {
     violations.extend(reached.dead_files(&sources));
     violations.sort();
     Ok((violations, sources.len()))
+}
+
+/// Every source file of the repository: its path relative to the root, and its text.
+pub(crate) fn sources(root: &Path) -> Result<Vec<(String, String)>, String> {
+    let read = |path: String| match std::fs::read_to_string(root.join(&path)) {
+        Ok(text) => Ok((path, text)),
+        Err(error) => Err(format!("read {path}: {error}")),
+    };
+    source_files(root)?.into_iter().map(read).collect()
 }
 
 /// The files that git tracks or would track, as paths relative to the root, of the kinds the rules can read.

@@ -3,22 +3,22 @@
 
 /// One source file taken apart. `code` has the same length in lines as the source.
 #[derive(Debug)]
-pub(super) struct Lexed {
+pub(crate) struct Lexed {
     /// The source with comments and the insides of literals replaced by spaces; newlines stay where they were.
-    pub(super) code: String,
+    pub(crate) code: String,
     /// Comment texts with the line they start on, counted from 1. A block comment gives one entry per line.
-    pub(super) comments: Vec<(usize, String)>,
+    pub(crate) comments: Vec<(usize, String)>,
 }
 
 impl Lexed {
     /// The line that a byte position of `code` lies on, counted from 1.
-    pub(super) fn line_at(&self, position: usize) -> usize {
+    pub(crate) fn line_at(&self, position: usize) -> usize {
         self.code.as_bytes()[..position].iter().filter(|byte| **byte == b'\n').count() + 1
     }
 }
 
 /// Takes Rust source apart. Never fails: unfinished comments and literals end with the file.
-pub(super) fn lex(source: &str) -> Lexed {
+pub(crate) fn lex(source: &str) -> Lexed {
     let mut lexer = Lexer {
         bytes: source.as_bytes(),
         position: 0,

@@ -1,0 +1,325 @@
+//! `cargo xtask bench smoke`: what the broker costs while it does nothing, and how soon it is there. Measures the
+//! release binary from outside, prints text, and JSON with the facts of the machine, and says which aims are met.
+
+mod machine;
+mod statistics;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::broker_process::free_ports;
+use crate::provision;
+use statistics::Spread;
+
+const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
+
+  --runs   starts that are measured, of each kind (11)
+";
+
+/// What an idle broker may cost (the aims of the project, on two cores).
+const RSS_MAX_KIB: u64 = 32 * 1024;
+const READY_MAX: Duration = Duration::from_millis(150);
+const IDLE_CPU_MAX_PERCENT: f64 = 1.0;
+
+const TOPICS: usize = 10;
+/// After the last request; whatever the broker still wanted to do is done by then.
+const SETTLE: Duration = Duration::from_secs(3);
+const IDLE_FOR: Duration = Duration::from_secs(10);
+const START_LONGEST: Duration = Duration::from_secs(30);
+
+/// Runs the bench that is named. A missed aim is said, not failed: a shared machine is no judge.
+pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let runs = match words[..] {
+        ["smoke"] => Some(11),
+        ["smoke", "--runs", runs] => runs.parse().ok().filter(|runs| *runs > 0),
+        _ => None,
+    };
+    let Some(runs) = runs else {
+        eprint!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match smoke(root, runs) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("bench: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What was measured.
+struct Measured {
+    ready_empty: Spread,
+    ready_with_topics: Spread,
+    rss_kib: u64,
+    rss_peak_kib: u64,
+    idle_cpu_percent: f64,
+    threads: u64,
+}
+
+fn smoke(root: &Path, runs: usize) -> Result<(), String> {
+    let binary = provision::ouzel_release(root)?;
+    let work = root.join("target/bench/smoke");
+    provision::remove_dir(&work)?;
+    provision::create_dir(&work)?;
+
+    let mut ready_empty = Vec::with_capacity(runs);
+    for nth in 0..runs {
+        let (broker, ready_after) = Broker::start(&binary, &work.join(format!("empty-{nth}")))?;
+        broker.stop()?;
+        ready_empty.push(ready_after);
+    }
+    let data = work.join("topics");
+    let (broker, _) = Broker::start(&binary, &data)?;
+    create_topics(broker.kafka_port)?;
+    std::thread::sleep(SETTLE);
+    let pid = broker.child.id();
+    let cpu_before = machine::cpu_time(pid)?;
+    let began = Instant::now();
+    std::thread::sleep(IDLE_FOR);
+    let idle_cpu = machine::cpu_time(pid)?.saturating_sub(cpu_before);
+    let idle_cpu_percent = idle_cpu.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
+    let (rss_kib, rss_peak_kib, threads) = machine::memory(pid)?;
+    broker.stop()?;
+    let mut ready_with_topics = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let (broker, ready_after) = Broker::start(&binary, &data)?;
+        broker.stop()?;
+        ready_with_topics.push(ready_after);
+    }
+    let measured = Measured {
+        ready_empty: Spread::of(ready_empty),
+        ready_with_topics: Spread::of(ready_with_topics),
+        rss_kib,
+        rss_peak_kib,
+        idle_cpu_percent,
+        threads,
+    };
+    let facts = machine::facts(root, &work);
+    print!("{}", text(&measured, runs, &facts));
+    let json = as_json(&measured, runs, facts);
+    println!("{json}");
+    let file = root.join("target/bench/smoke.json");
+    provision::write(&file, &format!("{json}\n"))
+}
+
+fn text(measured: &Measured, runs: usize, facts: &Value) -> String {
+    let met = |met: bool| if met { "met" } else { "MISSED" };
+    let ready = |spread: &Spread| {
+        format!(
+            "median {:.1} ms, min {:.1}, max {:.1} of {runs} starts; aim {} ms: {}",
+            millis(spread.median),
+            millis(spread.min),
+            millis(spread.max),
+            READY_MAX.as_millis(),
+            met(spread.median <= READY_MAX)
+        )
+    };
+    let fact = |name: &str| facts[name].as_str().unwrap_or("?").to_owned();
+    format!(
+        "\nmachine             {}, {} cores, {} MiB, Linux {}, {} ({}), load {}\n\
+         build               release, {}, commit {}\n\
+         idle RSS            {:.1} MiB with {TOPICS} topics (peak {:.1} MiB, {} threads); aim {} MiB: {}\n\
+         ready, empty        {}\n\
+         ready, {TOPICS} topics    {}\n\
+         idle CPU            {:.3} % of a core over {} s; aim under {IDLE_CPU_MAX_PERCENT} %: {}\n\n",
+        fact("cpu"),
+        facts["cores"],
+        facts["memory_mib"],
+        fact("kernel"),
+        fact("filesystem"),
+        fact("device"),
+        fact("load_1m"),
+        fact("rustc"),
+        fact("commit"),
+        mib(measured.rss_kib),
+        mib(measured.rss_peak_kib),
+        measured.threads,
+        RSS_MAX_KIB / 1024,
+        met(measured.rss_kib <= RSS_MAX_KIB),
+        ready(&measured.ready_empty),
+        ready(&measured.ready_with_topics),
+        measured.idle_cpu_percent,
+        IDLE_FOR.as_secs(),
+        met(measured.idle_cpu_percent < IDLE_CPU_MAX_PERCENT),
+    )
+}
+
+fn as_json(measured: &Measured, runs: usize, facts: Value) -> Value {
+    let ready = |spread: &Spread| {
+        json!({
+            "median": millis(spread.median), "min": millis(spread.min), "max": millis(spread.max), "runs": runs,
+            "aim_max": READY_MAX.as_millis() as u64, "met": spread.median <= READY_MAX,
+        })
+    };
+    json!({
+        "bench": "smoke",
+        "machine": facts,
+        "idle_rss_kib": { "value": measured.rss_kib, "peak": measured.rss_peak_kib, "topics": TOPICS,
+                          "threads": measured.threads, "aim_max": RSS_MAX_KIB, "met": measured.rss_kib <= RSS_MAX_KIB },
+        "ready_empty_ms": ready(&measured.ready_empty),
+        "ready_with_topics_ms": ready(&measured.ready_with_topics),
+        "idle_cpu_percent": { "value": measured.idle_cpu_percent, "over_s": IDLE_FOR.as_secs(),
+                              "aim_below": IDLE_CPU_MAX_PERCENT, "met": measured.idle_cpu_percent < IDLE_CPU_MAX_PERCENT },
+    })
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 10_000.0).round() / 10.0
+}
+
+fn mib(kib: u64) -> f64 {
+    kib as f64 / 1024.0
+}
+
+/// A broker whose stdout we read, because the ready line is the end of the clock.
+struct Broker {
+    child: Child,
+    /// Held open, so that a broker that says more does not meet a closed pipe.
+    _stdout: BufReader<ChildStdout>,
+    kafka_port: u16,
+}
+
+impl Broker {
+    /// Starts the binary; the time from before the process exists until its ready line is read.
+    fn start(binary: &Path, data: &Path) -> Result<(Broker, Duration), String> {
+        let [kafka_port, admin_port] = free_ports()?;
+        let began = Instant::now();
+        let mut child = Command::new(binary)
+            .arg("--data-dir")
+            .arg(data)
+            .args(["--kafka-listener", &format!("127.0.0.1:{kafka_port}")])
+            .args(["--admin-listener", &format!("127.0.0.1:{admin_port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("start {}: {e}", binary.display()))?;
+        let stdout = child.stdout.take().ok_or("the broker has no stdout")?;
+        let mut stdout = BufReader::new(stdout);
+        loop {
+            let mut line = String::new();
+            let length = stdout.read_line(&mut line).map_err(|e| format!("read the broker's stdout: {e}"))?;
+            if line.contains("ready") {
+                let took = began.elapsed();
+                return Ok((Broker { child, _stdout: stdout, kafka_port }, took));
+            }
+            if length == 0 || began.elapsed() > START_LONGEST {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err("the broker never said that it is ready".to_owned());
+            }
+        }
+    }
+
+    /// Stops the broker gracefully.
+    fn stop(mut self) -> Result<(), String> {
+        let pid = self.child.id().to_string();
+        let mut kill = Command::new("kill");
+        provision::run_quietly("stop the broker", kill.args(["-TERM", &pid]))?;
+        let status = self.child.wait().map_err(|e| format!("wait for the broker: {e}"))?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(format!("the broker ended with {status} after SIGTERM")),
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Fails only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks for the metadata of ten topics that do not exist, which makes them.
+fn create_topics(port: u16) -> Result<(), String> {
+    let speak = || -> std::io::Result<usize> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.write_all(&metadata_request())?;
+        let mut length = [0; 4];
+        stream.read_exact(&mut length)?;
+        let mut answer = vec![0; u32::from_be_bytes(length).min(1 << 20) as usize];
+        stream.read_exact(&mut answer)?;
+        let names = (0..TOPICS).filter(|nth| {
+            let name = topic_name(*nth);
+            answer.windows(name.len()).any(|window| window == name.as_bytes())
+        });
+        Ok(names.count())
+    };
+    match speak() {
+        Ok(TOPICS) => Ok(()),
+        Ok(known) => Err(format!("of {TOPICS} topics the broker's metadata names {known}")),
+        Err(error) => Err(format!("create topics: {error}")),
+    }
+}
+
+fn topic_name(nth: usize) -> String {
+    format!("smoke-topic-{nth:02}")
+}
+
+/// A Metadata request of version 4, the last one that is simple, with automatic creation allowed.
+fn metadata_request() -> Vec<u8> {
+    let mut body = Vec::new();
+    body.extend(3i16.to_be_bytes()); // api key
+    body.extend(4i16.to_be_bytes()); // version
+    body.extend(1i32.to_be_bytes()); // correlation id
+    body.extend((-1i16).to_be_bytes()); // no client id
+    body.extend((TOPICS as i32).to_be_bytes());
+    for nth in 0..TOPICS {
+        let name = topic_name(nth);
+        body.extend((name.len() as i16).to_be_bytes());
+        body.extend(name.as_bytes());
+    }
+    body.push(1); // allow_auto_topic_creation
+    let mut frame = (body.len() as i32).to_be_bytes().to_vec();
+    frame.extend(body);
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(rss_kib: u64, ready: u64, cpu: f64) -> Measured {
+        let spread = || Spread::of(vec![Duration::from_millis(ready)]);
+        Measured {
+            ready_empty: spread(),
+            ready_with_topics: spread(),
+            rss_kib,
+            rss_peak_kib: rss_kib,
+            idle_cpu_percent: cpu,
+            threads: 3,
+        }
+    }
+
+    #[test]
+    fn aims_are_marked_in_text_and_json() {
+        let facts = json!({ "cpu": "x", "cores": 2 });
+        let good = measured(32 * 1024, 150, 0.9);
+        assert!(!text(&good, 1, &facts).contains("MISSED"));
+        assert_eq!(text(&good, 1, &facts).matches(": met").count(), 4);
+        let bad = measured(32 * 1024 + 1, 151, 1.0);
+        assert_eq!(text(&bad, 1, &facts).matches("MISSED").count(), 4);
+        let json = as_json(&bad, 1, facts);
+        for name in ["idle_rss_kib", "ready_empty_ms", "ready_with_topics_ms", "idle_cpu_percent"] {
+            assert_eq!(json[name]["met"], json!(false), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_request_is_framed_as_kafka_reads_it() {
+        let frame = metadata_request();
+        assert_eq!(frame.len(), 4 + u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize);
+        assert_eq!(frame[4..8], [0, 3, 0, 4]);
+        assert_eq!(frame.last(), Some(&1));
+    }
+}
