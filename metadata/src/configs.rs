@@ -15,6 +15,7 @@ mod nearest;
 pub mod topic;
 pub mod topic_table;
 pub mod value;
+mod vocabulary;
 
 use std::collections::BTreeMap;
 

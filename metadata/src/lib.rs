@@ -19,6 +19,9 @@ pub mod placement;
 pub mod plan;
 pub mod record;
 
+#[cfg(test)]
+mod image_test;
+
 pub use configs::{BrokerConfig, Layers, Overrides, StaticConfig, TopicConfig};
 pub use delta::{ApplyError, Changes};
 pub use image::{Broker, BrokerScope, Endpoint, Image, Partition, SecurityProtocol, Topic};

@@ -158,12 +158,7 @@ impl ConfigDef {
     }
 
     /// A key that works, takes every value of its type, is read only and falls back on nothing.
-    pub(crate) const fn new(
-        name: &'static str,
-        kind: ConfigType,
-        default: &'static str,
-        doc: &'static str,
-    ) -> ConfigDef {
+    pub(crate) const fn new(name: &'static str, kind: ConfigType, default: &'static str) -> ConfigDef {
         ConfigDef {
             name,
             kind,
@@ -172,8 +167,12 @@ impl ConfigDef {
             mutability: Mutability::ReadOnly,
             synonyms: &[],
             effect: Effect::Works,
-            doc,
+            doc: "",
         }
+    }
+
+    pub(crate) const fn doc(self, doc: &'static str) -> ConfigDef {
+        ConfigDef { doc, ..self }
     }
 
     pub(crate) const fn unset(self) -> ConfigDef {

@@ -7,7 +7,7 @@ pub(crate) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>
     if given.len() > GIVEN_BYTES_MAX {
         return None;
     }
-    let slips_max = (given.chars().count() / 4).max(1);
+    let slips_max = (given.chars().count() / 4).clamp(1, 3);
     candidates
         .map(|candidate| (edits(given, candidate), candidate))
         .min_by_key(|(edits, _)| *edits)

@@ -1,0 +1,9 @@
+//! The crate through its public door. One binary, so that it links once.
+
+mod alter_configs;
+mod broker_settings;
+mod config_tables;
+mod describe;
+mod records;
+mod support;
+mod topics;

@@ -1,0 +1,185 @@
+//! The bytes of records: what is written stays readable, and nothing else passes.
+
+use ouzel_metadata::{Broker, BrokerScope, ConfigResource, DecodeError, Partition, Record};
+use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName};
+
+use crate::support::broker;
+
+/// One record of each kind, with the bytes it has had since its version was released.
+fn golden() -> Vec<(Record, &'static str)> {
+    let id = TopicId(*b"0123456789abcdef");
+    let name = TopicName::new("t.1").expect("a good name");
+    let changed = Partition {
+        replicas: vec![NodeId(1), NodeId(2)],
+        isr: vec![NodeId(2)],
+        leader: None,
+        leader_epoch: LeaderEpoch(7),
+    };
+    let configs = [("retention.ms".to_owned(), "5".to_owned())].into();
+    let racked = Broker { rack: Some("r".to_owned()), ..broker(3) };
+    vec![
+        (Record::ClusterCreated { cluster_id: "abc".to_owned() }, "0101 00000003 616263"),
+        (
+            Record::BrokerRegistered(racked),
+            "0201 00000003 03030303030303030303030303030303 00000001 00000009 504c41494e54455854 \
+             00000009 3132372e302e302e31 2384 00 01 00000001 72",
+        ),
+        (Record::BrokerUnregistered { node: NodeId(3) }, "0301 00000003"),
+        (
+            Record::TopicCreated {
+                name,
+                topic_id: id,
+                partitions: vec![Partition::new(vec![NodeId(1)])],
+                configs,
+            },
+            "0401 00000003 742e31 30313233343536373839616263646566 00000001 00000001 00000001 00000001 00000001 01 \
+             00000001 00000000 00000001 0000000c 726574656e74696f6e2e6d73 00000001 35",
+        ),
+        (Record::TopicDeleted { topic_id: id }, "0501 30313233343536373839616263646566"),
+        (
+            Record::PartitionsAdded {
+                topic_id: id,
+                first_index: PartitionIndex(4),
+                partitions: vec![Partition::new(vec![NodeId(1)])],
+            },
+            "0601 30313233343536373839616263646566 00000004 00000001 00000001 00000001 00000001 00000001 01 00000001 \
+             00000000",
+        ),
+        (
+            Record::PartitionChanged { topic_id: id, index: PartitionIndex(1), partition: changed },
+            "0701 30313233343536373839616263646566 00000001 00000002 00000001 00000002 00000001 00000002 00 00000007",
+        ),
+        (
+            Record::ConfigSet {
+                resource: ConfigResource::Topic(id),
+                key: "k".to_owned(),
+                value: String::new(),
+            },
+            "0801 00 30313233343536373839616263646566 00000001 6b 00000000",
+        ),
+        (
+            Record::ConfigSet {
+                resource: ConfigResource::Broker(BrokerScope::ClusterDefault),
+                key: "k".to_owned(),
+                value: "v".to_owned(),
+            },
+            "0801 01 00000001 6b 00000001 76",
+        ),
+        (
+            Record::ConfigRemoved {
+                resource: ConfigResource::Broker(BrokerScope::Broker(NodeId(9))),
+                key: "k".to_owned(),
+            },
+            "0901 02 00000009 00000001 6b",
+        ),
+        (
+            Record::ProducerIdsAllocated { node: NodeId(1), next_producer_id: 1000 },
+            "0a01 00000001 00000000000003e8",
+        ),
+    ]
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("hex")).collect()
+}
+
+#[test]
+fn bytes_never_change() {
+    for (record, hex) in golden() {
+        assert_eq!(record.encode(), bytes(hex), "{record:?}");
+        assert_eq!(Record::decode(&bytes(hex)), Ok(record));
+    }
+}
+
+#[test]
+fn a_newer_release_is_told_from_damage() {
+    let newer_kind = Record::decode(&[11, 1, 0]).expect_err("unknown kind");
+    assert_eq!(
+        newer_kind.to_string(),
+        "metadata record of kind 11 was written by a newer release; run that release, or a later one"
+    );
+    let newer_version = Record::decode(&[5, 2]).expect_err("unknown version");
+    assert_eq!(newer_version, DecodeError::NewerVersion { kind: 5, version: 2, newest: 1 });
+    assert!(matches!(Record::decode(&[0, 1]), Err(DecodeError::BadField { position: 0, .. })));
+    assert!(matches!(Record::decode(&[5, 0]), Err(DecodeError::BadField { position: 1, .. })));
+    assert!(matches!(Record::decode(&[]), Err(DecodeError::Truncated { position: 0, .. })));
+}
+
+#[test]
+fn every_cut_and_every_tail_is_noticed() {
+    for (record, _) in golden() {
+        let whole = record.encode();
+        for length in 0..whole.len() {
+            let cut = Record::decode(&whole[..length]);
+            assert!(matches!(cut, Err(DecodeError::Truncated { .. })), "{record:?} cut to {length}: {cut:?}");
+        }
+        let longer: Vec<u8> = whole.iter().copied().chain([0]).collect();
+        assert!(
+            matches!(Record::decode(&longer), Err(DecodeError::TrailingBytes { extra: 1, .. })),
+            "{record:?}"
+        );
+    }
+}
+
+#[test]
+fn lengths_that_lie_cost_nothing() {
+    // A topic that claims four billion partitions, a text that claims four gigabytes.
+    let partitions =
+        [&bytes("0601 30313233343536373839616263646566 00000000 ffffffff")[..], &[0; 40]].concat();
+    assert_eq!(
+        Record::decode(&partitions),
+        Err(DecodeError::Truncated { position: 22, field: "partitions", needed: 4 * 0xffff_ffff - 40 })
+    );
+    assert_eq!(
+        Record::decode(&bytes("0101 ffffffff 61")),
+        Err(DecodeError::Truncated { position: 6, field: "cluster id", needed: 0xffff_fffe })
+    );
+}
+
+#[test]
+fn nonsense_says_where() {
+    for (hex, sentence) in [
+        (
+            "0101 00000001 ff",
+            "metadata record has bytes that are not UTF-8 at byte 6, which is no cluster id",
+        ),
+        ("0901 03 00000001 6b", "metadata record has 3 at byte 2, which is no config resource"),
+        (
+            "0401 00000001 2f 30313233343536373839616263646566",
+            "metadata record names a topic badly: topic name '/' contains '/'; only ASCII letters, digits, '.', '_' and '-' are allowed",
+        ),
+    ] {
+        assert_eq!(Record::decode(&bytes(hex)).expect_err(hex).to_string(), sentence);
+    }
+}
+
+mod properties {
+    use ouzel_metadata::Record;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+        /// Whatever is read is written back as it was: there is one spelling of each record.
+        #[test]
+        fn any_bytes_decode_or_are_refused(
+            kind in 0u8..12,
+            which in 0usize..11,
+            at in 0usize..64,
+            with in any::<u8>(),
+            tail in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let random: Vec<u8> = [kind, 1].into_iter().chain(tail).collect();
+            let mut damaged = super::golden()[which].0.encode();
+            let place = at % damaged.len();
+            damaged[place] = with;
+            for bytes in [random, damaged] {
+                if let Ok(record) = Record::decode(&bytes) {
+                    prop_assert_eq!(Record::decode(&record.encode()), Ok(record));
+                }
+            }
+        }
+    }
+}
