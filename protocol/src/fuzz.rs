@@ -64,7 +64,7 @@ fn request_bodies_nearly_right() {
         let [api, version, fill, seed, changes @ ..] = input else { return };
         let (api, version) = choose(*api, *version);
         let fill = [Fill::Least, Fill::Most, Fill::Random, Fill::Foreign][usize::from(*fill) % 4];
-        let mut body = sample::body(api, version, fill, &mut sample::sequence(u64::from(*seed))).body;
+        let mut body = sample::request(api, version, fill, &mut sample::sequence(u64::from(*seed))).body;
         for change in changes.chunks_exact(3).take(8) {
             let at = usize::from(u16::from_be_bytes([change[0], change[1]]));
             if !body.is_empty() {

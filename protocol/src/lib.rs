@@ -30,4 +30,7 @@ pub use chain::Chain;
 pub use error_code::ErrorCode;
 /// A string that is a slice of the frame it came in.
 pub use kafka_protocol::protocol::StrBytes;
-pub use messages::{DecodeError, EncodeError, Request, Response, decode_request, encode_response};
+pub use messages::{
+    DecodeError, EncodeError, Request, Response, decode_request, decode_response, encode_request,
+    encode_response,
+};

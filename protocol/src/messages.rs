@@ -93,6 +93,15 @@ macro_rules! messages {
             }
         }
 
+        fn decode_walked_response(api: &Api, version: i16, body: &mut Bytes) -> Result<Response, DecodeError> {
+            let failed = |reason| DecodeError::Message { api: api.key, version, reason: format!("{reason:#}") };
+            let as_version = crate_version(api.key, version);
+            match api.key {
+                ApiKey::Produce | ApiKey::Fetch => unreachable!("{} has a decoder of its own", api.name),
+                $(ApiKey::$api => $response::decode(body, as_version).map(Response::$api).map_err(failed),)*
+            }
+        }
+
         fn encode_request_body(request: &Request, version: i16) -> Result<Chain, EncodeError> {
             match request {
                 Request::Produce(request) => Ok(request.encode(version)),
@@ -237,6 +246,25 @@ pub fn decode_request(api: &Api, version: i16, mut body: Bytes) -> Result<Reques
         _ => {
             walk::walk_request(api, version, &body)?;
             decode_walked(api, version, &mut body)
+        }
+    }
+}
+
+/// Decodes a response body, for whoever is the client. As bounded as [`decode_request`].
+///
+/// # Errors
+/// See [`DecodeError`].
+pub fn decode_response(api: &Api, version: i16, mut body: Bytes) -> Result<Response, DecodeError> {
+    if !api.serves(version) {
+        return Err(DecodeError::UnsupportedVersion { api: api.key, version });
+    }
+    let malformed = |condition| DecodeError::Malformed { api: api.key, version, condition };
+    match api.key {
+        ApiKey::Produce => ProduceResponse::decode(version, &body).map(Response::Produce).map_err(malformed),
+        ApiKey::Fetch => FetchResponse::decode(version, &body).map(Response::Fetch).map_err(malformed),
+        _ => {
+            walk::walk_response(api, version, &body)?;
+            decode_walked_response(api, version, &mut body)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Request bodies written from the table of shapes, for tests here and in the rooms that face the network.
+//! Bodies written from the table of shapes, for tests here and in the rooms that face the network.
 //!
 //! One writer makes the good bodies and remembers where it wrote lengths; the hostile ones are the good ones with a
 //! length replaced. So whatever array or string the table gains, its hostile inputs come with it.
@@ -52,11 +52,26 @@ enum Form {
     Plain,
 }
 
-/// Writes a body of `api` in `version`, drawing every choice from `random`.
-pub fn body(api: &Api, version: i16, fill: Fill, random: &mut dyn FnMut() -> u64) -> Sample {
+/// Writes a request body of `api` in `version`, drawing every choice from `random`.
+pub fn request(api: &Api, version: i16, fill: Fill, random: &mut dyn FnMut() -> u64) -> Sample {
+    body(shapes::request(api.key), version, api.is_flexible(version), fill, random)
+}
+
+/// Writes a response body of `api` in `version`, drawing every choice from `random`.
+pub fn response(api: &Api, version: i16, fill: Fill, random: &mut dyn FnMut() -> u64) -> Sample {
+    body(shapes::response(api.key), version, api.is_flexible(version), fill, random)
+}
+
+fn body(
+    fields: &'static [Field],
+    version: i16,
+    flexible: bool,
+    fill: Fill,
+    random: &mut dyn FnMut() -> u64,
+) -> Sample {
     let sample = Sample { body: Vec::new(), lengths: Vec::new() };
-    let mut pen = Pen { sample, version, flexible: api.is_flexible(version), fill, random };
-    pen.fields(shapes::request(api.key));
+    let mut pen = Pen { sample, version, flexible, fill, random };
+    pen.fields(fields);
     pen.sample
 }
 
@@ -147,8 +162,13 @@ impl Pen<'_> {
             self.sample.body.extend(varint(tag));
             // The content is written first and its size put in front; lengths inside it move along.
             let mark = (self.sample.body.len(), self.sample.lengths.len());
-            // Never null: a field that is null is not there.
-            self.value(field.name, field.kind, field.may_be_null(version), false);
+            // Never null, false or empty: a field that says what its absence says is not written.
+            let fill = std::mem::replace(&mut self.fill, if foreign { Fill::Foreign } else { Fill::Most });
+            match field.kind {
+                Kind::Bool => self.sample.body.push(1),
+                kind => self.value(field.name, kind, field.may_be_null(version), false),
+            }
+            self.fill = fill;
             let content = self.sample.body.split_off(mark.0);
             let inner = self.sample.lengths.split_off(mark.1);
             self.length(field.name, Form::Plain, content.len(), false);

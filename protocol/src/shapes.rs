@@ -1,4 +1,4 @@
-//! The shapes of all request bodies: one table that says which field of which kind is there in which version.
+//! The shapes of all bodies, requests and responses: one table that says which field of which kind is there in which version.
 //!
 //! The table is data, not code: [`crate::walk`] checks a body against it before any decoder may allocate from it, and
 //! [`crate::sample`] writes bodies from it, good ones and hostile ones, so a field that is wrong here is found by both.
@@ -8,6 +8,7 @@ use crate::api::ApiKey;
 pub mod admin;
 pub mod data;
 pub mod groups;
+pub mod responses;
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -147,5 +148,34 @@ pub fn request(key: ApiKey) -> &'static [Field] {
         ApiKey::IncrementalAlterConfigs => admin::INCREMENTAL_ALTER_CONFIGS,
         ApiKey::OffsetDelete => groups::OFFSET_DELETE,
         ApiKey::DescribeCluster => admin::DESCRIBE_CLUSTER,
+    }
+}
+
+/// The fields of a response body.
+pub fn response(key: ApiKey) -> &'static [Field] {
+    match key {
+        ApiKey::Produce => responses::PRODUCE,
+        ApiKey::Fetch => responses::FETCH,
+        ApiKey::ListOffsets => responses::LIST_OFFSETS,
+        ApiKey::Metadata => responses::METADATA,
+        ApiKey::OffsetCommit => responses::OFFSET_COMMIT,
+        ApiKey::OffsetFetch => responses::OFFSET_FETCH,
+        ApiKey::FindCoordinator => responses::FIND_COORDINATOR,
+        ApiKey::JoinGroup => responses::JOIN_GROUP,
+        ApiKey::Heartbeat => responses::HEARTBEAT,
+        ApiKey::LeaveGroup => responses::LEAVE_GROUP,
+        ApiKey::SyncGroup => responses::SYNC_GROUP,
+        ApiKey::DescribeGroups => responses::DESCRIBE_GROUPS,
+        ApiKey::ListGroups => responses::LIST_GROUPS,
+        ApiKey::ApiVersions => responses::API_VERSIONS,
+        ApiKey::CreateTopics => responses::CREATE_TOPICS,
+        ApiKey::DeleteTopics => responses::DELETE_TOPICS,
+        ApiKey::InitProducerId => responses::INIT_PRODUCER_ID,
+        ApiKey::OffsetForLeaderEpoch => responses::OFFSET_FOR_LEADER_EPOCH,
+        ApiKey::DescribeConfigs => responses::DESCRIBE_CONFIGS,
+        ApiKey::DeleteGroups => responses::DELETE_GROUPS,
+        ApiKey::IncrementalAlterConfigs => responses::INCREMENTAL_ALTER_CONFIGS,
+        ApiKey::OffsetDelete => responses::OFFSET_DELETE,
+        ApiKey::DescribeCluster => responses::DESCRIBE_CLUSTER,
     }
 }

@@ -1,4 +1,4 @@
-//! A pure walk over a request body by its shape, before anything is decoded.
+//! A pure walk over a body by its shape, before anything is decoded.
 //!
 //! `Vec::with_capacity` straight from the wire lets a Metadata body of five bytes ask for 154 GB and abort the process.
 //! So no decoder of the `kafka-protocol` crate sees a body that has not been walked: every array, string and length is
@@ -39,6 +39,15 @@ pub struct Walked {
 /// The first departure from the shape.
 pub fn walk_request(api: &Api, version: i16, body: &Bytes) -> Result<Walked, WalkError> {
     walk_fields(shapes::request(api.key), version, api.is_flexible(version), body)
+        .map_err(|(field, condition)| WalkError { api: api.key, version, field, condition })
+}
+
+/// Walks a response body to its last byte.
+///
+/// # Errors
+/// The first departure from the shape.
+pub fn walk_response(api: &Api, version: i16, body: &Bytes) -> Result<Walked, WalkError> {
+    walk_fields(shapes::response(api.key), version, api.is_flexible(version), body)
         .map_err(|(field, condition)| WalkError { api: api.key, version, field, condition })
 }
 

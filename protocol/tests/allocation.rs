@@ -91,7 +91,7 @@ fn every_hostile_body_of_every_version_is_refused_for_little() {
     for api in &APIS {
         for version in api.served_min..=api.max {
             for fill in [Fill::Least, Fill::Most, Fill::Foreign] {
-                let sample = sample::body(api, version, fill, &mut random);
+                let sample = sample::request(api, version, fill, &mut random);
                 for (length, body) in sample.hostile() {
                     let body = Bytes::from(body);
                     let (asked, decoded) = asked_by(|| decode_request(api, version, body.clone()));

@@ -8,11 +8,11 @@ use kafka_protocol::messages::ApiKey as TheirKey;
 use kafka_protocol::protocol::{Decodable, Encodable, Message};
 use ouzel_protocol::api::{self, APIS, Api, ApiKey};
 use ouzel_protocol::header::RequestHeader;
-use ouzel_protocol::messages::{decode_request, encode_request, kafka};
+use ouzel_protocol::messages::{decode_request, decode_response, encode_request, encode_response, kafka};
 use ouzel_protocol::reader::Malformed;
 use ouzel_protocol::sample::{self, Fill, Sample};
 use ouzel_protocol::shapes::{self, Field};
-use ouzel_protocol::walk::{walk_fields, walk_request};
+use ouzel_protocol::walk::{walk_fields, walk_request, walk_response};
 
 const FILLS: [Fill; 9] = [
     Fill::Least,
@@ -32,7 +32,7 @@ fn each_sample(mut check: impl FnMut(&'static Api, i16, Fill, Sample)) {
     for api in &APIS {
         for version in api.served_min..=api.max {
             for fill in FILLS {
-                check(api, version, fill, sample::body(api, version, fill, &mut random));
+                check(api, version, fill, sample::request(api, version, fill, &mut random));
             }
         }
     }
@@ -115,7 +115,7 @@ fn a_table_that_lacks_a_field_is_caught() {
             let rest: &'static [Field] = rest.leak();
             let mut random = sample::sequence(11);
             let caught = (api.served_min..=api.max).any(|version| {
-                let body = Bytes::from(sample::body(api, version, Fill::Most, &mut random).body);
+                let body = Bytes::from(sample::request(api, version, Fill::Most, &mut random).body);
                 walk_fields(rest, version, api.is_flexible(version), &body).is_err()
             });
             assert!(caught, "{} without {}", api.name, field.name);
@@ -188,6 +188,79 @@ fn elements_of_one_message_are_bounded_in_all() {
     let body = Bytes::from([&(count as i32).to_be_bytes()[..], &vec![0; 2 * count]].concat());
     let error = walk_request(ApiKey::Metadata.api(), 1, &body).unwrap_err();
     assert!(matches!(error.condition, Malformed::Elements { .. }));
+}
+
+/// A response through the crate's codec and ours; nothing where the crate lacks the version.
+fn response_through_kafka_protocol(api: &Api, version: i16, body: &[u8]) -> Bytes {
+    macro_rules! through {
+        ($($key:ident: $message:ident),* $(,)?) => {
+            match api.key {
+                $(ApiKey::$key => {
+                    let version = version.min(kafka::$message::VERSIONS.max);
+                    let mut read = Bytes::copy_from_slice(body);
+                    let message = kafka::$message::decode(&mut read, version).unwrap();
+                    assert!(read.is_empty(), "{} v{version}: {} bytes left over", api.name, read.len());
+                    let mut written = BytesMut::new();
+                    message.encode(&mut written, version).unwrap();
+                    written.freeze()
+                })*
+            }
+        };
+    }
+    through!(
+        Produce: ProduceResponse, Fetch: FetchResponse, ListOffsets: ListOffsetsResponse,
+        Metadata: MetadataResponse, OffsetCommit: OffsetCommitResponse, OffsetFetch: OffsetFetchResponse,
+        FindCoordinator: FindCoordinatorResponse, JoinGroup: JoinGroupResponse, Heartbeat: HeartbeatResponse,
+        LeaveGroup: LeaveGroupResponse, SyncGroup: SyncGroupResponse, DescribeGroups: DescribeGroupsResponse,
+        ListGroups: ListGroupsResponse, ApiVersions: ApiVersionsResponse, CreateTopics: CreateTopicsResponse,
+        DeleteTopics: DeleteTopicsResponse, InitProducerId: InitProducerIdResponse,
+        OffsetForLeaderEpoch: OffsetForLeaderEpochResponse, DescribeConfigs: DescribeConfigsResponse,
+        DeleteGroups: DeleteGroupsResponse, IncrementalAlterConfigs: IncrementalAlterConfigsResponse,
+        OffsetDelete: OffsetDeleteResponse, DescribeCluster: DescribeClusterResponse,
+    )
+}
+
+fn each_response(mut check: impl FnMut(&'static Api, i16, Fill, Sample)) {
+    let mut random = sample::sequence(8);
+    for api in &APIS {
+        for version in api.served_min..=api.max {
+            for fill in FILLS {
+                check(api, version, fill, sample::response(api, version, fill, &mut random));
+            }
+        }
+    }
+}
+
+#[test]
+fn responses_of_the_table_are_what_kafka_protocol_and_we_read_and_write() {
+    each_response(|api, version, fill, sample| {
+        let written = response_through_kafka_protocol(api, version, &sample.body);
+        assert_eq!(&written[..], &sample.body[..], "{} v{version} {fill:?}", api.name);
+        walk_response(api, version, &written).unwrap_or_else(|error| panic!("{fill:?}: {error}"));
+        let response = decode_response(api, version, written).unwrap();
+        assert_eq!(response.api_key(), api.key);
+        if fill != Fill::Foreign {
+            let frame = encode_response(version, 1, &response).unwrap().into_bytes();
+            assert!(frame.ends_with(&sample.body), "{} v{version} {fill:?}", api.name);
+        }
+    });
+}
+
+#[test]
+fn truncated_and_lying_responses_are_refused() {
+    each_response(|api, version, fill, sample| {
+        let truncated = (0..sample.body.len()).map(|end| (None, sample.body[..end].to_vec()));
+        let hostile = sample.hostile().into_iter().map(|(length, body)| (Some(length), body));
+        for (length, body) in truncated.chain(hostile) {
+            let body = Bytes::from(body);
+            assert!(
+                walk_response(api, version, &body).is_err(),
+                "{} v{version} {fill:?} {length:?}",
+                api.name
+            );
+            assert!(decode_response(api, version, body).is_err(), "{} v{version} {length:?}", api.name);
+        }
+    });
 }
 
 #[test]
