@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use crate::tidy::lexer::lex;
+use crate::tidy::lexer::{block_end, lex};
 
 const USAGE: &str = "usage: cargo xtask fuzz [--seconds N] [--release] [--list] [TARGET]
 
@@ -76,7 +76,8 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
             options.seconds
         );
         let started = Instant::now();
-        if !fuzz(root, target, &options) {
+        if let Err(message) = fuzz(root, target, &options) {
+            eprintln!("fuzz: {message}");
             failed.push(target.name.as_str());
         }
         println!("=== {}: {:.0} s", target.name, started.elapsed().as_secs_f64());
@@ -85,10 +86,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
     match failed.is_empty() {
         true => ExitCode::SUCCESS,
         false => {
-            println!(
-                "failed: {}; the seed stands above (BOLERO_RANDOM_SEED=... cargo test NAME repeats it)",
-                failed.join(", ")
-            );
+            println!("failed: {}", failed.join(", "));
             ExitCode::FAILURE
         }
     }
@@ -114,45 +112,111 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
-/// Every function whose body calls `bolero::check!`, in the sources of the workspace.
+/// Every test that calls `bolero::check!`, itself or through a macro or function of its file.
 fn targets_in(sources: &[(String, String)]) -> Vec<Target> {
     let mut targets = BTreeSet::new();
     for (path, text) in
         sources.iter().filter(|(path, _)| path.ends_with(".rs") && !path.starts_with("xtask/"))
     {
         let Some((folder, _)) = path.split_once('/') else { continue };
-        let lexed = lex(text);
-        for marker in ["bolero::check!", " check!("] {
-            for (at, _) in lexed.code.match_indices(marker) {
-                if marker == " check!(" && !lexed.code.contains("use bolero::check") {
-                    continue;
-                }
-                let Some(function) = lexed.code[..at].rfind("fn ") else { continue };
-                let name = lexed.code[function + 3..].split(['(', '<']).next().unwrap_or("").trim();
-                targets.insert(Target { folder: folder.to_owned(), name: name.to_owned() });
-            }
+        for name in tests_that_check(&lex(text).code) {
+            targets.insert(Target { folder: folder.to_owned(), name });
         }
     }
     targets.into_iter().collect()
 }
 
-fn fuzz(root: &Path, target: &Target, options: &Options) -> bool {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["test", "--manifest-path", &format!("{}/Cargo.toml", target.folder)]);
-    if options.release {
-        command.arg("--release");
-    }
-    command.args([&target.name, "--", "--nocapture"]);
-    // The environment outranks the bounds that the targets set themselves for `cargo test`.
-    command.env("BOLERO_RANDOM_TEST_TIME_MS", (options.seconds * 1000).to_string());
-    command.env("BOLERO_RANDOM_ITERATIONS", u32::MAX.to_string());
-    match command.current_dir(root).stdin(Stdio::null()).status() {
-        Ok(status) => status.success(),
-        Err(error) => {
-            eprintln!("fuzz: run cargo: {error}");
-            false
+fn tests_that_check(code: &str) -> BTreeSet<String> {
+    let mut tests = BTreeSet::new();
+    // Whatever leads to the call; what wraps it joins as it is met.
+    let mut leads = vec!["bolero::check!".to_owned()];
+    let mut nth = 0;
+    while let Some(lead) = leads.get(nth).cloned() {
+        nth += 1;
+        for (at, _) in code.match_indices(&lead) {
+            let before = code[..at].bytes().last();
+            if before.is_some_and(|byte| byte == b'_' || byte.is_ascii_alphanumeric()) {
+                continue;
+            }
+            match enclosing(code, at) {
+                Some(Enclosing::Test(name)) => {
+                    tests.insert(name.to_owned());
+                }
+                Some(Enclosing::Wrapper(lead)) if !leads.contains(&lead) => leads.push(lead),
+                _ => {}
+            }
         }
+    }
+    tests
+}
+
+/// What a call stands in.
+enum Enclosing<'a> {
+    Test(&'a str),
+    /// A macro or function, as its own calls are written.
+    Wrapper(String),
+}
+
+fn enclosing(code: &str, at: usize) -> Option<Enclosing<'_>> {
+    if let Some(start) = code[..at].rfind("macro_rules! ") {
+        let open = start + code[start..].find('{')?;
+        if open < at && at < block_end(code.as_bytes(), open) {
+            return Some(Enclosing::Wrapper(format!("{}!", code[start + 13..open].trim())));
+        }
+    }
+    let function = code[..at].rfind("fn ")?;
+    let name = code[function + 3..].split(['(', '<']).next()?.trim();
+    if code[function + 3..].trim_start().find(name)? + function + 3 > at {
+        return None;
+    }
+    let attributes_from = code[..function].rfind(['}', ';', '{']).map_or(0, |end| end + 1);
+    match code[attributes_from..function].contains("#[test]") {
+        true => Some(Enclosing::Test(name)),
+        false => Some(Enclosing::Wrapper(format!("{name}("))),
+    }
+}
+
+/// The full paths (`module::test`) of a crate's tests, as the harness lists them.
+fn listed_tests(root: &Path, folder: &str, release: bool) -> Result<Vec<String>, String> {
+    let output = cargo_test(root, folder, release)
+        .args(["--", "--list"])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("run cargo: {e}"))?;
+    if !output.status.success() {
+        return Err(format!("the tests of {folder} cannot be built"));
+    }
+    let listing = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(listing.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+}
+
+fn cargo_test(root: &Path, folder: &str, release: bool) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["test", "--manifest-path", &format!("{folder}/Cargo.toml"), "--tests"]);
+    command.args(release.then_some("--release"));
+    command.current_dir(root).stdin(Stdio::null());
+    command
+}
+
+fn fuzz(root: &Path, target: &Target, options: &Options) -> Result<(), String> {
+    let listed = listed_tests(root, &target.folder, options.release)?;
+    let suffix = format!("::{}", target.name);
+    let path = listed
+        .iter()
+        .find(|path| **path == target.name || path.ends_with(&suffix))
+        .ok_or_else(|| format!("{} is not among the tests of {}", target.name, target.folder))?;
+    let status = cargo_test(root, &target.folder, options.release)
+        .args(["--quiet", "--", "--exact", path, "--nocapture"])
+        // The environment outranks the bounds that the targets set themselves for `cargo test`.
+        .env("BOLERO_RANDOM_TEST_TIME_MS", (options.seconds * 1000).to_string())
+        .env("BOLERO_RANDOM_ITERATIONS", u32::MAX.to_string())
+        .status()
+        .map_err(|e| format!("run cargo: {e}"))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "{path} failed; its seed stands above, BOLERO_RANDOM_SEED=<seed> cargo test {path} repeats it"
+        )),
     }
 }
 
@@ -163,9 +227,11 @@ mod tests {
     #[test]
     fn targets_are_found_by_their_call_and_comments_are_not() {
         let text = "// fn old() { bolero::check!() }\n#[test]\nfn frames() {\n    bolero::check!().for_each(|x| f(x));\n}\n\
-                    fn helper() { let check = 1; }\n";
-        let other = "use bolero::check;\n#[test]\nfn bodies() {\n    check!().with_type().for_each(g);\n}\n";
-        let none = "fn f() { check!(a) }";
+                    fn helper() { let check = 1; }\n#[test]\nfn plain() { helper(); }\n";
+        let other = "macro_rules! fuzz {\n    ($b:expr) => { bolero::check!().for_each($b) };\n}\n\
+                     fn bounded(f: fn(&[u8])) { fuzz!(f) }\n#[test]\nfn bodies() { fuzz!(g); }\n\
+                     #[test]\nfn headers() { bounded(h); }\n";
+        let none = "#[test]\nfn f() { check!(a) }";
         let sources: Vec<(String, String)> =
             [("protocol/tests/fuzz.rs", text), ("model/src/batch/fuzz.rs", other), ("broker/src/x.rs", none)]
                 .map(|(path, text)| (path.to_owned(), text.to_owned()))
@@ -174,7 +240,7 @@ mod tests {
             .into_iter()
             .map(|target| format!("{}/{}", target.folder, target.name))
             .collect();
-        assert_eq!(found, ["model/bodies", "protocol/frames"]);
+        assert_eq!(found, ["model/bodies", "model/headers", "protocol/frames"]);
     }
 
     #[test]

@@ -31,6 +31,24 @@ pub(crate) fn lex(source: &str) -> Lexed {
     Lexed { code, comments: lexer.comments }
 }
 
+/// The position behind the brace that closes the one at `open`.
+pub(crate) fn block_end(bytes: &[u8], open: usize) -> usize {
+    let mut depth = 0usize;
+    for (offset, byte) in bytes[open..].iter().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 {
+                    return open + offset + 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    bytes.len()
+}
+
 struct Lexer<'a> {
     bytes: &'a [u8],
     position: usize,

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
 use super::edges::Package;
-use super::lexer::lex;
-use super::source_rules::block_end;
+use super::lexer::{block_end, lex};
 
 /// Files reached from the roots of all targets, each with whether only tests reach it.
 #[derive(Debug, Default)]

@@ -1,7 +1,7 @@
 //! Rules about one source file: which doors to the machine it may use, and the manners of the house.
 
 use super::Violation;
-use super::lexer::{Lexed, lex};
+use super::lexer::{Lexed, block_end, lex};
 
 /// A file longer than this holds more than one noun.
 const FILE_LINES_MAX: usize = 700;
@@ -322,24 +322,6 @@ fn test_regions(code: &str) -> Vec<std::ops::Range<usize>> {
         }
     }
     regions
-}
-
-/// The position behind the brace that closes the one at `open`.
-pub(super) fn block_end(bytes: &[u8], open: usize) -> usize {
-    let mut depth = 0usize;
-    for (offset, byte) in bytes[open..].iter().enumerate() {
-        match byte {
-            b'{' => depth += 1,
-            b'}' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return open + offset + 1;
-                }
-            }
-            _ => {}
-        }
-    }
-    bytes.len()
 }
 
 fn check_macros(path: &str, lexed: &Lexed, violations: &mut Vec<Violation>) {
