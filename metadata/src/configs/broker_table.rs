@@ -5,8 +5,8 @@ use super::definition::ConfigType::{Boolean, Double, Int, List, Long, Short, Str
 use super::definition::{ConfigDef, ConfigType, Rule};
 use super::vocabulary::{
     CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_BUFFERS,
-    NO_COMPACTION, NO_LIMIT, NO_NEW_GROUPS, NO_POOLS, NO_QUEUE, NO_RECOMPRESSION, NO_REPLICATION, NO_TIERS,
-    NO_TRANSACTIONS, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS, TIMESTAMP_TYPES,
+    NO_COMPACTION, NO_LEVELS, NO_LIMIT, NO_NEW_GROUPS, NO_OFFSET_CODEC, NO_POOLS, NO_QUEUE, NO_REPLICATION,
+    NO_TIERS, NO_TRANSACTIONS, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS, TIMESTAMP_TYPES,
     UNLIMITED_OR_POSITIVE, ZSTD_LEVELS,
 };
 
@@ -29,14 +29,13 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("The broker's number; the older name of node.id."),
     key("broker.rack", String, "").unset()
         .doc("The rack the broker stands in, for clients that like to read nearby."),
-    key("compression.gzip.level", Int, "-1").rule(GZIP_LEVELS).dynamic().without_effect(NO_RECOMPRESSION)
+    key("compression.gzip.level", Int, "-1").rule(GZIP_LEVELS).dynamic().without_effect(NO_LEVELS)
         .doc("Default of the topics' compression.gzip.level."),
-    key("compression.lz4.level", Int, "9").rule(LZ4_LEVELS).dynamic().without_effect(NO_RECOMPRESSION)
+    key("compression.lz4.level", Int, "9").rule(LZ4_LEVELS).dynamic().without_effect(NO_LEVELS)
         .doc("Default of the topics' compression.lz4.level."),
     key("compression.type", String, "producer").rule(COMPRESSION_TYPES).dynamic()
-        .without_effect(NO_RECOMPRESSION)
         .doc("Default of the topics' compression.type."),
-    key("compression.zstd.level", Int, "3").rule(ZSTD_LEVELS).dynamic().without_effect(NO_RECOMPRESSION)
+    key("compression.zstd.level", Int, "3").rule(ZSTD_LEVELS).dynamic().without_effect(NO_LEVELS)
         .doc("Default of the topics' compression.zstd.level."),
     key("connections.max.idle.ms", Long, "600000")
         .doc("Close a connection that has been silent this long; negative for never."),
@@ -219,7 +218,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
     key("offsets.retention.minutes", Int, "10080").at_least(1)
         .doc("How long the committed offsets of an abandoned group are kept."),
     key("offsets.topic.compression.codec", Int, "0").rule(Rule::Between(0, 4))
-        .without_effect(NO_RECOMPRESSION)
+        .without_effect(NO_OFFSET_CODEC)
         .doc("Codec of committed offsets."),
     key("offsets.topic.num.partitions", Int, "50").at_least(1)
         .doc("Partitions of the topic that holds committed offsets; fixed once it exists."),

@@ -7,7 +7,7 @@ use ouzel_model::NodeId;
 
 use super::broker::StaticConfig;
 use super::broker_table::{BROKER_CONFIGS, broker_config};
-use super::definition::{ConfigDef, ConfigType, Mutability, Unit};
+use super::definition::{ConfigDef, ConfigType, Effect, Mutability, Unit};
 use super::topic_table::TOPIC_CONFIGS;
 use super::value::Value;
 use super::{Overrides, nearest};
@@ -128,6 +128,19 @@ pub struct ConfigEntry {
     pub synonyms: Vec<SynonymEntry>,
     /// What it does.
     pub doc: &'static str,
+    /// Whether setting it does something.
+    pub effect: Effect,
+}
+
+impl ConfigEntry {
+    /// What it does, and, where setting it does nothing, why.
+    pub fn documentation(&self) -> String {
+        match self.effect {
+            Effect::Works => self.doc.to_owned(),
+            Effect::Nothing(why) => format!("{} It has no effect: {why}.", self.doc),
+            Effect::Shown(flag) => format!("{} Decided by the flag {flag}.", self.doc),
+        }
+    }
 }
 
 /// One of the values a key falls back on.
@@ -218,6 +231,7 @@ fn entry(def: &'static ConfigDef, value: Option<Value>, synonyms: Vec<SynonymEnt
         sensitive: def.is_sensitive(),
         synonyms,
         doc: def.doc,
+        effect: def.effect,
     }
 }
 

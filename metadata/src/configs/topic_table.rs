@@ -4,8 +4,7 @@ use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::{ConfigDef, ConfigType, Rule, Synonym};
 use super::vocabulary::{
     CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_COMPACTION,
-    NO_RECOMPRESSION, NO_REPLICATION, NO_TIERS, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS, TIMESTAMP_TYPES,
-    ZSTD_LEVELS,
+    NO_LEVELS, NO_REPLICATION, NO_TIERS, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS, TIMESTAMP_TYPES, ZSTD_LEVELS,
 };
 
 const fn key(name: &'static str, kind: ConfigType, default: &'static str) -> ConfigDef {
@@ -21,20 +20,19 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
               last record of each key. Both may be given; with neither, records stay."),
     key("compression.gzip.level", Int, "-1").rule(GZIP_LEVELS)
         .synonyms(&[Synonym::same("compression.gzip.level")])
-        .without_effect(NO_RECOMPRESSION)
+        .without_effect(NO_LEVELS)
         .doc("How hard gzip tries when the broker compresses: 1 (fast) to 9 (small), or -1 for the \
               library's choice."),
     key("compression.lz4.level", Int, "9").rule(LZ4_LEVELS)
         .synonyms(&[Synonym::same("compression.lz4.level")])
-        .without_effect(NO_RECOMPRESSION)
+        .without_effect(NO_LEVELS)
         .doc("How hard lz4 tries when the broker compresses: 1 (fast) to 17 (small)."),
     key("compression.type", String, "producer").rule(COMPRESSION_TYPES)
         .synonyms(&[Synonym::same("compression.type")])
-        .without_effect(NO_RECOMPRESSION)
         .doc("The codec batches are stored with; 'producer' keeps whatever the producer chose."),
     key("compression.zstd.level", Int, "3").rule(ZSTD_LEVELS)
         .synonyms(&[Synonym::same("compression.zstd.level")])
-        .without_effect(NO_RECOMPRESSION)
+        .without_effect(NO_LEVELS)
         .doc("How hard zstd tries when the broker compresses: -131072 (fast) to 22 (small)."),
     key("delete.retention.ms", Long, "86400000").at_least(0)
         .synonyms(&[Synonym::same("log.cleaner.delete.retention.ms")])

@@ -4,12 +4,13 @@ use super::definition::{Rule, Synonym, Unit};
 
 pub(super) const NO_BUFFERS: &str = "buffers are sized by --memory and by the operating system";
 pub(super) const NO_COMPACTION: &str = "compaction does not run yet, so a compacted topic keeps every record";
+pub(super) const NO_LEVELS: &str = "the broker compresses at one level of its own choice";
 pub(super) const NO_LIMIT: &str =
     "connections are bounded by max.connections and by the files the process may open";
 pub(super) const NO_NEW_GROUPS: &str = "only classic groups are served in this release";
 pub(super) const NO_POOLS: &str = "each core runs one thread; --cores says how many";
 pub(super) const NO_QUEUE: &str = "--memory bounds what waits";
-pub(super) const NO_RECOMPRESSION: &str = "batches are stored as their producer compressed them";
+pub(super) const NO_OFFSET_CODEC: &str = "committed offsets are stored uncompressed";
 pub(super) const NO_REPLICATION: &str = "partitions have a single replica in this release";
 pub(super) const NO_TIERS: &str = "there is no tiered storage";
 pub(super) const NO_TRANSACTIONS: &str = "transactions are not served in this release";

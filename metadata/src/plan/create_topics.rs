@@ -39,6 +39,22 @@ impl NewTopic {
             configs: Vec::new(),
         }
     }
+
+    /// The topic that holds committed offsets, as Kafka makes it; with fewer replicas while there are fewer brokers.
+    pub fn for_offsets(image: &Image, broker: &BrokerConfig) -> NewTopic {
+        let brokers = i16::try_from(image.brokers().len()).unwrap_or(i16::MAX);
+        let config = |key: &str, value: String| (key.to_owned(), Some(value));
+        NewTopic {
+            num_partitions: broker.offsets.topic_partitions,
+            replication_factor: broker.offsets.topic_replication_factor.min(brokers),
+            configs: vec![
+                config("cleanup.policy", "compact".to_owned()),
+                config("compression.type", "producer".to_owned()),
+                config("segment.bytes", broker.offsets.topic_segment_bytes.to_string()),
+            ],
+            ..NewTopic::with_defaults("__consumer_offsets")
+        }
+    }
 }
 
 /// A topic that may be created.

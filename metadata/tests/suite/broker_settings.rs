@@ -139,4 +139,12 @@ fn flags_are_described_as_settings() {
         assert!(entry.read_only, "{key}");
     }
     assert_eq!(config.without_effect().count(), 0);
+    let documentation =
+        |key: &str| entries.iter().find(|entry| entry.name == key).expect("described").documentation();
+    assert_eq!(documentation("log.dirs"), "Where the data is. Decided by the flag --data-dir.");
+    assert_eq!(documentation("delete.topic.enable"), "Whether topics can be deleted.");
+    assert_eq!(
+        documentation("num.io.threads"),
+        "Threads that work on requests. It has no effect: each core runs one thread; --cores says how many."
+    );
 }

@@ -1,6 +1,7 @@
 //! The crate through its public door. One binary, so that it links once.
 
 mod alter_configs;
+mod applying;
 mod broker_settings;
 mod config_tables;
 mod describe;

@@ -191,6 +191,25 @@ fn defaults_are_the_brokers() {
 }
 
 #[test]
+fn the_offsets_topic_is_kafkas() {
+    let config = settings(&[("offsets.topic.num.partitions", "7")]);
+    let broker = BrokerConfig::resolve(&Layers::of_static(&config));
+    for (brokers, replicas) in [(1, 1), (2, 2), (5, 3)] {
+        let image = cluster(brokers);
+        let answers = plan(&image, &[NewTopic::for_offsets(&image, &broker)]);
+        let planned = answers[0].as_ref().expect("a good topic");
+        assert!(planned.name.is_internal());
+        assert_eq!((planned.partitions, planned.replication_factor), (7, replicas), "{brokers} brokers");
+        let configs: Vec<String> =
+            planned.configs.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(
+            configs,
+            ["cleanup.policy=compact", "compression.type=producer", "segment.bytes=104857600"]
+        );
+    }
+}
+
+#[test]
 fn settings_are_kept_in_one_spelling() {
     let answers = plan(&cluster(1), &[with_config("s", "cleanup.policy", " compact , delete,compact ")]);
     let planned = answers[0].as_ref().expect("a good topic");
