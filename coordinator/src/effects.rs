@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ouzel_model::GroupId;
+use ouzel_model::{GroupId, ProducerEpoch, ProducerId};
 
 use crate::ids::{MemberId, Ticket};
 use crate::record::Record;
@@ -35,6 +35,17 @@ pub struct Write {
     /// Whether the records must be one batch. The rest (expiry, topics deleted) may be split to fit the largest
     /// batch, and is committed when the last part is.
     pub atomic: bool,
+    /// Whose transaction the batch belongs to; `None` for a plain batch.
+    pub producer: Option<Producer>,
+}
+
+/// The producer of a transactional batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its incarnation.
+    pub epoch: ProducerEpoch,
 }
 
 /// Names a write; later writes have larger tokens.

@@ -5,7 +5,7 @@ use ouzel_model::TimestampMs;
 use crate::config::Config;
 use crate::group::Group;
 use crate::offsets::tombstone;
-use crate::persisted::GroupOffsets;
+use crate::persisted::Persisted;
 use crate::record::{CommittedOffset, Record};
 use crate::response::GroupState;
 
@@ -29,17 +29,16 @@ enum AgeSince {
 }
 
 /// Judges one group's offsets.
-pub(crate) fn expired(
-    config: &Config,
-    now: TimestampMs,
-    group: &Group,
-    offsets: Option<&GroupOffsets>,
-) -> Expired {
-    let mut found = Expired { tombstones: Vec::new(), nothing_left: true };
+pub(crate) fn expired(config: &Config, now: TimestampMs, group: &Group, persisted: &Persisted) -> Expired {
+    // What an open transaction may still commit is not old, and keeps its group.
+    let pending = persisted.pending();
+    let mut found = Expired { tombstones: Vec::new(), nothing_left: !pending.has_group(&group.id) };
     let since = age_since(group);
-    for (topic, partitions) in offsets.into_iter().flatten() {
+    for (topic, partitions) in persisted.offsets_of(&group.id).into_iter().flatten() {
         for (partition, offset) in partitions {
-            if !group.is_subscribed(topic) && is_expired(config, now, since, offset) {
+            let in_use =
+                group.is_subscribed(topic) || pending.contains(&group.id, &(topic.clone(), *partition));
+            if !in_use && is_expired(config, now, since, offset) {
                 found.tombstones.push(tombstone(&group.id, topic, *partition));
             } else {
                 found.nothing_left = false;

@@ -254,19 +254,18 @@ impl Group {
     /// Every member votes for the first of its protocols that all members speak. The most votes win; of equals, the
     /// one the leader likes better.
     pub(crate) fn select_protocol(&self) -> Option<Arc<str>> {
-        let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
-        for member in self.members.values() {
-            let choice = member.terms.protocols.iter().find(|protocol| self.is_common(&protocol.name));
-            *votes.entry(&choice?.name).or_default() += 1;
-        }
-        let most = votes.values().copied().max()?;
         let leader = self.leader.as_ref().and_then(|leader| self.members.get(leader))?;
-        let winner = leader
-            .terms
-            .protocols
-            .iter()
-            .find(|protocol| votes.get(&*protocol.name).is_some_and(|count| *count == most))?;
-        Some(winner.name.clone())
+        // Common protocols are the leader's, in its order; each with its votes.
+        let names = leader.terms.protocols.iter().map(|protocol| &protocol.name);
+        let mut common: Vec<(&Arc<str>, usize)> =
+            names.filter(|name| self.is_common(name)).map(|name| (name, 0)).collect();
+        for member in self.members.values() {
+            let mut wishes = member.terms.protocols.iter();
+            let choice = wishes.find_map(|wish| common.iter().position(|(name, _)| **name == wish.name))?;
+            common[choice].1 += 1;
+        }
+        let most = common.iter().map(|(_, votes)| *votes).max()?;
+        common.into_iter().find(|(_, votes)| *votes == most).map(|(name, _)| name.clone())
     }
 
     pub(crate) fn compute_subscribed(&self) -> Option<BTreeSet<TopicName>> {

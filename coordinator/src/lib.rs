@@ -18,7 +18,7 @@
 //!
 //! Reading order: [`request`] and [`response`] (the questions and answers), [`record`], [`effects`] (what a runtime
 //! must do), [`shard`] (the door), `member`, `group`, `classic` (join, rebalance, sync, heartbeat, leave), `offsets`,
-//! `expiry`, `admin`.
+//! `pending`, `expiry`, `admin`.
 
 #![forbid(unsafe_code)]
 
@@ -38,12 +38,13 @@ mod expiry;
 mod group;
 mod member;
 mod offsets;
+mod pending;
 mod planted;
 mod subscription;
 mod turn;
 
 pub use config::Config;
-pub use effects::{Effects, TimerKey, TimerOp, TimerSet, Write, WriteToken};
+pub use effects::{Effects, Producer, TimerKey, TimerOp, TimerSet, Write, WriteToken};
 pub use error::{GroupError, WriteFailure};
 pub use ids::{Blob, InstanceId, MemberId, Ticket};
 pub use persisted::Persisted;

@@ -10,7 +10,10 @@ use crate::error::GroupError;
 use crate::group::Group;
 use crate::persisted::Persisted;
 use crate::record::{CommittedOffset, Record};
-use crate::request::{CommitPartition, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest};
+use crate::request::{
+    CommitPartition, CommitTopic, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest,
+    TxnOffsetCommitRequest,
+};
 use crate::response::{CommitTopicResult, DeleteTopicResult, FetchTopicResult, FetchedOffset, GroupState};
 
 impl Group {
@@ -36,6 +39,22 @@ impl Group {
         Ok(())
     }
 
+    /// Whether this TxnOffsetCommit comes from someone who may move the group's offsets. Clients below v3 do not say
+    /// who they are; the producer's fencing is all there is then. Where the rebalance stands does not matter: the
+    /// transaction was begun before.
+    pub(crate) fn check_transactional_commit(
+        &self,
+        request: &TxnOffsetCommitRequest,
+    ) -> Result<(), GroupError> {
+        let without_generation = request.generation < 0;
+        let nameless = request.member_id.is_unknown() && request.instance_id.is_none();
+        if without_generation && (nameless || self.state == GroupState::Empty) {
+            return Ok(());
+        }
+        self.check_member(&request.member_id, request.instance_id.as_ref())?;
+        if request.generation == self.generation { Ok(()) } else { Err(GroupError::IllegalGeneration) }
+    }
+
     /// Whether OffsetDelete may touch the group at all.
     pub(crate) fn check_offset_delete(&self) -> Result<(), GroupError> {
         match self.state {
@@ -52,18 +71,19 @@ impl Group {
 pub(crate) fn commit(
     config: &Config,
     now: TimestampMs,
-    request: &OffsetCommitRequest,
+    group: &GroupId,
+    topics: &[CommitTopic],
+    retention_ms: Option<i64>,
 ) -> (Vec<Record>, Vec<CommitTopicResult>) {
     let mut records = Vec::new();
-    let expire_timestamp =
-        request.retention_ms.map(|retention| TimestampMs(now.value().saturating_add(retention)));
+    let expire_timestamp = retention_ms.map(|retention| TimestampMs(now.value().saturating_add(retention)));
     let mut commit_one = |topic: &TopicName, topic_id: TopicId, each: &CommitPartition| {
         let metadata: Arc<str> = each.metadata.clone().unwrap_or_else(|| Arc::from(""));
         if is_too_long(&metadata, config.offset_metadata_units_max) {
             return Err(GroupError::OffsetMetadataTooLarge);
         }
         records.push(Record::OffsetCommit {
-            group: request.group.clone(),
+            group: group.clone(),
             topic: topic.clone(),
             partition: each.partition,
             value: Some(CommittedOffset {
@@ -77,8 +97,7 @@ pub(crate) fn commit(
         });
         Ok(())
     };
-    let results = request
-        .topics
+    let results = topics
         .iter()
         .map(|topic| CommitTopicResult {
             topic: topic.topic.clone(),
@@ -100,13 +119,21 @@ fn is_too_long(metadata: &str, units_max: usize) -> bool {
 
 /// What an OffsetFetch sees: committed records, nothing else. An unknown group has committed nothing.
 pub(crate) fn fetch(persisted: &Persisted, request: &OffsetFetchRequest) -> Vec<FetchTopicResult> {
+    let fetched = |topic: &TopicName, partition: PartitionIndex, offset: Option<&CommittedOffset>| {
+        let unstable = request.require_stable
+            && persisted.pending().contains(&request.group, &(topic.clone(), partition));
+        fetched(partition, offset.filter(|_| !unstable), unstable)
+    };
     let Some(topics) = &request.topics else {
         let all = persisted.offsets_of(&request.group).into_iter().flatten();
         return all
             .map(|(topic, partitions)| FetchTopicResult {
                 topic: topic.clone(),
                 topic_id: TopicId::ZERO,
-                partitions: partitions.iter().map(|(index, offset)| fetched(*index, Some(offset))).collect(),
+                partitions: partitions
+                    .iter()
+                    .map(|(index, offset)| fetched(topic, *index, Some(offset)))
+                    .collect(),
             })
             .collect();
     };
@@ -120,7 +147,8 @@ pub(crate) fn fetch(persisted: &Persisted, request: &OffsetFetchRequest) -> Vec<
                 .iter()
                 .map(|index| {
                     let found = persisted.offset(&request.group, &topic.topic, *index);
-                    fetched(*index, found.filter(|offset| is_same_topic(offset.topic_id, topic.topic_id)))
+                    let found = found.filter(|offset| is_same_topic(offset.topic_id, topic.topic_id));
+                    fetched(&topic.topic, *index, found)
                 })
                 .collect(),
         })
@@ -132,19 +160,21 @@ fn is_same_topic(committed: TopicId, asked: TopicId) -> bool {
     committed.is_zero() || asked.is_zero() || committed == asked
 }
 
-fn fetched(partition: PartitionIndex, offset: Option<&CommittedOffset>) -> FetchedOffset {
+fn fetched(partition: PartitionIndex, offset: Option<&CommittedOffset>, unstable: bool) -> FetchedOffset {
     match offset {
         Some(offset) => FetchedOffset {
             partition,
             offset: offset.offset,
             leader_epoch: offset.leader_epoch,
             metadata: offset.metadata.clone(),
+            unstable,
         },
         None => FetchedOffset {
             partition,
             offset: Offset::NONE,
             leader_epoch: LeaderEpoch::NONE,
             metadata: Arc::from(""),
+            unstable,
         },
     }
 }
@@ -184,7 +214,8 @@ pub(crate) fn tombstone(group: &GroupId, topic: &TopicName, partition: Partition
     Record::OffsetCommit { group: group.clone(), topic: topic.clone(), partition, value: None }
 }
 
-/// Which offsets a group has or is about to have: the committed ones and those in writes that are under way.
+/// Which offsets a group has or is about to have: the committed ones, those of open transactions, and those in writes
+/// that are under way.
 pub(crate) fn places<'a>(
     persisted: &'a Persisted,
     in_flight: impl Iterator<Item = &'a Record>,
@@ -200,5 +231,5 @@ pub(crate) fn places<'a>(
         }
         _ => None,
     });
-    committed.chain(coming).collect()
+    committed.chain(coming).chain(persisted.pending().places_of(group).cloned()).collect()
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ouzel_model::{GroupId, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName};
 
+use crate::effects::Producer;
 use crate::ids::{Blob, InstanceId, MemberId};
 
 /// A request to one shard.
@@ -22,6 +23,8 @@ pub enum Request {
     Leave(LeaveRequest),
     /// OffsetCommit.
     OffsetCommit(OffsetCommitRequest),
+    /// TxnOffsetCommit.
+    TxnOffsetCommit(TxnOffsetCommitRequest),
     /// OffsetFetch, one group of it.
     OffsetFetch(OffsetFetchRequest),
     /// DescribeGroups, those of this shard.
@@ -154,7 +157,25 @@ pub struct OffsetCommitRequest {
     pub topics: Vec<CommitTopic>,
 }
 
-/// One topic of an OffsetCommit.
+/// TxnOffsetCommit: the offsets count when the transaction commits. That the producer is in a transaction which
+/// includes this partition has been checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxnOffsetCommitRequest {
+    /// The group.
+    pub group: GroupId,
+    /// Whose transaction.
+    pub producer: Producer,
+    /// v3+: the member's generation, else -1.
+    pub generation: i32,
+    /// v3+: the member, else unknown.
+    pub member_id: MemberId,
+    /// v3+: its static name.
+    pub instance_id: Option<InstanceId>,
+    /// What to commit.
+    pub topics: Vec<CommitTopic>,
+}
+
+/// One topic of an OffsetCommit or TxnOffsetCommit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitTopic {
     /// The topic's name.
@@ -165,7 +186,7 @@ pub struct CommitTopic {
     pub partitions: Vec<CommitPartition>,
 }
 
-/// One partition of an OffsetCommit.
+/// One partition of an OffsetCommit or TxnOffsetCommit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitPartition {
     /// The partition.

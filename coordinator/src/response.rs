@@ -21,6 +21,8 @@ pub enum Response {
     Leave(Result<Vec<LeftMember>, GroupError>),
     /// OffsetCommit: an answer per partition; an error of the whole is written to each partition on the wire.
     OffsetCommit(Result<Vec<CommitTopicResult>, GroupError>),
+    /// TxnOffsetCommit, as OffsetCommit.
+    TxnOffsetCommit(Result<Vec<CommitTopicResult>, GroupError>),
     /// OffsetFetch of one group.
     OffsetFetch(Result<Vec<FetchTopicResult>, GroupError>),
     /// DescribeGroups, in the request's order.
@@ -93,7 +95,7 @@ pub struct LeftMember {
     pub outcome: Result<(), GroupError>,
 }
 
-/// One topic of an OffsetCommit.
+/// One topic of an OffsetCommit or TxnOffsetCommit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitTopicResult {
     /// As in the request.
@@ -126,6 +128,9 @@ pub struct FetchedOffset {
     pub leader_epoch: LeaderEpoch,
     /// The client's own words, empty when nothing is committed.
     pub metadata: Arc<str>,
+    /// Only if stable offsets were asked for: an open transaction may still move this one, ask again
+    /// (`UNSTABLE_OFFSET_COMMIT`). Offset, epoch and metadata are then those of nothing committed.
+    pub unstable: bool,
 }
 
 /// One group of a DescribeGroups.
@@ -235,6 +240,7 @@ impl Response {
             Response::Heartbeat(_) => Response::Heartbeat(Err(error)),
             Response::Leave(_) => Response::Leave(Err(error)),
             Response::OffsetCommit(_) => Response::OffsetCommit(Err(error)),
+            Response::TxnOffsetCommit(_) => Response::TxnOffsetCommit(Err(error)),
             Response::OffsetFetch(_) => Response::OffsetFetch(Err(error)),
             Response::Delete(groups) => Response::Delete(
                 groups.into_iter().map(|deleted| DeletedGroup { outcome: Err(error), ..deleted }).collect(),

@@ -2,7 +2,8 @@
 //!
 //! # What a runtime must do
 //!
-//! 1. Load: [`Shard::replay`] every committed record of the partition in order, then [`Shard::on_loaded`] once.
+//! 1. Load: [`Shard::replay`] every committed record of the partition in order (records of transactional batches with
+//!    [`Shard::replay_pending`], markers with [`Shard::on_transaction_ended`]), then [`Shard::on_loaded`] once.
 //!    Requests are refused elsewhere until then.
 //! 2. Carry out the [`Effects`] of every call before the next call: send the replies, append the write, set the
 //!    timers (a [`TimerSet`](crate::TimerSet) does the bookkeeping).
@@ -14,11 +15,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use ouzel_model::{GroupId, TimestampMs, TopicId, TopicName};
+use ouzel_model::{GroupId, ProducerId, TimestampMs, TopicId, TopicName};
 
 use crate::admin;
 use crate::config::Config;
-use crate::effects::{Effects, TimerKey, Write, WriteToken};
+use crate::effects::{Effects, Producer, TimerKey, Write, WriteToken};
 use crate::error::{GroupError, WriteFailure};
 use crate::expiry;
 use crate::group::{Group, refuse_join, refuse_sync};
@@ -29,7 +30,7 @@ use crate::planted::{self, Bug};
 use crate::record::Record;
 use crate::request::{
     DeleteRequest, DescribeRequest, JoinRequest, LeaveRequest, ListRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, Request, SyncRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, Request, SyncRequest, TxnOffsetCommitRequest,
 };
 use crate::response::{DeletedGroup, GroupState, JoinResponse, LeftMember, Response};
 use crate::turn::{OnCommit, Turn};
@@ -54,6 +55,7 @@ pub struct Shard {
 struct InFlight {
     token: WriteToken,
     records: Arc<[Record]>,
+    producer: Option<Producer>,
     then: OnCommit,
 }
 
@@ -92,6 +94,17 @@ impl Shard {
     /// Takes one record of the log while loading.
     pub fn replay(&mut self, record: &Record) {
         self.persisted.apply(record);
+    }
+
+    /// Takes one record of a transactional batch while loading.
+    pub fn replay_pending(&mut self, producer: ProducerId, record: &Record) {
+        self.persisted.apply_pending(producer, record);
+    }
+
+    /// A transaction has ended: its marker was met while loading, or has committed since. Markers and settled writes
+    /// are told in the order they have in the log.
+    pub fn on_transaction_ended(&mut self, producer: ProducerId, committed: bool) {
+        self.persisted.end_transaction(producer, committed);
     }
 
     /// All records are replayed: groups come to life. Members get a full session to show up.
@@ -144,6 +157,7 @@ impl Shard {
             }
             Request::Leave(request) => self.leave(&mut turn, ticket, &request),
             Request::OffsetCommit(request) => self.commit_offsets(&mut turn, ticket, &request),
+            Request::TxnOffsetCommit(request) => self.commit_in_transaction(&mut turn, ticket, &request),
             Request::OffsetFetch(request) => self.fetch_offsets(&mut turn, ticket, request),
             Request::Describe(request) => self.describe(&mut turn, ticket, &request),
             Request::List(request) => self.list(&mut turn, ticket, &request),
@@ -190,15 +204,18 @@ impl Shard {
         let write = self.in_flight.pop_front().expect("a write is under way");
         assert_eq!(write.token, token, "writes settle in the order they were asked for");
         if outcome.is_ok() && !planted::is(Bug::CommitNotApplied) {
-            write.records.iter().for_each(|record| self.persisted.apply(record));
+            for record in write.records.iter() {
+                match write.producer {
+                    None => self.persisted.apply(record),
+                    Some(producer) => self.persisted.apply_pending(producer.id, record),
+                }
+            }
         }
         let mut turn = Turn::new(&self.config, now);
         let outcome = outcome.map_err(GroupError::from);
         self.finish(&mut turn, write.then, outcome);
-        if outcome.is_err() {
-            let touched: BTreeSet<&GroupId> = write.records.iter().map(Record::group).collect();
-            touched.into_iter().for_each(|group| self.take_back(&mut turn, group));
-        }
+        let touched: BTreeSet<&GroupId> = write.records.iter().map(Record::group).collect();
+        touched.into_iter().for_each(|group| self.reconcile(&mut turn, group));
         self.answer_stable_fetches(&mut turn, token);
         self.seal(turn)
     }
@@ -270,6 +287,11 @@ impl Shard {
                 }
             }
         }
+        for (group, (topic, partition), offset) in self.persisted.pending().iter() {
+            if is_gone(topic, offset.topic_id) {
+                places.insert((group.clone(), topic.clone(), *partition));
+            }
+        }
         for record in self.records_in_flight() {
             if let Record::OffsetCommit { group, topic, partition, value: Some(offset) } = record
                 && is_gone(topic, offset.topic_id)
@@ -295,7 +317,7 @@ impl Shard {
         let mut records = Vec::new();
         let mut gone = Vec::new();
         for (id, group) in self.groups.iter().filter(|(id, _)| !busy.contains(id)) {
-            let mut found = expiry::expired(&self.config, now, group, self.persisted.offsets_of(id));
+            let mut found = expiry::expired(&self.config, now, group, &self.persisted);
             records.append(&mut found.tombstones);
             if found.nothing_left && group.state == GroupState::Empty {
                 if self.persisted.groups().contains_key(id) {
@@ -378,7 +400,8 @@ impl Shard {
         if let Err(error) = checked {
             return turn.reply(ticket, Response::OffsetCommit(Err(error)));
         }
-        let (records, results) = offsets::commit(&self.config, turn.now, request);
+        let (records, results) =
+            offsets::commit(&self.config, turn.now, &request.group, &request.topics, request.retention_ms);
         if !records.is_empty() {
             turn.write_all(records, true, OnCommit::Nothing);
             // A commit without membership to a group nobody knows makes a simple group.
@@ -392,17 +415,34 @@ impl Shard {
         turn.reply_after_write(ticket, Response::OffsetCommit(Ok(results)));
     }
 
+    fn commit_in_transaction(&mut self, turn: &mut Turn, ticket: Ticket, request: &TxnOffsetCommitRequest) {
+        let checked = match self.groups.get(&request.group) {
+            Some(group) => group.check_transactional_commit(request),
+            None if request.generation < 0 => Ok(()),
+            None => Err(GroupError::IllegalGeneration),
+        };
+        if let Err(error) = checked {
+            return turn.reply(ticket, Response::TxnOffsetCommit(Err(error)));
+        }
+        let (records, results) =
+            offsets::commit(&self.config, turn.now, &request.group, &request.topics, None);
+        if !records.is_empty() {
+            turn.write_all(records, true, OnCommit::Nothing);
+            turn.write_for(request.producer);
+            let fresh = || Group::empty(request.group.clone(), turn.now);
+            self.groups.entry(request.group.clone()).or_insert_with(fresh);
+        }
+        turn.reply_after_write(ticket, Response::TxnOffsetCommit(Ok(results)));
+    }
+
     fn fetch_offsets(&mut self, turn: &mut Turn, ticket: Ticket, request: OffsetFetchRequest) {
-        let on_its_way = self
-            .in_flight
-            .iter()
-            .rev()
-            .find(|write| write.records.iter().any(|record| *record.group() == request.group))
-            .map(|write| write.token);
-        match on_its_way {
+        let concerns =
+            |write: &&InFlight| write.records.iter().any(|record| *record.group() == request.group);
+        let latest = request.require_stable.then(|| self.in_flight.iter().rev().find(concerns)).flatten();
+        match latest.map(|write| write.token) {
             // Whoever takes over a partition must not start before a commit that is about to be acknowledged.
-            Some(token) if request.require_stable => self.stable_fetches.push((token, ticket, request)),
-            _ => {
+            Some(token) => self.stable_fetches.push((token, ticket, request)),
+            None => {
                 let fetched = offsets::fetch(&self.persisted, &request);
                 turn.reply(ticket, Response::OffsetFetch(Ok(fetched)));
             }
@@ -511,21 +551,18 @@ impl Shard {
         }
     }
 
-    /// A write about this group failed: a group that was to go comes back, one that was to come does not stay.
-    fn take_back(&mut self, turn: &mut Turn, id: &GroupId) {
+    /// A write about this group has settled, well or not. Once none is under way, live and persisted groups must be
+    /// the same: one that was to go and did not comes back, one that was to come and did not does not stay.
+    fn reconcile(&mut self, turn: &mut Turn, id: &GroupId) {
         let persisted = self.persisted.groups().contains_key(id);
-        match self.groups.get(id) {
-            None if persisted => self.revive(turn, id),
-            Some(group)
-                if !persisted
-                    && group.state == GroupState::Empty
-                    && group.pending_joins.is_empty()
-                    && !self.is_in_flight(id) =>
-            {
-                self.forget_live(turn, id);
-            }
-            _ => {}
+        let differs = match self.groups.get(id) {
+            None => persisted,
+            Some(group) => !persisted && group.state == GroupState::Empty && group.pending_joins.is_empty(),
+        };
+        if !differs || self.is_in_flight(id) {
+            return;
         }
+        if persisted { self.revive(turn, id) } else { self.forget_live(turn, id) }
     }
 
     /// The first record of a new group failed. If nothing later may make it durable, everyone in it starts over.
@@ -551,8 +588,13 @@ impl Shard {
             let token = WriteToken(self.next_token);
             self.next_token += 1;
             let records: Arc<[Record]> = planned.records.into();
-            self.in_flight.push_back(InFlight { token, records: records.clone(), then: planned.then });
-            Write { token, records, atomic: planned.atomic }
+            self.in_flight.push_back(InFlight {
+                token,
+                records: records.clone(),
+                producer: planned.producer,
+                then: planned.then,
+            });
+            Write { token, records, atomic: planned.atomic, producer: planned.producer }
         });
         Effects { replies: turn.replies, write, timers: turn.timers }
     }

@@ -10,7 +10,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use ouzel_model::{GroupId, LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName};
+use ouzel_model::{
+    GroupId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicName,
+};
 
 use crate::planted::{self, Bug};
 use crate::request::*;
@@ -18,11 +20,16 @@ use crate::response::*;
 use crate::turn::OnCommit;
 use crate::*;
 
-const STEPS: usize = 300;
+const STEPS: usize = 400;
+
+/// `OUZEL_SEEDS=20000` looks longer.
+fn seeds() -> u64 {
+    std::env::var("OUZEL_SEEDS").map_or(500, |text| text.parse().expect("a number"))
+}
 
 #[test]
 fn no_life_of_a_shard_breaks_a_promise() {
-    for seed in 0..400 {
+    for seed in 0..seeds() {
         if let Err(violation) = live(seed) {
             panic!("seed {seed}: {violation}");
         }
@@ -72,18 +79,27 @@ enum Open {
 
 type Place = (GroupId, TopicName, PartitionIndex);
 
+/// What the partition's log holds.
+enum Entry {
+    Plain(Record),
+    Pending(ProducerId, Record),
+    End(ProducerId, bool),
+}
+
 struct World {
     random: Random,
     shard: Shard,
     timers: TimerSet,
     now_ms: u64,
-    log: Vec<Record>,
+    log: Vec<Entry>,
     under_way: VecDeque<Write>,
     clients: Vec<Client>,
     open: BTreeMap<Ticket, Open>,
     tickets: u64,
-    /// The offsets a reader must see: written down from the log by a rule of its own.
-    expected: BTreeMap<Place, i64>,
+    /// The offsets a reader must see, each with its place in the log: kept by Kafka's own rule, that of two commits
+    /// the one further on in the log counts.
+    expected: BTreeMap<Place, (i64, usize)>,
+    expected_pending: BTreeMap<(ProducerId, Place), (i64, usize)>,
     /// Every offset value that ever reached the log. Values are never used twice.
     durable: BTreeSet<i64>,
     next_offset: i64,
@@ -115,6 +131,7 @@ impl World {
             open: BTreeMap::new(),
             tickets: 0,
             expected: BTreeMap::new(),
+            expected_pending: BTreeMap::new(),
             durable: BTreeSet::new(),
             next_offset: 0,
             leaders: BTreeMap::new(),
@@ -133,7 +150,9 @@ impl World {
             22..42 => self.sync(client),
             42..52 => self.heartbeat(client),
             52..55 => self.leave(client),
-            55..65 => self.commit(client),
+            55..62 => self.commit(client),
+            62..64 => self.commit_in_transaction(client),
+            64..65 => self.end_transaction(),
             65..68 => self.fetch(client),
             68..72 => self.administer(client),
             72..73 => self.reload(),
@@ -164,13 +183,17 @@ impl World {
             return Err("the shard does not come to rest".to_owned());
         }
         // Retention passes: nothing is left to remember.
+        self.end_transaction_of(ProducerId(0), true)?;
+        self.end_transaction_of(ProducerId(1), false)?;
         self.now_ms += 8 * 24 * 60 * 60 * 1_000;
         let effects = self.shard.expire(self.now());
         self.carry_out(effects)?;
         while !self.under_way.is_empty() {
             self.settle_as(Ok(()))?;
         }
-        let nothing = self.shard.persisted() == &Persisted::default() && self.shard.groups.is_empty();
+        let persisted = self.shard.persisted();
+        let nothing =
+            persisted.groups().is_empty() && persisted.offset_count() == 0 && self.shard.groups.is_empty();
         if nothing { Ok(()) } else { Err("something outlives its retention".to_owned()) }
     }
 
@@ -267,18 +290,49 @@ impl World {
             instance_id: client.instance_id.clone().filter(|_| generation >= 0),
             retention_ms: None,
             knows_group_not_found: true,
-            topics: vec![CommitTopic {
-                topic: topic(),
-                topic_id: TopicId::ZERO,
-                partitions: vec![CommitPartition {
-                    partition,
-                    offset: Offset(offset),
-                    leader_epoch: LeaderEpoch::NONE,
-                    metadata: None,
-                }],
-            }],
+            topics: commit_topics(partition, offset),
         });
         self.ask(Open::Commit { place, offset }, request)
+    }
+
+    fn commit_in_transaction(&mut self, index: usize) -> Result<(), String> {
+        self.next_offset += 1;
+        let offset = self.next_offset;
+        let partition = PartitionIndex(i32::try_from(self.random.below(3)).expect("small"));
+        let producer = ProducerId(i64::try_from(self.random.below(2)).expect("small"));
+        let client = &self.clients[index];
+        let place = (client.group.clone(), topic(), partition);
+        let request = Request::TxnOffsetCommit(TxnOffsetCommitRequest {
+            group: client.group.clone(),
+            producer: Producer { id: producer, epoch: ProducerEpoch(0) },
+            generation: client.joined.as_ref().map_or(-1, |joined| joined.generation),
+            member_id: client.member_id.clone(),
+            instance_id: None,
+            topics: commit_topics(partition, offset),
+        });
+        self.ask(Open::Commit { place, offset }, request)
+    }
+
+    /// The coordinator of transactions ends one once its commits have settled.
+    fn end_transaction(&mut self) -> Result<(), String> {
+        let producer = ProducerId(i64::try_from(self.random.below(2)).expect("small"));
+        let committed = !self.random.one_in(3);
+        let open = self.under_way.iter().any(|write| write.producer.is_some_and(|of| of.id == producer));
+        if open { Ok(()) } else { self.end_transaction_of(producer, committed) }
+    }
+
+    fn end_transaction_of(&mut self, producer: ProducerId, committed: bool) -> Result<(), String> {
+        self.log.push(Entry::End(producer, committed));
+        let ended: Vec<Place> =
+            self.expected_pending.keys().filter(|key| key.0 == producer).map(|key| key.1.clone()).collect();
+        for place in ended {
+            let Some(pending) = self.expected_pending.remove(&(producer, place.clone())) else { continue };
+            if committed && self.expected.get(&place).is_none_or(|present| present.1 < pending.1) {
+                self.expected.insert(place, pending);
+            }
+        }
+        self.shard.on_transaction_ended(producer, committed);
+        self.check_shard()
     }
 
     fn fetch(&mut self, index: usize) -> Result<(), String> {
@@ -347,7 +401,7 @@ impl World {
     fn settle_as(&mut self, outcome: Result<(), WriteFailure>) -> Result<(), String> {
         let Some(write) = self.under_way.pop_front() else { return Ok(()) };
         match outcome {
-            Ok(()) => write.records.iter().for_each(|record| self.commit_record(record)),
+            Ok(()) => write.records.iter().for_each(|record| self.commit_record(write.producer, record)),
             // Whatever the write was to say about a group, its generations may start over.
             Err(_) => write.records.iter().for_each(|record| self.new_account(record.group())),
         }
@@ -357,18 +411,27 @@ impl World {
         self.carry_out(effects)
     }
 
-    fn commit_record(&mut self, record: &Record) {
-        self.log.push(record.clone());
+    fn commit_record(&mut self, producer: Option<Producer>, record: &Record) {
+        let at = self.log.len();
+        self.log.push(match producer {
+            Some(producer) => Entry::Pending(producer.id, record.clone()),
+            None => Entry::Plain(record.clone()),
+        });
         match record {
             Record::OffsetCommit { group, topic, partition, value } => {
                 let place = (group.clone(), topic.clone(), *partition);
                 match value {
                     Some(value) => {
                         self.durable.insert(value.offset.value());
-                        self.expected.insert(place, value.offset.value());
+                        let committed = (value.offset.value(), at);
+                        match producer {
+                            Some(producer) => self.expected_pending.insert((producer.id, place), committed),
+                            None => self.expected.insert(place, committed),
+                        };
                     }
                     None => {
                         self.expected.remove(&place);
+                        self.expected_pending.retain(|key, _| key.1 != place);
                     }
                 }
             }
@@ -388,7 +451,13 @@ impl World {
         if !self.open.is_empty() {
             return Err(format!("{} requests are lost with the partition", self.open.len()));
         }
-        self.log.iter().for_each(|record| self.shard.replay(record));
+        for entry in &self.log {
+            match entry {
+                Entry::Plain(record) => self.shard.replay(record),
+                Entry::Pending(producer, record) => self.shard.replay_pending(*producer, record),
+                Entry::End(producer, committed) => self.shard.on_transaction_ended(*producer, *committed),
+            }
+        }
         let groups: Vec<GroupId> = self.clients.iter().map(|client| client.group.clone()).collect();
         groups.iter().for_each(|group| self.new_account(group));
         let effects = self.shard.on_loaded(self.now());
@@ -443,7 +512,10 @@ impl World {
         match (open, response) {
             (Open::Join(index), Response::Join(response)) => self.check_joined(index, response),
             (Open::Sync(index), Response::Sync(outcome)) => self.check_synced(index, outcome),
-            (Open::Commit { place, offset }, Response::OffsetCommit(outcome)) => {
+            (
+                Open::Commit { place, offset },
+                Response::OffsetCommit(outcome) | Response::TxnOffsetCommit(outcome),
+            ) => {
                 let acknowledged = outcome.is_ok_and(|topics| topics[0].partitions[0].1.is_ok());
                 if acknowledged != self.durable.contains(&offset) {
                     return Err(format!("commit of {offset} to {place:?}: answer and log disagree"));
@@ -452,16 +524,30 @@ impl World {
             }
             (Open::Fetch(group), Response::OffsetFetch(outcome)) => {
                 let topics = outcome.map_err(|error| format!("fetch refused: {error}"))?;
+                // What may still move is not told, and not judged.
+                let unstable: BTreeSet<Place> = topics
+                    .iter()
+                    .flat_map(|topic| topic.partitions.iter().map(move |each| (&topic.topic, each)))
+                    .filter(|(_, each)| each.unstable)
+                    .map(|(topic, each)| (group.clone(), topic.clone(), each.partition))
+                    .collect();
+                if let Some(stable) =
+                    unstable.iter().find(|place| !self.expected_pending.keys().any(|key| key.1 == **place))
+                {
+                    return Err(format!("{stable:?} is called unstable"));
+                }
                 let seen: BTreeMap<Place, i64> = topics
                     .into_iter()
                     .flat_map(|topic| {
                         topic.partitions.into_iter().map(move |each| (topic.topic.clone(), each))
                     })
                     .map(|(topic, each)| ((group.clone(), topic, each.partition), each.offset.value()))
+                    .filter(|(place, _)| !unstable.contains(place))
                     .collect();
-                let expected = self.expected.iter().filter(|((of, ..), _)| *of == group);
+                let expected =
+                    self.expected.iter().filter(|(place, _)| place.0 == group && !unstable.contains(*place));
                 let expected: BTreeMap<Place, i64> =
-                    expected.map(|(key, value)| (key.clone(), *value)).collect();
+                    expected.map(|(key, value)| (key.clone(), value.0)).collect();
                 if seen == expected { Ok(()) } else { Err(format!("fetch sees {seen:?}, not {expected:?}")) }
             }
             (Open::Other, Response::Join(_) | Response::Sync(_)) => {
@@ -520,8 +606,8 @@ impl World {
                 return Ok(());
             }
         };
-        let latest = self.log.iter().rev().find_map(|record| match record {
-            Record::GroupMetadata { group, value } if *group == client.group => value.as_ref(),
+        let latest = self.log.iter().rev().find_map(|entry| match entry {
+            Entry::Plain(Record::GroupMetadata { group, value }) if *group == client.group => value.as_ref(),
             _ => None,
         });
         let generations: Vec<i32> = latest.iter().map(|metadata| metadata.generation).collect();
@@ -537,7 +623,13 @@ impl World {
 
     fn check_shard(&self) -> Result<(), String> {
         let mut replayed = Persisted::default();
-        self.log.iter().for_each(|record| replayed.apply(record));
+        for entry in &self.log {
+            match entry {
+                Entry::Plain(record) => replayed.apply(record),
+                Entry::Pending(producer, record) => replayed.apply_pending(*producer, record),
+                Entry::End(producer, committed) => replayed.end_transaction(*producer, *committed),
+            }
+        }
         if replayed != *self.shard.persisted() {
             return Err("a replay of the log gives another state".to_owned());
         }
@@ -632,6 +724,16 @@ impl World {
 
 fn topic() -> TopicName {
     TopicName::new("t").expect("a topic name")
+}
+
+fn commit_topics(partition: PartitionIndex, offset: i64) -> Vec<CommitTopic> {
+    let partitions = vec![CommitPartition {
+        partition,
+        offset: Offset(offset),
+        leader_epoch: LeaderEpoch::NONE,
+        metadata: None,
+    }];
+    vec![CommitTopic { topic: topic(), topic_id: TopicId::ZERO, partitions }]
 }
 
 /// Nobody subscribes to `t`, so that its offsets may be deleted and expire.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ouzel_model::{GroupId, TimestampMs};
 
 use crate::config::Config;
-use crate::effects::{TimerKey, TimerOp};
+use crate::effects::{Producer, TimerKey, TimerOp};
 use crate::ids::{Blob, InstanceId, MemberId, Ticket};
 use crate::member::Terms;
 use crate::record::Record;
@@ -24,6 +24,7 @@ pub(crate) struct Turn {
 pub(crate) struct PlannedWrite {
     pub(crate) records: Vec<Record>,
     pub(crate) atomic: bool,
+    pub(crate) producer: Option<Producer>,
     pub(crate) then: OnCommit,
 }
 
@@ -84,7 +85,14 @@ impl Turn {
     pub(crate) fn write_all(&mut self, records: Vec<Record>, atomic: bool, then: OnCommit) {
         assert!(self.write.is_none(), "one call asks for one write");
         assert!(!records.is_empty(), "a write has records");
-        self.write = Some(PlannedWrite { records, atomic, then });
+        self.write = Some(PlannedWrite { records, atomic, producer: None, then });
+    }
+
+    /// Makes what is to be written part of a transaction.
+    pub(crate) fn write_for(&mut self, producer: Producer) {
+        if let Some(write) = &mut self.write {
+            write.producer = Some(producer);
+        }
     }
 
     /// Answers when everything this call writes has committed; at once if it writes nothing.

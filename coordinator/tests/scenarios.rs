@@ -13,8 +13,10 @@
 //! [label:] heartbeat GROUP MEMBER GENERATION [instance=i]
 //! [label:] leave GROUP MEMBER|?[@INSTANCE] ...
 //! [label:] commit GROUP TOPIC-P=OFFSET[/METADATA] ... [member=] [gen=-1] [instance=] [v=9] [retention=MS] [id=N] [epoch=N]
+//! [label:] txn-commit GROUP TOPIC-P=OFFSET ... producer=N [member=] [gen=-1] [instance=]
 //! [label:] fetch GROUP [TOPIC-P ...] [stable=yes] [id=N]
 //! [label:] describe GROUP ... | list [states=a,b] [types=a] | delete GROUP ... | forget GROUP TOPIC-P ...
+//! end-transaction PRODUCER commit|abort
 //! advance MS | expire | topics-deleted TOPIC[/ID] ... | reload | commits manual|auto | settle ok|unavailable|notleader|refused
 //! config KEY=VALUE ... | groups
 //! ```
@@ -27,7 +29,9 @@ use std::sync::Arc;
 use ouzel_coordinator::request::*;
 use ouzel_coordinator::response::*;
 use ouzel_coordinator::*;
-use ouzel_model::{GroupId, LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName};
+use ouzel_model::{
+    GroupId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicName,
+};
 
 #[test]
 fn every_scenario_gives_its_trace() {
@@ -81,13 +85,20 @@ fn run(script: &str) -> String {
     runner.out
 }
 
+/// What the partition's log holds.
+enum Entry {
+    Plain(Record),
+    Pending(ProducerId, Record),
+    End(ProducerId, bool),
+}
+
 struct Runner {
     shard: Shard,
     config: Config,
     timers: TimerSet,
     now_ms: u64,
     /// Committed records, the partition's log.
-    log: Vec<Record>,
+    log: Vec<Entry>,
     under_way: VecDeque<ouzel_coordinator::Write>,
     manual: bool,
     /// Joins without a member id, by what their id will begin with.
@@ -149,6 +160,12 @@ impl Runner {
                     .collect();
                 let effects = self.shard.on_topics_deleted(self.now(), &topics);
                 self.carry_out(effects);
+            }
+            "end-transaction" => {
+                let producer = ProducerId(args.word(0).parse().expect("a producer"));
+                let committed = args.word(1) == "commit";
+                self.log.push(Entry::End(producer, committed));
+                self.shard.on_transaction_ended(producer, committed);
             }
             "reload" => self.reload(),
             "commits" => self.manual = args.word(0) == "manual",
@@ -226,7 +243,9 @@ impl Runner {
         if let Some(write) = effects.write {
             for record in write.records.iter() {
                 let kind = if write.atomic { "write" } else { "write (may split)" };
-                self.say(format!("{kind} {}", show_record(record)));
+                let of =
+                    write.producer.map_or(String::new(), |producer| format!(" (producer {})", producer.id));
+                self.say(format!("{kind}{of} {}", show_record(record)));
             }
             self.under_way.push_back(write);
             if !self.manual {
@@ -240,7 +259,11 @@ impl Runner {
             return self.say("nothing is under way");
         };
         if outcome.is_ok() {
-            self.log.extend(write.records.iter().cloned());
+            let producer = write.producer.map(|producer| producer.id);
+            self.log.extend(write.records.iter().cloned().map(|record| match producer {
+                None => Entry::Plain(record),
+                Some(id) => Entry::Pending(id, record),
+            }));
         }
         let effects = self.shard.on_committed(self.now(), write.token, outcome);
         self.carry_out(effects);
@@ -265,8 +288,12 @@ impl Runner {
         self.timers = TimerSet::default();
         let replies = old.unload();
         self.carry_out(Effects { replies, write: None, timers: Vec::new() });
-        for record in &self.log {
-            self.shard.replay(record);
+        for entry in &self.log {
+            match entry {
+                Entry::Plain(record) => self.shard.replay(record),
+                Entry::Pending(producer, record) => self.shard.replay_pending(*producer, record),
+                Entry::End(producer, committed) => self.shard.on_transaction_ended(*producer, *committed),
+            }
         }
         let effects = self.shard.on_loaded(self.now());
         self.carry_out(effects);
@@ -275,7 +302,13 @@ impl Runner {
     /// A script may leave requests parked, but what it persisted must be what a reload would find.
     fn check_end(&mut self) {
         let mut replayed = Persisted::default();
-        self.log.iter().for_each(|record| replayed.apply(record));
+        for entry in &self.log {
+            match entry {
+                Entry::Plain(record) => replayed.apply(record),
+                Entry::Pending(producer, record) => replayed.apply_pending(*producer, record),
+                Entry::End(producer, committed) => replayed.end_transaction(*producer, *committed),
+            }
+        }
         assert_eq!(&replayed, self.shard.persisted(), "a replay gives another state");
     }
 
@@ -350,6 +383,14 @@ impl Runner {
                 instance_id,
                 retention_ms: args.get("retention").map(|text| text.parse().expect("milliseconds")),
                 knows_group_not_found: args.number("v", 9) >= 9,
+                topics: args.words[1..].iter().map(|word| commit_topic(word, args)).collect(),
+            }),
+            "txn-commit" => Request::TxnOffsetCommit(TxnOffsetCommitRequest {
+                group: group(),
+                producer: Producer { id: ProducerId(args.number("producer", -1)), epoch: ProducerEpoch(0) },
+                generation: small(args.number("gen", -1)),
+                member_id: member(args.get("member").unwrap_or("?")),
+                instance_id,
                 topics: args.words[1..].iter().map(|word| commit_topic(word, args)).collect(),
             }),
             "fetch" => Request::OffsetFetch(OffsetFetchRequest {
@@ -628,8 +669,10 @@ fn show_response(response: &Response) -> String {
             });
             format!("left: {}", each.collect::<Vec<_>>().join(", "))
         }
-        Response::OffsetCommit(Err(error)) => format!("commit refused: {error:?}"),
-        Response::OffsetCommit(Ok(topics)) => {
+        Response::OffsetCommit(Err(error)) | Response::TxnOffsetCommit(Err(error)) => {
+            format!("commit refused: {error:?}")
+        }
+        Response::OffsetCommit(Ok(topics)) | Response::TxnOffsetCommit(Ok(topics)) => {
             let each = topics.iter().flat_map(|topic| {
                 topic.partitions.iter().map(|(index, result)| {
                     let name = if topic.topic_id.is_zero() { "" } else { "(id) " };
@@ -643,7 +686,9 @@ fn show_response(response: &Response) -> String {
             let each = topics.iter().flat_map(|topic| {
                 topic.partitions.iter().map(|found| {
                     let (offset, epoch) = (found.offset, found.leader_epoch);
-                    format!("{}-{} {offset} epoch {epoch} {:?}", topic.topic, found.partition, found.metadata)
+                    let unstable = if found.unstable { " unstable" } else { "" };
+                    let place = format!("{}-{}", topic.topic, found.partition);
+                    format!("{place} {offset} epoch {epoch} {:?}{unstable}", found.metadata)
                 })
             });
             format!("fetched: {}", each.collect::<Vec<_>>().join(", "))
