@@ -1,1 +1,4 @@
-//! Under construction.
+//! One partition's log on one disk.
+#![forbid(unsafe_code)]
+
+pub mod recovery_table;

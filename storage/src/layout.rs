@@ -1,0 +1,85 @@
+//! The only place that knows file names.
+//!
+//! Names are Kafka's: a partition's directory is `<topic>-<partition>`, a segment's files carry its base offset in
+//! twenty digits.
+
+use std::path::{Path, PathBuf};
+
+use ouzel_model::Offset;
+
+/// A segment's batches, verbatim.
+pub const LOG: &str = "log";
+/// Offset to position.
+pub const INDEX: &str = "index";
+/// Timestamp to offset.
+pub const TIME_INDEX: &str = "timeindex";
+/// Idempotent producers at an offset, in Kafka's format.
+pub const SNAPSHOT: &str = "snapshot";
+/// The rest of their windows, in ours.
+pub const PRODUCERS: &str = "producers";
+/// A file that is as good as gone: unlinked after `file.delete.delay.ms`, or at the next start.
+pub const DELETED_SUFFIX: &str = ".deleted";
+/// A directory that is as good as gone.
+pub const DELETED_DIR_SUFFIX: &str = "-delete";
+/// Which topic incarnation a directory belongs to.
+pub const PARTITION_METADATA: &str = "partition.metadata";
+/// The history of leader epochs.
+pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
+
+/// The path of a file of the segment that begins at `base`.
+pub fn segment_file(dir: &Path, base: Offset, extension: &str) -> PathBuf {
+    dir.join(format!("{:020}.{extension}", base.value()))
+}
+
+/// Reads a file name back: base offset and extension.
+pub fn parse_segment_file(name: &str) -> Option<(Offset, &str)> {
+    let (digits, extension) = name.split_once('.')?;
+    if digits.len() != 20 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    Some((Offset(digits.parse().ok()?), extension))
+}
+
+/// Where a deleted partition's directory goes: a name no topic can have, as its uuid makes it longer than any index.
+pub fn deleted_dir(dir: &Path, uuid: [u8; 16]) -> PathBuf {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // A topic's name may have 249 bytes; with the suffix the directory's must still fit 255.
+    let name: String = name.chars().take(255 - 34 - DELETED_DIR_SUFFIX.len()).collect();
+    let uuid = u128::from_be_bytes(uuid);
+    dir.with_file_name(format!("{name}.{uuid:032x}{DELETED_DIR_SUFFIX}"))
+}
+
+/// Whether a directory is one that [`deleted_dir`] named.
+pub fn is_deleted_dir(name: &str) -> bool {
+    name.strip_suffix(DELETED_DIR_SUFFIX)
+        .and_then(|name| name.rsplit_once('.'))
+        .is_some_and(|(_, uuid)| uuid.len() == 32 && uuid.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_kafkas_and_read_back() {
+        let path = segment_file(Path::new("t-0"), Offset(42), LOG);
+        assert_eq!(path, Path::new("t-0/00000000000000000042.log"));
+        assert_eq!(parse_segment_file("00000000000000000042.log"), Some((Offset(42), "log")));
+        assert_eq!(parse_segment_file("00000000000000000042.log.deleted"), Some((Offset(42), "log.deleted")));
+        for other in ["42.log", "partition.metadata", "0000000000000000004x.log"] {
+            assert_eq!(parse_segment_file(other), None);
+        }
+    }
+
+    #[test]
+    fn a_deleted_directory_cannot_be_taken_for_a_topics() {
+        let long = format!("{}-0", "x".repeat(249));
+        for name in ["t-0", &long] {
+            let gone = deleted_dir(&Path::new("/data").join(name), [7; 16]);
+            let gone = gone.file_name().unwrap().to_str().unwrap();
+            assert!(is_deleted_dir(gone) && gone.len() <= 255, "{gone}");
+        }
+        assert!(!is_deleted_dir("my.topic-delete"));
+        assert!(!is_deleted_dir("t-0"));
+    }
+}
