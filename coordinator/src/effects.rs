@@ -25,7 +25,8 @@ pub struct Effects {
 ///
 /// Writes are appended in the order they were asked for; several may be under way. Each is reported once, in that
 /// order, by `Shard::on_committed`: `Ok` when all its records are committed (as acks=all would see it), the failure
-/// when they are not. Until then nothing is visible to readers of offsets.
+/// when they are not and will not be. Until then nothing is visible to readers of offsets. That a write takes long is
+/// no outcome: reported as a failure, it could still commit, and the shard would know less than its log.
 #[derive(Clone, Debug)]
 pub struct Write {
     /// To be handed back.

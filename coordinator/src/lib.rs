@@ -49,6 +49,14 @@ pub use error::{GroupError, WriteFailure};
 pub use ids::{Blob, InstanceId, MemberId, Ticket};
 pub use persisted::Persisted;
 pub use record::{CommittedOffset, GroupMember, GroupMetadata, Record};
-pub use request::Request;
-pub use response::{GroupState, Response};
+pub use request::{
+    Assignment, CommitPartition, CommitTopic, DeleteRequest, DeleteTopic, DescribeRequest, FetchTopic,
+    HeartbeatRequest, JoinProtocol, JoinRequest, LeaveRequest, LeavingMember, ListRequest,
+    OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, Request, SyncRequest,
+    TxnOffsetCommitRequest,
+};
+pub use response::{
+    CommitTopicResult, DeleteTopicResult, DeletedGroup, DescribedGroup, DescribedMember, FetchTopicResult,
+    FetchedOffset, GroupState, JoinResponse, Joined, JoinedMember, LeftMember, ListedGroup, Response, Synced,
+};
 pub use shard::Shard;

@@ -106,6 +106,17 @@ impl Persisted {
         self.offsets.get(group)?.get(topic)?.get(&partition)
     }
 
+    /// Shows every committed offset, sorted; for metrics.
+    pub fn each_offset(&self, mut each: impl FnMut(&GroupId, &TopicName, PartitionIndex, &CommittedOffset)) {
+        for (group, topics) in &self.offsets {
+            for (topic, partitions) in topics {
+                for (partition, offset) in partitions {
+                    each(group, topic, *partition, offset);
+                }
+            }
+        }
+    }
+
     /// How many offsets are committed, over all groups.
     pub fn offset_count(&self) -> usize {
         self.offsets.values().flat_map(BTreeMap::values).map(BTreeMap::len).sum()
