@@ -1,4 +1,5 @@
 //! One partition's log on one disk.
 #![forbid(unsafe_code)]
 
+pub mod producers;
 pub mod recovery_table;
