@@ -72,6 +72,7 @@ fn check(root: &Path) -> Result<(Vec<Violation>, usize), String> {
         violations.extend(source_rules::check_file(path, text, reached.is_test_only(path)));
     }
     violations.extend(source_rules::check_exceptions(&sources));
+    violations.extend(source_rules::check_searched_by_loom(&sources));
     violations.extend(reached.dead_files(&sources));
     violations.sort();
     Ok((violations, sources.len()))
