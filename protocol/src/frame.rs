@@ -21,34 +21,55 @@ pub enum FrameError {
         /// As read from the wire.
         length: i32,
     },
-    /// More than this listener receives (`socket.request.max.bytes`).
-    #[error("a frame claims {length} bytes, more than socket.request.max.bytes allows ({bytes_max}){}", spoken(*length))]
+    /// More than this side receives (a broker's `socket.request.max.bytes`).
+    #[error("a frame claims {length} bytes, more than the {bytes_max} that are received{}", spoken(*length))]
     TooLarge {
         /// As read from the wire.
         length: i32,
         /// The bound it was held against.
         bytes_max: usize,
     },
-    /// Too short to hold any request header.
-    #[error("a frame of {length} bytes is too short for a request header ({REQUEST_BYTES_MIN} bytes)")]
+    /// Too short to hold any header.
+    #[error("a frame of {length} bytes is too short for a header ({bytes_min} bytes)")]
     TooShort {
         /// As read from the wire.
         length: i32,
+        /// The least a header takes.
+        bytes_min: usize,
     },
 }
 
-/// Judges a length prefix.
+/// The smallest response: a correlation id.
+pub const RESPONSE_BYTES_MIN: usize = 4;
+
+/// Judges the length prefix of a request.
 ///
 /// # Errors
 /// See [`FrameError`]; whatever it is, the connection must be closed.
 pub fn request_length(prefix: [u8; LENGTH_BYTES], bytes_max: usize) -> Result<usize, FrameError> {
+    length_within(prefix, REQUEST_BYTES_MIN, bytes_max)
+}
+
+/// Judges the length prefix of a response.
+///
+/// # Errors
+/// See [`FrameError`]; whatever it is, the connection must be closed.
+pub fn response_length(prefix: [u8; LENGTH_BYTES], bytes_max: usize) -> Result<usize, FrameError> {
+    length_within(prefix, RESPONSE_BYTES_MIN, bytes_max)
+}
+
+fn length_within(
+    prefix: [u8; LENGTH_BYTES],
+    bytes_min: usize,
+    bytes_max: usize,
+) -> Result<usize, FrameError> {
     let length = i32::from_be_bytes(prefix);
     let bytes = usize::try_from(length).map_err(|_| FrameError::Negative { length })?;
     if bytes > bytes_max {
         return Err(FrameError::TooLarge { length, bytes_max });
     }
-    if bytes < REQUEST_BYTES_MIN {
-        return Err(FrameError::TooShort { length });
+    if bytes < bytes_min {
+        return Err(FrameError::TooShort { length, bytes_min });
     }
     Ok(bytes)
 }
@@ -96,10 +117,16 @@ mod tests {
         assert_eq!(judged(100), Ok(100));
         assert_eq!(judged(101), Err(FrameError::TooLarge { length: 101, bytes_max: MAX }));
         assert_eq!(judged(i32::MAX), Err(FrameError::TooLarge { length: i32::MAX, bytes_max: MAX }));
-        assert_eq!(judged(7), Err(FrameError::TooShort { length: 7 }));
-        assert_eq!(judged(0), Err(FrameError::TooShort { length: 0 }));
+        assert_eq!(judged(7), Err(FrameError::TooShort { length: 7, bytes_min: 8 }));
+        assert_eq!(judged(0), Err(FrameError::TooShort { length: 0, bytes_min: 8 }));
         assert_eq!(judged(-1), Err(FrameError::Negative { length: -1 }));
         assert_eq!(judged(i32::MIN), Err(FrameError::Negative { length: i32::MIN }));
+    }
+
+    #[test]
+    fn a_response_may_be_as_short_as_its_correlation_id() {
+        assert_eq!(response_length([0, 0, 0, 4], MAX), Ok(4));
+        assert_eq!(response_length([0, 0, 0, 3], MAX), Err(FrameError::TooShort { length: 3, bytes_min: 4 }));
     }
 
     #[test]

@@ -34,3 +34,5 @@ pub use messages::{
     DecodeError, EncodeError, Request, Response, decode_request, decode_response, encode_request,
     encode_response,
 };
+/// How the `kafka-protocol` crate's messages hold an id: `Uuid::from_bytes(topic_id.0)`, and `into_bytes()` back.
+pub use uuid::Uuid;

@@ -71,6 +71,18 @@ macro_rules! messages {
         }
 
         $(
+            impl Call for $request {
+                const API: ApiKey = ApiKey::$api;
+                type Response = $response;
+
+                fn response(response: Response) -> Option<$response> {
+                    match response {
+                        Response::$api(response) => Some(response),
+                        _ => None,
+                    }
+                }
+            }
+
             impl From<$request> for Request {
                 fn from(request: $request) -> Request {
                     Request::$api(request)
@@ -148,6 +160,41 @@ messages! {
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     OffsetDelete: OffsetDeleteRequest, OffsetDeleteResponse;
     DescribeCluster: DescribeClusterRequest, DescribeClusterResponse;
+}
+
+/// A request that knows the type of its response.
+pub trait Call: Into<Request> {
+    /// Which API it is of.
+    const API: ApiKey;
+    /// What answers it.
+    type Response: Into<Response>;
+
+    /// Takes the answer out of [`Response`]; `None` if it is another API's.
+    fn response(response: Response) -> Option<Self::Response>;
+}
+
+impl Call for ProduceRequest {
+    const API: ApiKey = ApiKey::Produce;
+    type Response = ProduceResponse;
+
+    fn response(response: Response) -> Option<ProduceResponse> {
+        match response {
+            Response::Produce(response) => Some(response),
+            _ => None,
+        }
+    }
+}
+
+impl Call for FetchRequest {
+    const API: ApiKey = ApiKey::Fetch;
+    type Response = FetchResponse;
+
+    fn response(response: Response) -> Option<FetchResponse> {
+        match response {
+            Response::Fetch(response) => Some(response),
+            _ => None,
+        }
+    }
 }
 
 impl From<ProduceRequest> for Request {
