@@ -135,7 +135,7 @@ impl PublishedOffsets {
         // Orders the loads above before the second look at the version.
         fence(Ordering::Acquire);
         let after = cell.version.load(Ordering::Relaxed);
-        (before == after && before % 2 == 0).then_some(snapshot)
+        (before == after && before.is_multiple_of(2)).then_some(snapshot)
     }
 }
 

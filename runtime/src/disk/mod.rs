@@ -16,6 +16,8 @@
 mod plan;
 mod pool;
 mod real;
+mod ring;
+mod slots;
 mod syscalls;
 
 use std::fmt;

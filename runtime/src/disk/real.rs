@@ -1,40 +1,66 @@
 //! The disk of the real machine.
 
+use std::cell::RefCell;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::plan::{WriteWay, inline_write_bytes_max};
 use super::pool::Pool;
+use super::ring::{Flavour, Ring};
 use super::{DirEntry, DiskBackend, OpenMode, syscalls};
 
-/// Buffered writes up to this size are made on the reactor: 2-30 us into the page cache, against 4 us of CPU
-/// more and a hop to another thread and back.
-const INLINE_WRITE_BYTES_MAX: usize = 256 * 1024;
+thread_local! {
+    /// The calling core's ring, for the hooks that flush it.
+    static RING: RefCell<Option<Rc<Ring>>> = const { RefCell::new(None) };
+}
 
-pub(crate) fn flush_this_thread() {}
+/// Sends out what the calling thread's ring has queued, if it has one.
+pub(crate) fn flush_this_thread() {
+    // Cloned, so that no borrow is held while others' wakers run.
+    let ring = RING.with_borrow(Clone::clone);
+    if let Some(ring) = ring {
+        ring.flush();
+    }
+}
 
-pub(crate) fn leave_this_thread() {}
+/// Lets go of the calling thread's ring, which waits for its last operations.
+pub(crate) fn leave_this_thread() {
+    drop(RING.take());
+}
 
 /// One core's disk.
 pub(crate) struct RealDisk {
-    backend: DiskBackend,
+    ring: Option<Rc<Ring>>,
     pool: Pool,
+    ways: Arc<[WriteWay]>,
 }
 
 impl RealDisk {
-    pub(crate) fn new(backend: DiskBackend, pool: Pool) -> Self {
-        Self { backend, pool }
+    /// Makes the calling core's disk, with a ring when there is a flavour for it.
+    pub(crate) fn start(flavour: Option<Flavour>, pool: Pool, ways: Arc<[WriteWay]>) -> io::Result<Self> {
+        let ring = flavour.map(Ring::start).transpose()?;
+        RING.set(ring.clone());
+        Ok(Self { ring, pool, ways })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ring(&self) -> Option<Rc<Ring>> {
+        self.ring.clone()
     }
 
     pub(crate) fn backend(&self) -> DiskBackend {
-        self.backend
+        if self.ring.is_some() { DiskBackend::Uring } else { DiskBackend::Blocking }
     }
 
     pub(crate) async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<RealFile> {
+        let inline_write_bytes_max = inline_write_bytes_max(&self.ways, path);
         let path = path.to_owned();
         let file = self
             .pool
@@ -53,12 +79,13 @@ impl RealDisk {
                 options.open(path)
             })
             .await?;
-        let open = OpenFile { file: ManuallyDrop::new(file), pool: self.pool.clone() };
-        Ok(RealFile { open: Arc::new(open) })
+        let pool = self.pool.clone();
+        let open = OpenFile::new(file, pool, inline_write_bytes_max);
+        Ok(RealFile { open: Arc::new(open), ring: self.ring.clone() })
     }
 
     pub(crate) fn attach(&self, shared: &RealShared) -> RealFile {
-        RealFile { open: shared.open.clone() }
+        RealFile { open: shared.open.clone(), ring: self.ring.clone() }
     }
 
     pub(crate) async fn read(&self, path: &Path) -> io::Result<Bytes> {
@@ -168,6 +195,18 @@ fn parent(path: &Path) -> &Path {
 pub(crate) struct OpenFile {
     file: ManuallyDrop<fs::File>,
     pool: Pool,
+    /// Writes up to this size are made on the reactor.
+    inline_write_bytes_max: usize,
+}
+
+impl OpenFile {
+    pub(crate) fn new(file: fs::File, pool: Pool, inline_write_bytes_max: usize) -> Self {
+        Self { file: ManuallyDrop::new(file), pool, inline_write_bytes_max }
+    }
+
+    pub(crate) fn raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
 }
 
 impl Drop for OpenFile {
@@ -181,6 +220,7 @@ impl Drop for OpenFile {
 /// An open file on one core.
 pub(crate) struct RealFile {
     open: Arc<OpenFile>,
+    ring: Option<Rc<Ring>>,
 }
 
 impl RealFile {
@@ -190,23 +230,35 @@ impl RealFile {
     }
 
     pub(crate) async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        self.on_pool(move |file| syscalls::read_up_to(file, offset, len)).await
+        match &self.ring {
+            Some(ring) => ring.read(&self.open, offset, len).await,
+            None => self.on_pool(move |file| syscalls::read_up_to(file, offset, len)).await,
+        }
     }
 
     pub(crate) async fn write_at(&self, offset: u64, bufs: Vec<Bytes>) -> io::Result<()> {
         let bytes: usize = bufs.iter().map(Bytes::len).sum();
-        if bytes <= INLINE_WRITE_BYTES_MAX {
+        if bytes <= self.open.inline_write_bytes_max {
             return syscalls::write_all_at(&*self.open.file, offset, bufs);
         }
-        self.on_pool(move |file| syscalls::write_all_at(file, offset, bufs)).await
+        match &self.ring {
+            Some(ring) => ring.write(&self.open, offset, bufs).await,
+            None => self.on_pool(move |file| syscalls::write_all_at(file, offset, bufs)).await,
+        }
     }
 
     pub(crate) async fn sync_data(&self) -> io::Result<()> {
-        self.on_pool(fs::File::sync_data).await
+        match &self.ring {
+            Some(ring) => ring.sync(&self.open, true).await,
+            None => self.on_pool(fs::File::sync_data).await,
+        }
     }
 
     pub(crate) async fn sync_all(&self) -> io::Result<()> {
-        self.on_pool(fs::File::sync_all).await
+        match &self.ring {
+            Some(ring) => ring.sync(&self.open, false).await,
+            None => self.on_pool(fs::File::sync_all).await,
+        }
     }
 
     pub(crate) async fn truncate(&self, len: u64) -> io::Result<()> {
@@ -214,7 +266,10 @@ impl RealFile {
     }
 
     pub(crate) async fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        self.on_pool(move |file| syscalls::allocate(file, offset, len)).await
+        match &self.ring {
+            Some(ring) => ring.allocate(&self.open, offset, len).await,
+            None => self.on_pool(move |file| syscalls::allocate(file, offset, len)).await,
+        }
     }
 
     pub(crate) fn share(&self) -> RealShared {
