@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ouzel_model::{Offset, ProducerEpoch, ProducerId};
+use ouzel_model::Offset;
 
 /// A log that takes no more records, and why. It stays so until it is opened anew: after a failed flush nobody knows
 /// what is on the disk, and a second attempt that succeeds would prove nothing.
@@ -128,38 +128,4 @@ pub enum AppendError {
     /// The bytes are no batch.
     #[error("{0}")]
     NotABatch(String),
-}
-
-/// What the log knows about a producer's next batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProducerVerdict {
-    /// In order, or the producer is unknown, or it is not idempotent.
-    Append,
-    /// Here before, in this place.
-    Duplicate {
-        /// Offset of its first record.
-        base_offset: Offset,
-        /// Offset of its last record.
-        last_offset: Offset,
-        /// Its timestamp then.
-        timestamp: ouzel_model::TimestampMs,
-    },
-    /// A gap, or an old batch that fell out of the window.
-    OutOfOrder {
-        /// Who.
-        producer_id: ProducerId,
-        /// The next in order.
-        expected: i32,
-        /// What came.
-        found: i32,
-    },
-    /// A newer incarnation of the producer has written.
-    StaleEpoch {
-        /// Who.
-        producer_id: ProducerId,
-        /// The newest seen.
-        current: ProducerEpoch,
-        /// What came.
-        found: ProducerEpoch,
-    },
 }

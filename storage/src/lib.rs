@@ -1,7 +1,35 @@
-//! One partition's log on one disk.
+//! One partition's log on one disk: segments, indexes, producers, epochs, recovery.
+//!
+//! Batches go to files as they come, byte for byte in Kafka's format, so that Kafka's own tools read them. This crate
+//! knows no other partition, no wire message, no error code of Kafka's, no replication and no topic setting by name; it is
+//! told epochs, and what acknowledgement means ([`config::Durability`]).
+//!
+//! Reading order: [`log`] (the door), [`segment`] and [`index`] (the files), [`flush`] and [`tail_cache`] (what a core's
+//! logs share), [`producers`] and [`leader_epochs`] (what is known of the past), [`recovery_table`] and [`recovery`] (what
+//! a crash leaves and what is done about it), [`retention`], [`wal`], [`checkpoint`], [`layout`].
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod config;
+pub mod error;
+pub mod flush;
+pub mod index;
+pub mod layout;
 pub mod leader_epochs;
+pub mod log;
 pub mod producers;
+pub mod recovery;
 pub mod recovery_table;
+pub mod retention;
+pub mod segment;
+pub mod tail_cache;
+
+pub use config::{Durability, LogConfig};
+pub use error::{AppendError, Damage, Fenced, OpenError, ReadError};
+pub use flush::{Committer, FileCommitter};
+pub use log::{Appended, Log, LogOffsets, LogShared, ReadSlices, TimedOffset};
+pub use producers::{ProducerVerdict, Producers};
+pub use recovery::OpenLog;
+pub use recovery_table::Stop;
+pub use segment::OpenSegments;
+pub use tail_cache::TailCache;

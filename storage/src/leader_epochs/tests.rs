@@ -1,5 +1,8 @@
 use super::*;
 
+/// Epochs and their start offsets.
+type History = &'static [(i32, i64)];
+
 fn epochs(entries: &[(i32, i64)]) -> LeaderEpochs {
     let mut epochs = LeaderEpochs::default();
     for (epoch, start) in entries {
@@ -39,7 +42,7 @@ fn an_epoch_older_than_all_ends_where_the_oldest_begins() {
 
 #[test]
 fn a_new_entry_removes_those_that_contradict_it() {
-    let cases: [(&[(i32, i64)], (i32, i64), &[(i32, i64)]); 7] = [
+    let cases: [(History, (i32, i64), History); 7] = [
         (&[(1, 0), (2, 10)], (3, 20), &[(1, 0), (2, 10), (3, 20)]),
         // A leader that wrote nothing leaves no trace.
         (&[(1, 0), (2, 10)], (3, 10), &[(1, 0), (3, 10)]),
@@ -60,7 +63,7 @@ fn a_new_entry_removes_those_that_contradict_it() {
 #[test]
 fn truncation_and_trim_follow_the_log() {
     let history = [(1, 0), (2, 10), (4, 20)];
-    let cases: [(i64, &[(i32, i64)], &[(i32, i64)]); 6] = [
+    let cases: [(i64, History, History); 6] = [
         (0, &[], &[(1, 0), (2, 10), (4, 20)]),
         (9, &[(1, 0)], &[(1, 9), (2, 10), (4, 20)]),
         (10, &[(1, 0)], &[(2, 10), (4, 20)]),

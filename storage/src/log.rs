@@ -1,0 +1,443 @@
+//! One partition's log: append, read, look up, retain.
+//!
+//! # Who may touch what
+//! A [`Log`] belongs to one core. Its state sits in a `RefCell` that is never borrowed over an await: an operation looks
+//! at the state, does its I/O on handles of its own, then looks again. Whatever may happen between the two looks
+//! (appends, rolls, retention, deletion) leaves the handles valid.
+//!
+//! # An append, step by step
+//! [`Log::append`] is synchronous: it stamps the place, notes the batch in indexes, producers, epochs and tail, and
+//! queues its bytes. One *writer* task per log exists while there is something to write; it coalesces all that is queued
+//! for one segment into one write. Then the *flusher*, by the durability mode, asks the core's committer.
+//!
+//! ```text
+//!  log start <= flushed end <= written end <= log end
+//!               on the disk    in the file    in memory
+//! ```
+//!
+//! A crash of the process loses what lies above the written end; a power cut what lies above the flushed end.
+
+mod lookup;
+mod progress;
+mod retain;
+mod writer;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use ouzel_model::batch::{Header, TimestampType, stamp, stamp_log_append_time};
+use ouzel_model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
+use ouzel_runtime::Runtime;
+
+use crate::config::LogConfig;
+use crate::error::{AppendError, Fenced, ReadError};
+use crate::flush::Committer;
+use crate::leader_epochs::LeaderEpochs;
+use crate::producers::{ProducerVerdict, Producers};
+use crate::segment::{OpenSegments, Segment};
+use crate::tail_cache::{Tail, TailCache};
+
+pub use lookup::TimedOffset;
+use progress::Progress;
+use writer::Job;
+
+/// A handle to a log; clones are the same log.
+#[derive(Clone)]
+pub struct Log {
+    inner: Rc<Inner>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Log({}, {:?})", self.inner.topic_partition, self.offsets())
+    }
+}
+
+/// What a log shares with the others of its core.
+#[derive(Clone)]
+pub struct LogShared {
+    /// The core's machine.
+    pub runtime: Runtime,
+    /// The core's group commit.
+    pub committer: Rc<dyn Committer>,
+    /// The core's tail cache.
+    pub tail_cache: TailCache,
+    /// The core's open sealed segments.
+    pub open_segments: OpenSegments,
+    /// Whether the data directory's disk is so full that appends are refused.
+    pub disk_low: Rc<std::cell::Cell<bool>>,
+}
+
+/// Where a log stands; see the chain in the module's documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOffsets {
+    /// First readable offset (inclusive).
+    pub log_start: Offset,
+    /// Exclusive end of what a power cut cannot take.
+    pub flushed_end: Offset,
+    /// Exclusive end of what a crash of the process cannot take.
+    pub written_end: Offset,
+    /// The next offset to be given (exclusive end).
+    pub log_end: Offset,
+}
+
+/// The place of an appended batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// The broker's time, if the log stamps it; else none.
+    pub log_append_time: TimestampMs,
+}
+
+/// What a read gives.
+#[derive(Clone, Debug, Default)]
+pub struct ReadSlices {
+    /// Whole batches, several of them in one piece where they lay together; the first holds the offset asked for.
+    pub batches: Vec<Bytes>,
+    /// Their bytes together.
+    pub bytes: usize,
+}
+
+pub(crate) struct Inner {
+    shared: LogShared,
+    topic_partition: TopicPartition,
+    topic_id: TopicId,
+    dir: PathBuf,
+    tail: Rc<Tail>,
+    state: RefCell<State>,
+    progress: Progress,
+    /// For the tasks it starts.
+    me: std::rc::Weak<Inner>,
+}
+
+/// Everything that changes. See the module's documentation for who may touch it.
+pub(crate) struct State {
+    config: Rc<LogConfig>,
+    /// By base offset; the last one is active. Never empty.
+    segments: Vec<Rc<Segment>>,
+    log_start: Offset,
+    log_end: Offset,
+    written_end: Offset,
+    flushed_end: Offset,
+    fenced: Option<Fenced>,
+    producers: Producers,
+    epochs: LeaderEpochs,
+    /// The epochs' file does not say what `epochs` says.
+    epochs_dirty: bool,
+    queue: VecDeque<Job>,
+    writer: writer::WriterState,
+}
+
+/// What recovery hands over.
+pub(crate) struct Recovered {
+    pub(crate) config: Rc<LogConfig>,
+    pub(crate) segments: Vec<Rc<Segment>>,
+    pub(crate) log_start: Offset,
+    pub(crate) log_end: Offset,
+    pub(crate) producers: Producers,
+    pub(crate) epochs: LeaderEpochs,
+    pub(crate) epochs_dirty: bool,
+}
+
+impl Log {
+    pub(crate) fn new(
+        shared: LogShared,
+        topic_partition: TopicPartition,
+        topic_id: TopicId,
+        dir: PathBuf,
+        recovered: Recovered,
+    ) -> Log {
+        let Recovered { config, mut segments, log_start, log_end, producers, epochs, epochs_dirty } = recovered;
+        if segments.is_empty() {
+            segments.push(Segment::new(&dir, log_end));
+        }
+        for sealed in &segments[..segments.len() - 1] {
+            sealed.sealed.set(true);
+        }
+        let tail = shared.tail_cache.tail(log_end);
+        let state = State {
+            config,
+            segments,
+            log_start,
+            log_end,
+            written_end: log_end,
+            flushed_end: log_end,
+            fenced: None,
+            producers,
+            epochs,
+            epochs_dirty,
+            queue: VecDeque::new(),
+            writer: writer::WriterState::default(),
+        };
+        let inner = Rc::new_cyclic(|me| Inner {
+            shared,
+            topic_partition,
+            topic_id,
+            dir,
+            tail,
+            state: RefCell::new(state),
+            progress: Progress::default(),
+            me: me.clone(),
+        });
+        Log { inner }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    /// The partition's name.
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.inner.topic_partition
+    }
+
+    /// The topic's identity.
+    pub fn topic_id(&self) -> TopicId {
+        self.inner.topic_id
+    }
+
+    /// The offsets as they are now.
+    pub fn offsets(&self) -> LogOffsets {
+        let state = self.inner.state.borrow();
+        LogOffsets {
+            log_start: state.log_start,
+            flushed_end: state.flushed_end,
+            written_end: state.written_end,
+            log_end: state.log_end,
+        }
+    }
+
+    /// Why the log takes no more records, if it does not.
+    pub fn fenced(&self) -> Option<Fenced> {
+        self.inner.state.borrow().fenced.clone()
+    }
+
+    /// Bytes of all its batches.
+    pub fn size_bytes(&self) -> u64 {
+        self.inner.state.borrow().segments.iter().map(|segment| segment.size_bytes.get()).sum()
+    }
+
+    /// How many segments it has.
+    pub fn segment_count(&self) -> usize {
+        self.inner.state.borrow().segments.len()
+    }
+
+    /// Takes new settings; they hold from the next append, flush and retention pass on.
+    pub fn set_config(&self, config: LogConfig) {
+        self.inner.state.borrow_mut().config = Rc::new(config);
+        self.inner.flush_if_due();
+    }
+
+    /// Judges a batch by what the log knows of its producer.
+    pub fn check_producer(&self, header: &Header) -> ProducerVerdict {
+        self.inner.state.borrow().producers.check(header)
+    }
+
+    /// Begins a leader's reign at the log's end: the epoch is in the history before its first batch is.
+    pub fn begin_epoch(&self, epoch: LeaderEpoch) {
+        let mut state = self.inner.state.borrow_mut();
+        let log_end = state.log_end;
+        state.assign_epoch(epoch, log_end);
+    }
+
+    /// Where an epoch ended: the largest known epoch at or below it and that one's end; both none if there is no such.
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let state = self.inner.state.borrow();
+        state.epochs.end_offset_for(epoch, state.log_end)
+    }
+
+    /// The newest epoch in the history.
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.inner.state.borrow().epochs.latest().map(|entry| entry.epoch)
+    }
+
+    /// The epoch in which the record at `offset` was written.
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.inner.state.borrow().epochs.epoch_at(offset)
+    }
+
+    /// Forgets producers that have been silent for longer than the configuration allows.
+    pub fn expire_producers(&self, now: TimestampMs) -> usize {
+        let mut state = self.inner.state.borrow_mut();
+        let after = std::time::Duration::from_millis(state.config.producer_expiration_ms.unsigned_abs());
+        state.producers.expire(now, after)
+    }
+
+    /// Appends one whole, validated batch whose base offset is to be stamped. When this returns the place is fixed; the
+    /// bytes are written and flushed behind it, see [`Log::wait_written`] and [`Log::wait_flushed`].
+    ///
+    /// # Errors
+    /// See [`AppendError`]; nothing has changed then.
+    pub fn append(&self, mut batch: BytesMut, epoch: LeaderEpoch, now: TimestampMs) -> Result<Appended, AppendError> {
+        let inner = &self.inner;
+        let mut state = inner.state.borrow_mut();
+        if let Some(fenced) = &state.fenced {
+            return Err(fenced.clone().into());
+        }
+        if inner.shared.disk_low.get() {
+            return Err(AppendError::DiskLow);
+        }
+        let header = Header::parse(&batch).map_err(|error| AppendError::NotABatch(error.to_string()))?;
+        if header.size_bytes() != batch.len() || header.last_offset_delta < 0 {
+            return Err(AppendError::NotABatch(format!(
+                "a batch of {} bytes says it has {}",
+                batch.len(),
+                header.size_bytes()
+            )));
+        }
+        let log_append_time = if state.config.log_append_time { now } else { TimestampMs::NONE };
+        if state.config.log_append_time {
+            stamp_log_append_time(&mut batch, now);
+        } else if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
+            // A producer may not set it; validation has refused such a batch on every way that leads here.
+            return Err(AppendError::NotABatch("a batch claims the broker's time, but the log has none".into()));
+        }
+        let base_offset = state.log_end;
+        stamp(&mut batch, base_offset, epoch);
+        let header = Header::parse(&batch).map_err(|error| AppendError::NotABatch(error.to_string()))?;
+        inner.roll_if_needed(&mut state, &header, now);
+
+        state.assign_epoch(epoch, base_offset);
+        state.producers.update(&header, now);
+        let interval_bytes = state.config.index_interval_bytes;
+        let active = state.active().clone();
+        let position = active.size_bytes.get();
+        if let Some(indexes) = active.indexes_in_memory() {
+            indexes.borrow_mut().append(
+                active.base,
+                header.last_offset(),
+                position,
+                batch.len() as u64,
+                header.max_timestamp,
+                interval_bytes,
+            );
+        }
+        if active.first_timestamp.get().is_none() {
+            active.first_timestamp.set(Some(header.max_timestamp));
+        }
+        active.size_bytes.set(position + batch.len() as u64);
+        active.end.set(header.next_offset());
+        state.log_end = header.next_offset();
+
+        let bytes = batch.freeze();
+        inner.tail.push(base_offset, header.last_offset(), bytes.clone());
+        state.queue.push_back(Job::Write { segment: active, position, bytes, end: header.next_offset() });
+        inner.start_writer(&mut state);
+        Ok(Appended { base_offset, last_offset: header.last_offset(), log_append_time })
+    }
+
+    /// Resolves when everything below `end` is in the file.
+    ///
+    /// # Errors
+    /// The log was fenced first; whether the bytes survive is then unknown.
+    pub async fn wait_written(&self, end: Offset) -> Result<(), Fenced> {
+        let written_end = self.inner.state.borrow().written_end;
+        if written_end >= end {
+            return Ok(());
+        }
+        self.check_fence()?;
+        self.inner.progress.written.wait_for(end).await;
+        self.settled(self.inner.state.borrow().written_end >= end)
+    }
+
+    /// Resolves when everything below `end` is flushed. It does not ask for a flush: in the modes that flush late, or
+    /// never, this waits as long.
+    ///
+    /// # Errors
+    /// As [`Log::wait_written`].
+    pub async fn wait_flushed(&self, end: Offset) -> Result<(), Fenced> {
+        let flushed_end = self.inner.state.borrow().flushed_end;
+        if flushed_end >= end {
+            return Ok(());
+        }
+        self.check_fence()?;
+        self.inner.progress.flushed.wait_for(end).await;
+        self.settled(self.inner.state.borrow().flushed_end >= end)
+    }
+
+    fn check_fence(&self) -> Result<(), Fenced> {
+        self.inner.state.borrow().fenced.clone().map_or(Ok(()), Err)
+    }
+
+    fn settled(&self, reached: bool) -> Result<(), Fenced> {
+        if reached {
+            return Ok(());
+        }
+        self.check_fence()?;
+        Err(Fenced::new(format!("{} was closed", self.inner.topic_partition)))
+    }
+
+    /// Calls `hook` after each step of the written or flushed end, and of the log start. The hook must not append.
+    pub fn on_progress(&self, hook: impl Fn() + 'static) {
+        self.inner.progress.set_hook(Rc::new(hook));
+    }
+
+    /// Reads whole batches from the one that holds `from` up to `bound` (exclusive): about `bytes_max` bytes, and with
+    /// `at_least_one` a first batch larger than that. One read does not go beyond one segment.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read(
+        &self,
+        from: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<ReadSlices, ReadError> {
+        self.inner.read(from, bound, bytes_max, at_least_one).await
+    }
+}
+
+impl State {
+    fn active(&self) -> &Rc<Segment> {
+        self.segments.last().expect("a log has an active segment")
+    }
+
+    fn assign_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
+        if self.epochs.assign(epoch, start) {
+            self.epochs_dirty = true;
+        }
+    }
+}
+
+impl Inner {
+    /// Begins a new segment where the active one has no room, or has run its time, or an offset would not fit its index.
+    fn roll_if_needed(&self, state: &mut State, next: &Header, now: TimestampMs) {
+        let active = state.active();
+        if active.size_bytes.get() == 0 {
+            return;
+        }
+        let config = &state.config;
+        let full = active.size_bytes.get() + next.size_bytes() as u64 > config.segment_bytes;
+        // Age as Kafka counts it: from the first batch's timestamp to the one about to enter.
+        let first = active.first_timestamp.get().unwrap_or(now);
+        let aged = next.max_timestamp.value().saturating_sub(first.value()) > config.segment_ms;
+        let index_full = active
+            .indexes_in_memory()
+            .is_some_and(|indexes| indexes.borrow().bytes_max() + 16 > config.segment_index_bytes);
+        let offset_overflows = next.last_offset() - active.base > i64::from(i32::MAX);
+        if full || aged || index_full || offset_overflows {
+            self.roll(state);
+        }
+    }
+
+    /// Seals the active segment and begins the next at the log's end.
+    fn roll(&self, state: &mut State) {
+        let sealed = state.active().clone();
+        if let Some(indexes) = sealed.indexes_in_memory() {
+            indexes.borrow_mut().enter_largest();
+        }
+        sealed.sealed.set(true);
+        let snapshot = crate::producers::snapshot::encode(&state.producers);
+        state.queue.push_back(Job::Seal { segment: sealed, end: state.log_end, snapshot });
+        state.segments.push(Segment::new(&self.dir, state.log_end));
+        self.start_writer(state);
+    }
+}

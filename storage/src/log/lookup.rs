@@ -1,0 +1,284 @@
+//! Reads: by offset, by time. From the tail cache where it reaches, else from the files, never blocking the core.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use ouzel_model::batch::{BatchError, BatchView, HEADER_BYTES, Header, RecordStream, batches};
+use ouzel_model::{Offset, TimestampMs};
+
+use super::{Inner, Log, ReadSlices};
+use crate::error::{Damage, ReadError};
+use crate::segment::Segment;
+
+/// What is read to find the first batch: an index interval and a batch of ordinary size.
+const SEEK_BYTES: usize = 16 << 10;
+/// How much is read at a time when a time is looked for.
+const SEARCH_BYTES: usize = 256 << 10;
+
+/// A record found by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimedOffset {
+    /// Where it is.
+    pub offset: Offset,
+    /// Its timestamp.
+    pub timestamp: TimestampMs,
+}
+
+impl Inner {
+    pub(super) async fn read(
+        &self,
+        from: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<ReadSlices, ReadError> {
+        let mut from = from;
+        loop {
+            {
+                let state = self.state.borrow();
+                let (log_start, log_end) = (state.log_start, state.log_end);
+                if from < log_start || from > log_end {
+                    return Err(ReadError::OutOfRange { from, log_start, log_end });
+                }
+                if from >= bound {
+                    return Ok(ReadSlices::default());
+                }
+            }
+            if let Some(batches) = self.tail.read(from, bound, bytes_max, at_least_one) {
+                let bytes = batches.iter().map(Bytes::len).sum();
+                return Ok(ReadSlices { batches, bytes });
+            }
+            let Some(segment) = self.segment_of(from) else { return Ok(ReadSlices::default()) };
+            let file_end = (segment.base, segment.end.get());
+            match self.read_segment(&segment, from, bound, bytes_max, at_least_one).await {
+                Ok(Some(slices)) => return Ok(slices),
+                // Nothing at or behind `from` in this file. In a compacted log the next segment goes on.
+                Ok(None) if self.has_segment_after(&segment) => from = file_end.1.max(from),
+                Ok(None) => return Ok(ReadSlices::default()),
+                // Retention took the segment while we were reading it.
+                Err(_) if from < self.state.borrow().log_start => {
+                    let state = self.state.borrow();
+                    return Err(ReadError::OutOfRange { from, log_start: state.log_start, log_end: state.log_end });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn segment_of(&self, offset: Offset) -> Option<Rc<Segment>> {
+        let state = self.state.borrow();
+        let after = state.segments.partition_point(|segment| segment.base <= offset);
+        state.segments.get(after.checked_sub(1)?).cloned()
+    }
+
+    fn has_segment_after(&self, segment: &Segment) -> bool {
+        self.state.borrow().segments.last().is_some_and(|last| last.base > segment.base)
+    }
+
+    /// Reads one file; `None` if no batch at or behind `from` is in it.
+    async fn read_segment(
+        &self,
+        segment: &Rc<Segment>,
+        from: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Option<ReadSlices>, ReadError> {
+        let disk = &self.shared.runtime.disk;
+        let interval_bytes = self.state.borrow().config.index_interval_bytes;
+        let indexes = segment.indexes(disk, &self.shared.open_segments, interval_bytes).await?;
+        let mut position = indexes.borrow().position_before(segment.base, from);
+        let end = segment.written_bytes.get();
+        let file = segment.file(disk).await.map_err(|source| segment.failed(source))?;
+        let mut want = bytes_max.saturating_add(SEEK_BYTES);
+        // Seek: step over whole batches below `from`.
+        while position < end {
+            let len = want.min((end - position) as usize);
+            let chunk = file.read_at(position, len).await.map_err(|source| segment.failed(source))?;
+            let mut at = 0;
+            let first = loop {
+                match next_header(segment.path(), &chunk[at..], position + at as u64)? {
+                    Some(header) if header.last_offset() < from => at += header.size_bytes(),
+                    other => break other,
+                }
+                if at >= chunk.len() {
+                    break None;
+                }
+            };
+            let Some(first) = first else {
+                // All of the chunk lies before `from`; the last batch may reach beyond it.
+                position += at.max(if at == 0 { chunk.len() } else { at }) as u64;
+                continue;
+            };
+            let there = chunk.len() - at;
+            if first.size_bytes() > there && (position + at as u64) + first.size_bytes() as u64 <= end {
+                // The batch is larger than what was read of it: begin there, with room for all of it.
+                if first.size_bytes() > bytes_max && !at_least_one {
+                    return Ok(Some(ReadSlices::default()));
+                }
+                position += at as u64;
+                want = first.size_bytes().max(bytes_max);
+                continue;
+            }
+            return Ok(Some(take_batches(&chunk.slice(at..), bound, bytes_max, at_least_one)));
+        }
+        Ok(None)
+    }
+}
+
+/// The header at the front of `bytes`; `None` if not even that is all there.
+fn next_header(file: &Path, bytes: &[u8], position: u64) -> Result<Option<Header>, ReadError> {
+    match Header::parse(bytes) {
+        Ok(header) => Ok(Some(header)),
+        Err(BatchError::Truncated { .. }) => Ok(None),
+        Err(error) => Err(Damage::new(file, position, "a record batch", error).into()),
+    }
+}
+
+/// The longest run of whole batches below `bound` that fits.
+fn take_batches(bytes: &Bytes, bound: Offset, bytes_max: usize, at_least_one: bool) -> ReadSlices {
+    let mut taken = 0;
+    while taken + HEADER_BYTES <= bytes.len() {
+        let Ok(header) = Header::parse(&bytes[taken..]) else { break };
+        let with_it = taken + header.size_bytes();
+        let fits = with_it <= bytes_max || (at_least_one && taken == 0);
+        if header.last_offset() >= bound || with_it > bytes.len() || !fits {
+            break;
+        }
+        taken = with_it;
+    }
+    if taken == 0 {
+        return ReadSlices::default();
+    }
+    ReadSlices { batches: vec![bytes.slice(..taken)], bytes: taken }
+}
+
+impl Log {
+    /// The first record whose timestamp is at or above `target`, below `bound`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn offset_for_time(&self, target: TimestampMs, bound: Offset) -> Result<Option<TimedOffset>, ReadError> {
+        for segment in self.segments_below(bound) {
+            let (max_timestamp, begin) = {
+                let indexes = self.indexes_of(&segment).await?;
+                let indexes = indexes.borrow();
+                (indexes.max_timestamp(), indexes.offset_before_time(segment.base, target))
+            };
+            if max_timestamp < target {
+                continue;
+            }
+            let matches = |_: Offset, timestamp: TimestampMs| timestamp >= target;
+            let found = self.search(begin, segment.end.get().min(bound), |h| h.max_timestamp >= target, matches).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first record of the largest timestamp below `bound`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn offset_of_max_timestamp(&self, bound: Offset) -> Result<Option<TimedOffset>, ReadError> {
+        let mut best: Option<(TimestampMs, Rc<Segment>)> = None;
+        for segment in self.segments_below(bound) {
+            let indexes = self.indexes_of(&segment).await?;
+            let max = indexes.borrow().max_timestamp();
+            // What lies at or above the bound may hold the segment's maximum: find the one below it.
+            let max = if segment.end.get() > bound { self.max_in(&segment, bound).await? } else { max };
+            if max != TimestampMs::NONE && best.as_ref().is_none_or(|(known, _)| max > *known) {
+                best = Some((max, segment));
+            }
+        }
+        let Some((max, segment)) = best else { return Ok(None) };
+        let begin = self.indexes_of(&segment).await?.borrow().offset_before_time(segment.base, max);
+        let matches = |_: Offset, timestamp: TimestampMs| timestamp == max;
+        self.search(begin, segment.end.get().min(bound), |h| h.max_timestamp >= max, matches).await
+    }
+
+    async fn max_in(&self, segment: &Segment, bound: Offset) -> Result<TimestampMs, ReadError> {
+        let mut max = TimestampMs::NONE;
+        let note = |header: &Header| {
+            max = max.max(header.max_timestamp);
+            false
+        };
+        self.search(segment.base, bound, note, |_, _| false).await?;
+        Ok(max)
+    }
+
+    /// The largest timestamp of a segment, from its indexes.
+    pub(super) async fn max_timestamp_of(&self, segment: &Rc<Segment>) -> Result<TimestampMs, ReadError> {
+        Ok(self.indexes_of(segment).await?.borrow().max_timestamp())
+    }
+
+    async fn indexes_of(
+        &self,
+        segment: &Rc<Segment>,
+    ) -> Result<Rc<std::cell::RefCell<crate::index::Indexes>>, ReadError> {
+        let interval_bytes = self.inner.state.borrow().config.index_interval_bytes;
+        let shared = &self.inner.shared;
+        segment.indexes(&shared.runtime.disk, &shared.open_segments, interval_bytes).await
+    }
+
+    fn segments_below(&self, bound: Offset) -> Vec<Rc<Segment>> {
+        let state = self.inner.state.borrow();
+        let below = |segment: &&Rc<Segment>| segment.base < bound && segment.end.get() > state.log_start;
+        state.segments.iter().filter(below).cloned().collect()
+    }
+
+    /// Walks batches from the one that holds `begin` up to `end`, opens those whose header is of interest, and gives the
+    /// first record that matches.
+    async fn search(
+        &self,
+        begin: Offset,
+        end: Offset,
+        mut of_interest: impl FnMut(&Header) -> bool,
+        matches: impl Fn(Offset, TimestampMs) -> bool,
+    ) -> Result<Option<TimedOffset>, ReadError> {
+        let log_start = self.offsets().log_start;
+        let mut from = begin.max(log_start);
+        while from < end {
+            let slices = self.inner.read(from, end, SEARCH_BYTES, true).await?;
+            let before = from;
+            for batch in slices.batches.iter().flat_map(|chunk| batches(chunk)) {
+                let batch = batch.map_err(|error| self.unreadable(from, error))?;
+                from = batch.header.next_offset();
+                if !of_interest(&batch.header) || batch.header.attributes.is_control() {
+                    continue;
+                }
+                if let Some(found) = self.search_batch(&batch, log_start, &matches)? {
+                    return Ok(Some(found));
+                }
+            }
+            if from == before {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    fn search_batch(
+        &self,
+        batch: &BatchView<'_>,
+        log_start: Offset,
+        matches: impl Fn(Offset, TimestampMs) -> bool,
+    ) -> Result<Option<TimedOffset>, ReadError> {
+        let base = batch.header.base_offset;
+        let unreadable = |error: &dyn std::fmt::Display| self.unreadable(base, error);
+        for record in RecordStream::new(batch, usize::MAX).map_err(|error| unreadable(&error))? {
+            let record = record.map_err(|error| unreadable(&error))?;
+            if record.offset >= log_start && matches(record.offset, record.timestamp) {
+                return Ok(Some(TimedOffset { offset: record.offset, timestamp: record.timestamp }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn unreadable(&self, offset: Offset, error: impl std::fmt::Display) -> ReadError {
+        let expected = format!("a readable batch at offset {offset}");
+        Damage::new(&self.inner.dir, 0, expected, error).into()
+    }
+}

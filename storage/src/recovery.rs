@@ -1,0 +1,621 @@
+//! Opening a log: looks at the directory, asks the table what to do, does it, until the table says that the log is good.
+//!
+//! Nothing here decides; [`crate::recovery_table`] does. One bad partition is fenced and stops no other.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use ouzel_model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
+use ouzel_runtime::disk::{DirEntry, OpenMode};
+
+use crate::checkpoint;
+use crate::config::LogConfig;
+use crate::error::{Damage, OpenError, ReadError};
+use crate::layout;
+use crate::leader_epochs::LeaderEpochs;
+use crate::log::{Log, LogShared, Recovered};
+use crate::producers::{Producers, snapshot};
+use crate::recovery_table::{
+    self, Action, Checkpoint, DamageKind, Deletion, Index, Observed, Roll, Scan, Stop, decide,
+};
+use crate::segment::{Segment, Walk, write_cache};
+
+/// What a log is opened with.
+pub struct OpenLog {
+    /// Its core's machine, committer, caches.
+    pub shared: LogShared,
+    /// The partition's directory; made if it is not there.
+    pub dir: PathBuf,
+    /// The partition's name, for messages.
+    pub topic_partition: TopicPartition,
+    /// The topic's identity; a directory of another incarnation is refused.
+    pub topic_id: TopicId,
+    /// The settings.
+    pub config: LogConfig,
+    /// How the process that had it open before ended.
+    pub stop: Stop,
+    /// Exclusive end of what is known to be flushed; 0 if nothing is known.
+    pub flushed: Offset,
+    /// The end a clean mark names.
+    pub clean_end: Option<Offset>,
+    /// The broker's time.
+    pub now: TimestampMs,
+}
+
+/// Steps after which recovery gives up: the table goes in no circles, so this is never reached by sound code.
+const STEPS_MAX: usize = 64;
+
+impl Log {
+    /// Opens a log, recovering it first if it was not closed in order.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. The directory is left as it is where it is damaged.
+    pub async fn open(options: OpenLog) -> Result<Log, OpenError> {
+        let mut recovery = Recovery::begin(options).await?;
+        for _ in 0..STEPS_MAX {
+            let observed = recovery.observe().await?;
+            let decision = decide(&observed);
+            tracing::trace!(partition = %recovery.options.topic_partition, row = decision.label, "recovery");
+            match decision.action {
+                Action::Trust => return recovery.open().await,
+                Action::FlushThenTrust => {
+                    recovery.flush_all().await?;
+                    return recovery.open().await;
+                }
+                Action::FencePartition(reason) => {
+                    return Err(OpenError::Damaged(Damage {
+                        file: reason.file,
+                        position: reason.position,
+                        expected: reason.expected,
+                        found: reason.found,
+                    }));
+                }
+                action => {
+                    tracing::info!(partition = %recovery.options.topic_partition, row = decision.label, "recovering a log");
+                    recovery.carry_out(action).await?;
+                }
+            }
+        }
+        unreachable!("recovery of {} goes in circles", recovery.options.topic_partition)
+    }
+}
+
+/// Adds what a walk met to the history; says whether that changed it. A walk that began in the middle of an epoch says
+/// nothing about where that one began.
+fn merge(epochs: &mut LeaderEpochs, walked: &[(LeaderEpoch, Offset)]) -> bool {
+    let mut changed = false;
+    for (epoch, start) in walked {
+        if epochs.epoch_at(*start) != Some(*epoch) {
+            changed |= epochs.assign(*epoch, *start);
+        }
+    }
+    changed
+}
+
+/// What is known so far of the directory.
+struct Recovery {
+    options: OpenLog,
+    config: Rc<LogConfig>,
+    entries: Vec<DirEntry>,
+    /// By base offset.
+    segments: Vec<Rc<Segment>>,
+    scan: Option<Scan>,
+    /// The producers at the log's end, once the walk is done.
+    producers: Producers,
+    epochs: LeaderEpochs,
+    epochs_file: EpochsFile,
+    /// Epochs of the batches that were walked, with their first offsets.
+    epochs_walked: Vec<(LeaderEpoch, Offset)>,
+    /// Segments that were walked from their start: their indexes are right.
+    walked_from: Offset,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum EpochsFile {
+    Missing,
+    Unreadable,
+    Read,
+    Rewritten,
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Io { action, path, source }
+}
+
+fn read_error(error: ReadError) -> OpenError {
+    match error {
+        ReadError::Io { path, source } => OpenError::Io { action: "read", path, source },
+        ReadError::Damaged(damage) => OpenError::Damaged(damage),
+        ReadError::OutOfRange { .. } => unreachable!("recovery reads files, not offsets"),
+    }
+}
+
+impl Recovery {
+    async fn begin(options: OpenLog) -> Result<Recovery, OpenError> {
+        let disk = options.shared.runtime.disk.clone();
+        let dir = options.dir.clone();
+        if !disk.exists(&dir).await.map_err(io_error("look for", &dir))? {
+            disk.create_dir_all(&dir).await.map_err(io_error("create", &dir))?;
+        }
+        let config = Rc::new(options.config.clone());
+        let mut recovery = Recovery {
+            config,
+            entries: Vec::new(),
+            segments: Vec::new(),
+            scan: None,
+            producers: Producers::new(Offset::ZERO),
+            epochs: LeaderEpochs::default(),
+            epochs_file: EpochsFile::Missing,
+            epochs_walked: Vec::new(),
+            walked_from: Offset(i64::MAX),
+            options,
+        };
+        recovery.check_identity().await?;
+        recovery.list().await?;
+        recovery.read_epochs().await?;
+        Ok(recovery)
+    }
+
+    /// A directory of another incarnation of the topic must not lend it its records.
+    async fn check_identity(&self) -> Result<(), OpenError> {
+        let disk = &self.options.shared.runtime.disk;
+        let path = self.options.dir.join(layout::PARTITION_METADATA);
+        let expected = self.options.topic_id;
+        if !disk.exists(&path).await.map_err(io_error("look for", &path))? {
+            let text = checkpoint::PartitionMetadata { topic_id: expected }.encode();
+            return disk.write_atomic(&path, text.into()).await.map_err(io_error("write", &path));
+        }
+        let bytes = disk.read(&path).await.map_err(io_error("read", &path))?;
+        let found = checkpoint::PartitionMetadata::decode(&bytes)
+            .map_err(|reason| Damage::new(&path, 0, "version and topic_id", reason))?
+            .topic_id;
+        if found == expected {
+            return Ok(());
+        }
+        Err(OpenError::OtherTopic {
+            path: self.options.dir.clone(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        })
+    }
+
+    /// Lists the directory and makes segments of its `.log` files, as far as names and sizes tell.
+    async fn list(&mut self) -> Result<(), OpenError> {
+        let dir = &self.options.dir;
+        self.entries = self.options.shared.runtime.disk.list_dir(dir).await.map_err(io_error("list", dir))?;
+        let mut logs: Vec<(Offset, u64)> = Vec::new();
+        for entry in &self.entries {
+            if let Some((base, layout::LOG)) = layout::parse_segment_file(&entry.name) {
+                logs.push((base, entry.bytes));
+            }
+        }
+        logs.sort_unstable();
+        let kept: Vec<_> = std::mem::take(&mut self.segments);
+        for (at, (base, bytes)) in logs.iter().enumerate() {
+            let known = kept.iter().find(|segment| segment.base == *base && segment.size_bytes.get() == *bytes);
+            // A sealed segment ends where the next begins; the last one's end is found by walking it.
+            let end = logs.get(at + 1).map_or(*base, |next| next.0);
+            self.segments.push(known.cloned().unwrap_or_else(|| Segment::existing(dir, *base, end, *bytes)));
+        }
+        Ok(())
+    }
+
+    async fn read_epochs(&mut self) -> Result<(), OpenError> {
+        let disk = &self.options.shared.runtime.disk;
+        let path = self.options.dir.join(layout::LEADER_EPOCHS);
+        match disk.read(&path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("read", &path)(error)),
+            Ok(bytes) => match LeaderEpochs::decode(&bytes) {
+                Ok(epochs) => (self.epochs, self.epochs_file) = (epochs, EpochsFile::Read),
+                Err(reason) => {
+                    tracing::warn!(file = %path.display(), %reason, "the leader epochs are unreadable; taking them from the log");
+                    self.epochs_file = EpochsFile::Unreadable;
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Fills in what the table asks for, without changing a byte.
+    async fn observe(&mut self) -> Result<Observed, OpenError> {
+        let mut stop = self.options.stop;
+        if stop == Stop::Clean && self.scan.is_none() {
+            let end = self.walk_tail().await?;
+            if self.options.clean_end != Some(end) {
+                // A mark that disagrees with the log is no mark.
+                stop = Stop::Unknown;
+                self.options.stop = stop;
+                self.scan = None;
+            }
+        }
+        let flushed = self.options.flushed.max(self.log_start());
+        Ok(Observed {
+            stop,
+            flushed,
+            scan: self.scan.clone(),
+            index: self.index_state(),
+            roll: self.roll_state(),
+            deletion: if self.has_suffix(layout::DELETED_SUFFIX) { Deletion::OfSegments } else { Deletion::None },
+            checkpoint: self.checkpoint_state(),
+        })
+    }
+
+    fn has_suffix(&self, suffix: &str) -> bool {
+        self.entries.iter().any(|entry| entry.name.ends_with(suffix))
+    }
+
+    fn has(&self, base: Offset, extension: &str) -> Option<u64> {
+        let path = layout::segment_file(Path::new(""), base, extension);
+        let name = path.to_string_lossy();
+        self.entries.iter().find(|entry| entry.name == *name).map(|entry| entry.bytes)
+    }
+
+    fn log_start(&self) -> Offset {
+        self.segments.first().map_or(Offset::ZERO, |first| first.base)
+    }
+
+    fn log_end(&self) -> Offset {
+        self.segments.last().map_or(Offset::ZERO, |last| last.end.get())
+    }
+
+    /// Of sealed segments, by presence and size alone; one that lies is found out when it is first read.
+    fn index_state(&self) -> Index {
+        let sealed = self.segments.len().saturating_sub(1);
+        for segment in &self.segments[..sealed] {
+            let (offsets, times) = (self.has(segment.base, layout::INDEX), self.has(segment.base, layout::TIME_INDEX));
+            match (offsets, times) {
+                (Some(offsets), Some(times)) if offsets % 8 == 0 && times % 12 == 0 => {
+                    if times == 0 && segment.size_bytes.get() > 0 {
+                        return Index::Stale;
+                    }
+                }
+                (Some(_), Some(_)) => return Index::Stale,
+                _ => return Index::Missing,
+            }
+        }
+        Index::Good
+    }
+
+    /// A roll leaves a snapshot under the new segment's base.
+    fn roll_state(&self) -> Roll {
+        let bases: BTreeSet<Offset> = self.segments.iter().map(|segment| segment.base).collect();
+        let orphan = self.entries.iter().filter_map(|entry| layout::parse_segment_file(&entry.name)).any(
+            |(base, extension)| {
+                matches!(extension, layout::INDEX | layout::TIME_INDEX) && !bases.contains(&base)
+            },
+        );
+        let unsealed = self.segments.len() > 1
+            && self.segments.last().is_some_and(|last| self.has(last.base, layout::SNAPSHOT).is_none());
+        if orphan || unsealed { Roll::HalfDone } else { Roll::Complete }
+    }
+
+    fn checkpoint_state(&self) -> Checkpoint {
+        match self.epochs_file {
+            EpochsFile::Rewritten => return Checkpoint::Consistent,
+            EpochsFile::Missing if self.log_end() == self.log_start() && self.epochs_walked.is_empty() => {
+                return Checkpoint::Consistent;
+            }
+            EpochsFile::Missing => return Checkpoint::Missing,
+            EpochsFile::Unreadable => return Checkpoint::Unreadable,
+            EpochsFile::Read => {}
+        }
+        let mut merged = self.epochs.clone();
+        if merged.truncate_to(self.log_end()) {
+            return Checkpoint::Newer;
+        }
+        if merge(&mut merged, &self.epochs_walked) { Checkpoint::Older } else { Checkpoint::Consistent }
+    }
+
+    /// After a clean stop: the last segment from its last index entry on, and the snapshot at its end.
+    async fn walk_tail(&mut self) -> Result<Offset, OpenError> {
+        let Some(last) = self.segments.last().cloned() else {
+            self.scan = Some(self.whole_scan(Offset::ZERO, self.options.dir.clone(), 0));
+            return Ok(Offset::ZERO);
+        };
+        let walk = self.walk(&last).await?;
+        if walk.damage.is_some() {
+            return Ok(Offset::NONE);
+        }
+        let (end, position) = (walk.end, walk.position);
+        self.adopt(&last, walk);
+        let now = self.options.now;
+        if !self.load_producers(end, now).await {
+            // Without the snapshot the producers are those a walk finds.
+            return Ok(Offset::NONE);
+        }
+        self.walked_from = self.walked_from.min(last.base);
+        self.scan = Some(self.whole_scan(end, last.path().to_owned(), position));
+        Ok(end)
+    }
+
+    fn whole_scan(&self, end: Offset, file: PathBuf, position: u64) -> Scan {
+        Scan { end, file, position, damage: None, witnessed_end: end }
+    }
+
+    async fn walk(&mut self, segment: &Rc<Segment>) -> Result<Walk, OpenError> {
+        let disk = self.options.shared.runtime.disk.clone();
+        let now = self.options.now;
+        let (producers, epochs) = (&mut self.producers, &mut self.epochs_walked);
+        segment
+            .walk(&disk, self.config.index_interval_bytes, |header| {
+                producers.update(header, now);
+                let epoch = header.partition_leader_epoch;
+                if epochs.last().is_none_or(|(last, _)| *last < epoch) && epoch >= LeaderEpoch(0) {
+                    epochs.push((epoch, header.base_offset));
+                }
+            })
+            .await
+            .map_err(read_error)
+    }
+
+    fn adopt(&self, segment: &Segment, walk: Walk) {
+        segment.end.set(walk.end);
+        segment.size_bytes.set(walk.position);
+        segment.written_bytes.set(walk.position);
+        segment.first_timestamp.set(walk.first_timestamp);
+        segment.set_indexes(walk.indexes);
+    }
+
+    /// Loads the snapshot named after `end`; false if there is none that can be read.
+    async fn load_producers(&mut self, end: Offset, now: TimestampMs) -> bool {
+        if end == self.log_start() && self.has(end, layout::SNAPSHOT).is_none() {
+            self.producers = Producers::new(end);
+            return true;
+        }
+        let disk = &self.options.shared.runtime.disk;
+        let Ok(bytes) = disk.read(&layout::segment_file(&self.options.dir, end, layout::SNAPSHOT)).await else {
+            return false;
+        };
+        let windows = disk.read(&layout::segment_file(&self.options.dir, end, layout::PRODUCERS)).await.ok();
+        match snapshot::load(&bytes, windows.as_deref(), end, now) {
+            Ok((producers, _)) => {
+                self.producers = producers;
+                true
+            }
+            Err(reason) => {
+                tracing::warn!(partition = %self.options.topic_partition, %end, %reason, "a producer snapshot is unreadable");
+                false
+            }
+        }
+    }
+
+    /// Walks everything from the segment that holds `from`, with the producers as they were at its start.
+    async fn scan_from(&mut self, from: Offset) -> Result<(), OpenError> {
+        let now = self.options.now;
+        // A window is five batches: a producer whose newest ones lie before the walk keeps them from the snapshot.
+        let holds = self.segments.iter().rposition(|segment| segment.base <= from).unwrap_or(0);
+        let mut first = holds;
+        loop {
+            let base = self.segments.get(first).map_or(Offset::ZERO, |segment| segment.base);
+            if self.load_producers(base, now).await {
+                break;
+            }
+            if first == 0 {
+                self.producers = Producers::new(base);
+                break;
+            }
+            first -= 1;
+        }
+        self.epochs_walked.clear();
+        let segments: Vec<_> = self.segments[first..].to_vec();
+        self.walked_from = segments.first().map_or(Offset::ZERO, |segment| segment.base);
+        let mut scan = self.whole_scan(self.log_start(), self.options.dir.clone(), 0);
+        for (at, segment) in segments.iter().enumerate() {
+            let walk = self.walk(segment).await?;
+            scan.end = walk.end;
+            scan.file = segment.path().to_owned();
+            scan.position = walk.position;
+            let next_base = segments.get(at + 1).map(|next| next.base);
+            if let Some(damage) = &walk.damage {
+                let kind = match (walk.zeroes, walk.torn, walk.out_of_order) {
+                    (true, ..) => DamageKind::Zeroes,
+                    (_, _, true) => DamageKind::OutOfOrder,
+                    (_, true, _) => DamageKind::Torn,
+                    _ => DamageKind::Flipped,
+                };
+                let (expected, found) = (damage.expected.clone(), damage.found.clone());
+                scan.damage = Some(recovery_table::Damage { kind, expected, found });
+                // A length that was flipped reads as a torn batch, but batches follow it: not the tail of one write.
+                scan.witnessed_end = self.witnessed_end(scan.end);
+                self.adopt(segment, walk);
+                break;
+            }
+            let short_of_next = next_base.is_some_and(|next| walk.end < next);
+            self.adopt(segment, walk);
+            scan.witnessed_end = scan.end;
+            if short_of_next {
+                scan.witnessed_end = next_base.unwrap_or(scan.end);
+                break;
+            }
+        }
+        if segments.is_empty() {
+            scan.end = Offset::ZERO;
+            scan.witnessed_end = self.witnessed_end(Offset::ZERO);
+        } else if scan.damage.is_none() && scan.witnessed_end == scan.end {
+            scan.witnessed_end = self.witnessed_end(scan.end);
+        }
+        self.scan = Some(scan);
+        Ok(())
+    }
+
+    /// The largest offset any file's name or the epochs speak of.
+    fn witnessed_end(&self, end: Offset) -> Offset {
+        let named = self.entries.iter().filter_map(|entry| layout::parse_segment_file(&entry.name));
+        named
+            .filter(|(_, extension)| matches!(*extension, layout::LOG | layout::SNAPSHOT))
+            .map(|(base, _)| base)
+            .fold(end, Offset::max)
+    }
+
+    async fn carry_out(&mut self, action: Action) -> Result<(), OpenError> {
+        match action {
+            Action::ScanFrom(from) => self.scan_from(from).await,
+            Action::TruncateTail { file, position, end } => self.truncate_tail(&file, position, end).await,
+            Action::FinishRoll => self.finish_roll().await,
+            Action::RebuildIndexes => self.rebuild_indexes().await,
+            Action::RewriteCheckpoints => self.rewrite_epochs().await,
+            Action::FinishSegmentDeletion => self.remove_where(|name| name.ends_with(layout::DELETED_SUFFIX)).await,
+            Action::FinishDeletion => {
+                let dir = &self.options.dir;
+                self.options.shared.runtime.disk.remove_dir_all(dir).await.map_err(io_error("remove", dir))
+            }
+            Action::Trust | Action::FlushThenTrust | Action::FencePartition(_) => {
+                unreachable!("these end recovery and are not carried out here")
+            }
+        }
+    }
+
+    async fn remove_where(&mut self, goes: impl Fn(&str) -> bool) -> Result<(), OpenError> {
+        let disk = &self.options.shared.runtime.disk;
+        for entry in self.entries.iter().filter(|entry| !entry.is_dir && goes(&entry.name)) {
+            let path = self.options.dir.join(&entry.name);
+            disk.remove_file(&path).await.map_err(io_error("remove", &path))?;
+        }
+        self.list().await
+    }
+
+    /// Cuts the log, then everything that speaks of more. The log first: a crash in between shows a log that ends before
+    /// an offset another file speaks of, and the next start finishes the work.
+    async fn truncate_tail(&mut self, file: &Path, position: u64, end: Offset) -> Result<(), OpenError> {
+        let disk = self.options.shared.runtime.disk.clone();
+        let dir = self.options.dir.clone();
+        if file != dir {
+            let log = disk.open(file, OpenMode::ReadWrite).await.map_err(io_error("open", file))?;
+            let cut = log.len().await.map_err(io_error("read", file))?.saturating_sub(position);
+            tracing::warn!(file = %file.display(), position, bytes = cut, %end, "cutting an unfinished tail");
+            log.truncate(position).await.map_err(io_error("truncate", file))?;
+            log.sync_data().await.map_err(io_error("flush", file))?;
+        }
+        let beyond = |name: &str| {
+            layout::parse_segment_file(name).is_some_and(|(base, extension)| match extension {
+                layout::SNAPSHOT | layout::PRODUCERS => base > end,
+                layout::LOG => base > end || (base == end && dir.join(name) != file),
+                layout::INDEX | layout::TIME_INDEX => base >= end,
+                _ => false,
+            })
+        };
+        self.remove_where(beyond).await?;
+        disk.sync_dir(&self.options.dir).await.map_err(io_error("flush", &self.options.dir))?;
+        let walked = self.walked_from;
+        self.scan_from(walked).await
+    }
+
+    /// Writes what a sealed segment should have left behind, and removes indexes that belong to no segment.
+    async fn finish_roll(&mut self) -> Result<(), OpenError> {
+        let bases: BTreeSet<Offset> = self.segments.iter().map(|segment| segment.base).collect();
+        self.remove_where(|name| {
+            layout::parse_segment_file(name).is_some_and(|(base, extension)| {
+                matches!(extension, layout::INDEX | layout::TIME_INDEX) && !bases.contains(&base)
+            })
+        })
+        .await?;
+        let Some(last) = self.segments.last().cloned() else { return Ok(()) };
+        if self.segments.len() > 1 && self.has(last.base, layout::SNAPSHOT).is_none() {
+            // The producers as they were where the last segment begins.
+            let end = last.base;
+            let at_base = self.producers_at(end).await?;
+            let (bytes, windows) = snapshot::encode(&at_base);
+            let disk = &self.options.shared.runtime.disk;
+            for (extension, bytes) in [(layout::SNAPSHOT, bytes), (layout::PRODUCERS, windows)] {
+                let path = layout::segment_file(&self.options.dir, end, extension);
+                write_cache(disk, &path, bytes).await.map_err(io_error("write", &path))?;
+            }
+            self.list().await?;
+        }
+        Ok(())
+    }
+
+    /// Walks the segments before `end` from the newest snapshot at or before it.
+    async fn producers_at(&mut self, end: Offset) -> Result<Producers, OpenError> {
+        let after = self.producers.clone();
+        let now = self.options.now;
+        let before: Vec<_> = self.segments.iter().filter(|segment| segment.base < end).cloned().collect();
+        let mut first = before.len().saturating_sub(1);
+        loop {
+            let base = before.get(first).map_or(end, |segment| segment.base);
+            if self.load_producers(base, now).await {
+                break;
+            }
+            if first == 0 {
+                self.producers = Producers::new(base);
+                break;
+            }
+            first -= 1;
+        }
+        let epochs = self.epochs_walked.clone();
+        for segment in before.iter().skip(first) {
+            self.walk(segment).await?;
+        }
+        self.epochs_walked = epochs;
+        Ok(std::mem::replace(&mut self.producers, after))
+    }
+
+    /// Writes the indexes of sealed segments that lack them or whose sizes cannot be right.
+    async fn rebuild_indexes(&mut self) -> Result<(), OpenError> {
+        let disk = self.options.shared.runtime.disk.clone();
+        let sealed = self.segments.len().saturating_sub(1);
+        for segment in self.segments[..sealed].to_vec() {
+            let (offsets, times) = (self.has(segment.base, layout::INDEX), self.has(segment.base, layout::TIME_INDEX));
+            let good = offsets.is_some_and(|bytes| bytes % 8 == 0)
+                && times.is_some_and(|bytes| bytes % 12 == 0 && (bytes > 0 || segment.size_bytes.get() == 0));
+            if good {
+                continue;
+            }
+            let walk = segment
+                .walk(&disk, self.config.index_interval_bytes, |_| {})
+                .await
+                .map_err(read_error)?;
+            if let Some(damage) = walk.damage {
+                return Err(damage.into());
+            }
+            let mut indexes = walk.indexes;
+            indexes.enter_largest();
+            segment.write_indexes(&disk, &indexes).await.map_err(io_error("write the indexes of", segment.path()))?;
+        }
+        self.list().await
+    }
+
+    async fn rewrite_epochs(&mut self) -> Result<(), OpenError> {
+        // Without a readable file every epoch must come from the batches, also those before the walk.
+        if self.epochs_file != EpochsFile::Read && self.walked_from > self.log_start() {
+            let start = self.log_start();
+            self.scan_from(start).await?;
+        }
+        self.epochs.truncate_to(self.log_end());
+        merge(&mut self.epochs, &self.epochs_walked);
+        let path = self.options.dir.join(layout::LEADER_EPOCHS);
+        let disk = &self.options.shared.runtime.disk;
+        disk.write_atomic(&path, self.epochs.encode().into()).await.map_err(io_error("write", &path))?;
+        self.epochs_file = EpochsFile::Rewritten;
+        Ok(())
+    }
+
+    /// Nothing may be shown or built upon that a power cut could still take.
+    async fn flush_all(&self) -> Result<(), OpenError> {
+        let disk = &self.options.shared.runtime.disk;
+        for segment in self.segments.iter().filter(|segment| segment.base >= self.walked_from) {
+            let file = segment.file(disk).await.map_err(io_error("open", segment.path()))?;
+            file.sync_data().await.map_err(io_error("flush", segment.path()))?;
+        }
+        disk.sync_dir(&self.options.dir).await.map_err(io_error("flush", &self.options.dir))
+    }
+
+    async fn open(self) -> Result<Log, OpenError> {
+        let (log_start, log_end) = (self.log_start(), self.log_end());
+        // The active segment's indexes are written when it is sealed; what stands there now would only go stale.
+        let recovered = Recovered {
+            config: self.config,
+            log_start,
+            log_end,
+            producers: self.producers,
+            epochs: self.epochs,
+            epochs_dirty: false,
+            segments: self.segments,
+        };
+        let OpenLog { shared, dir, topic_partition, topic_id, .. } = self.options;
+        Ok(Log::new(shared, topic_partition, topic_id, dir, recovered))
+    }
+}
