@@ -18,6 +18,7 @@ pub mod common;
 pub mod fetch;
 pub mod offset_commit;
 pub mod offset_fetch;
+mod older;
 pub mod produce;
 
 /// The messages of the `kafka-protocol` crate.
@@ -331,11 +332,13 @@ fn encode_with_crate(api: ApiKey, version: i16, message: &impl Encodable) -> Res
 
 /// Encodes a whole response frame: length, header, body.
 ///
+/// A response is filled in the form of the newest version; what an older one cannot say is left out or said its way.
+///
 /// # Errors
-/// If a field is set that the version does not have, or the frame would exceed `i32::MAX` bytes.
+/// If a field is set that an older version has never had, or the frame would exceed `i32::MAX` bytes.
 pub fn encode_response(version: i16, correlation_id: i32, response: &Response) -> Result<Chain, EncodeError> {
     let api = response.api_key();
-    let body = encode_response_body(response, version)?;
+    let body = encode_response_body(&older::as_said_in(version, response), version)?;
     let mut front = BytesMut::with_capacity(frame::LENGTH_BYTES + 5);
     header::encode_response(api.api(), version, correlation_id, &mut front);
     framed(api, version, front, body)

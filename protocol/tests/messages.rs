@@ -3,13 +3,16 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use ouzel_model::TopicId;
-use ouzel_protocol::api::ApiKey;
+use ouzel_protocol::api::{APIS, ApiKey};
 use ouzel_protocol::header::RequestHeader;
 use ouzel_protocol::messages::common::{LeaderIdAndEpoch, NodeEndpoint};
 use ouzel_protocol::messages::fetch::*;
 use ouzel_protocol::messages::produce::*;
-use ouzel_protocol::messages::{Request, decode_request, encode_request, encode_response, kafka};
-use ouzel_protocol::{Chain, Response, StrBytes, header, sample};
+use ouzel_protocol::messages::{
+    Request, decode_request, decode_response, encode_request, encode_response, kafka,
+};
+use ouzel_protocol::sample::{self, Fill};
+use ouzel_protocol::{Chain, Response, StrBytes, header};
 
 const TOPIC_ID: TopicId = TopicId([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16]);
 
@@ -306,11 +309,13 @@ fn an_api_versions_refusal_is_readable_by_the_oldest_client() {
 }
 
 #[test]
-fn what_a_version_cannot_say_is_an_error_not_a_panic() {
-    let mut response = kafka::JoinGroupResponse::default();
-    response.skip_assignment = true;
-    let error = encode_response(5, 1, &response.into()).unwrap_err();
-    assert_eq!((error.api, error.version), (ApiKey::JoinGroup, 5));
+fn what_no_version_lets_through_is_an_error_not_a_panic() {
+    // A request is the client's to fill for the version it has chosen.
+    let request = kafka::FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]);
+    let api = ApiKey::FindCoordinator.api();
+    let header = RequestHeader { api, version: 3, correlation_id: 1, client_id: None };
+    let error = encode_request(&header, &request.into()).unwrap_err();
+    assert_eq!((error.api, error.version), (ApiKey::FindCoordinator, 3));
 }
 
 #[test]
@@ -323,4 +328,26 @@ fn versions_out_of_the_table_are_refused() {
     }
     let all_topics = decode_request(ApiKey::Metadata.api(), 1, Bytes::from_static(&[0xff; 4])).unwrap();
     assert!(matches!(all_topics, Request::Metadata(request) if request.topics.is_none()));
+}
+
+/// A handler fills a response once; every version must be able to leave.
+#[test]
+fn a_response_filled_for_the_newest_version_leaves_in_every_version() {
+    let mut random = sample::sequence(4);
+    let mut unsaid = Vec::new();
+    for api in &APIS {
+        let newest = sample::response(api, api.max, Fill::Most, &mut random).body;
+        let response = decode_response(api, api.max, newest.into()).unwrap();
+        for version in api.served_min..=api.max {
+            match encode_response(version, 1, &response) {
+                Ok(frame) => {
+                    let (_, body) =
+                        header::decode_response(api, version, &frame.into_bytes().slice(4..)).unwrap();
+                    decode_response(api, version, body).unwrap_or_else(|error| panic!("{error}"));
+                }
+                Err(error) => unsaid.push(error.to_string()),
+            }
+        }
+    }
+    assert_eq!(unsaid, [""; 0]);
 }
