@@ -1,1 +1,16 @@
-//! Under construction.
+//! Replication of one log: what the rest of the house appends to, whether one replica holds it or several.
+//!
+//! [`ReplicatedLog`] is the contract, [`Solo`] its implementation for a single replica: no Raft object, no Raft file,
+//! nothing that ticks. This crate knows nothing of Kafka's messages and error codes, of topics' settings, or of who
+//! waits for what.
+//!
+//! Reading order: [`replicated_log`], [`solo`]; [`suite`] is what every implementation must show.
+#![forbid(unsafe_code)]
+
+pub mod replicated_log;
+pub mod solo;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
+pub use replicated_log::{AppendRefused, Placed, Receipt, ReplicaOffsets, ReplicatedLog};
+pub use solo::Solo;
