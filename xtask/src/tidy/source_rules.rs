@@ -5,6 +5,8 @@ use super::lexer::{Lexed, block_end, lex};
 
 /// A file longer than this holds more than one noun.
 const FILE_LINES_MAX: usize = 700;
+/// Tests are read case by case, not from top to bottom.
+const TEST_FILE_LINES_MAX: usize = 900;
 
 /// Files that were longer when the rule came, with the length they may not outgrow. Rows only shrink and go.
 const FILE_LINES_RATCHET: &[(&str, usize)] = &[];
@@ -93,6 +95,8 @@ struct Exception {
 #[rustfmt::skip]
 const EXCEPTIONS: &[Exception] = &[
     Exception { place: "sync/src/shim.rs", seam: "spawn", why: "a spinning reader yields its time slice; no thread is made" },
+    Exception { place: "tools/src/main.rs", seam: "disk", why: "reads the user's file of profiles before there is a runtime" },
+    Exception { place: "tools/src/commands/produce.rs", seam: "disk", why: "--from reads a file as stdin is read" },
 ];
 
 /// Folders that are doors or stand outside the house; every seam is open to them.
@@ -116,7 +120,7 @@ pub(super) fn check_file(path: &str, text: &str, test_only: bool) -> Vec<Violati
         check_macros(path, &lexed, &mut violations);
         check_allow(path, &lexed, &mut violations);
         check_crate_root(path, &lexed, &mut violations);
-        check_length(path, text, &mut violations);
+        check_length(path, text, test_only, &mut violations);
         for (line, comment) in &lexed.comments {
             check_issue_number(path, *line, comment, &mut violations);
         }
@@ -399,23 +403,24 @@ fn check_crate_root(path: &str, lexed: &Lexed, violations: &mut Vec<Violation>) 
     }
 }
 
-fn check_length(path: &str, text: &str, violations: &mut Vec<Violation>) {
+fn check_length(path: &str, text: &str, test_only: bool, violations: &mut Vec<Violation>) {
     let lines = text.lines().count();
+    let allowed = if test_only { TEST_FILE_LINES_MAX } else { FILE_LINES_MAX };
     match FILE_LINES_RATCHET.iter().find(|(ratcheted, _)| *ratcheted == path) {
         Some((_, lines_max)) if lines > *lines_max => violations.push(Violation::at(
             path,
             0,
             format!("{lines} lines, {lines_max} when it was last looked at; it may only shrink, split it by noun"),
         )),
-        Some(_) if lines <= FILE_LINES_MAX => violations.push(Violation::at(
+        Some(_) if lines <= allowed => violations.push(Violation::at(
             path,
             0,
             format!("{lines} lines, within the limit again; remove its row from FILE_LINES_RATCHET"),
         )),
-        None if lines > FILE_LINES_MAX => violations.push(Violation::at(
+        None if lines > allowed => violations.push(Violation::at(
             path,
             0,
-            format!("{lines} lines, {FILE_LINES_MAX} allowed; a file is about one noun, split it (tests may go to a sibling)"),
+            format!("{lines} lines, {allowed} allowed; a file is about one noun, split it (tests may go to a sibling)"),
         )),
         _ => {}
     }
@@ -541,6 +546,7 @@ mod tests {
         let long = "// x\n".repeat(FILE_LINES_MAX + 1);
         assert_eq!(found("model/src/x.rs", &long).len(), 1);
         silent("model/src/x.rs", &"// x\n".repeat(FILE_LINES_MAX));
+        assert!(check_file("model/tests/x.rs", &long, true).is_empty());
     }
 
     #[test]
