@@ -49,7 +49,8 @@ pub struct FoundOffset {
 }
 
 impl Client {
-    /// Looks up one offset in each of the given partitions.
+    /// Looks up one offset in each of the given partitions; a partition may be named once (twice is
+    /// `INVALID_REQUEST`).
     ///
     /// # Errors
     /// The first partition's error that lasts.
