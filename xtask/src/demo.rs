@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the main job on real input. A year of flights goes through the broker, by way of four
 //! unmodified clients in two languages, while the broker is killed and started again; a judge compares every byte.
 
+mod admin_tool;
 mod drawing;
 mod driver;
 mod judge;
@@ -123,6 +124,8 @@ fn carry_out(root: &Path, options: &Options) -> Result<usize, String> {
 
     say("judging");
     let verdict = judge_run(&work, &flights, options.against)?;
+    let stored = verdict.records.iter().sum::<u64>() + verdict.stored_again;
+    let asked = admin_tool::ask(root, &broker.bootstrap(), stored)?;
     say("carrying the second copy with kcat and the Java console producer");
     let copy = second_copy::carry(&clients, &broker.bootstrap(), &flights, &halves)?;
     let stopped = broker.stop();
@@ -131,25 +134,24 @@ fn carry_out(root: &Path, options: &Options) -> Result<usize, String> {
     outcome.drawing.redelivered_at = outcome.times_of(&verdict.redelivered_at_ms);
     print!("{}", outcome.drawing.text(&title, &verdict, &outcome.seen_by));
     println!("second copy      {}", copy.summary);
+    println!("ouk says         {}", asked.summary);
     let svg = work.join("flights.svg");
     provision::write(&svg, &outcome.drawing.svg(&title))?;
     println!("drawn            {}", svg.strip_prefix(root).unwrap_or(&svg).display());
-    let faults = verdict.faults.iter().chain(&copy.faults);
+    let faults = verdict.faults.iter().chain(&copy.faults).chain(&asked.faults);
     for fault in faults {
         println!("FAULT            {fault}");
     }
     if let Err(message) = &stopped {
         println!("FAULT            {message}");
     }
-    let count = verdict.fault_count + copy.faults.len() + usize::from(stopped.is_err());
-    println!(
-        "verdict          {}",
-        if count == 0 {
-            "every record once, equal and in order".to_owned()
-        } else {
-            format!("{count} FAULTS")
-        }
-    );
+    let count = verdict.fault_count + copy.faults.len() + asked.faults.len() + usize::from(stopped.is_err());
+    let words = match (count, verdict.stored_again) {
+        (0, 0) => "every record once, equal and in order".to_owned(),
+        (0, again) => format!("every record equal and in order, {} of them twice", drawing::grouped(again)),
+        (faults, _) => format!("{faults} FAULTS"),
+    };
+    println!("verdict          {words}");
     Ok(count)
 }
 
