@@ -127,3 +127,102 @@ mod tests {
         assert_eq!(std::sync::Arc::strong_count(&value), 1);
     }
 }
+
+/// The queue under every interleaving of small scenes.
+#[cfg(all(test, loom))]
+mod searched {
+    use loom::sync::{Arc, Notify};
+    use loom::thread;
+
+    use super::*;
+
+    /// An owner that sleeps unless told to wake, and senders that tell it as `push` says.
+    struct Mailbox {
+        queue: Queue<(usize, Arc<usize>)>,
+        wake: Notify,
+    }
+
+    impl Mailbox {
+        fn new() -> Arc<Self> {
+            Arc::new(Self { queue: Queue::new(), wake: Notify::new() })
+        }
+
+        fn send(&self, sender: usize, number: usize) {
+            if self.queue.push((sender, Arc::new(number))) {
+                self.wake.notify();
+            }
+        }
+
+        /// Looks at the queue only after a wake; loom reports a deadlock if one is lost.
+        fn receive(&self, count: usize) -> Vec<(usize, usize)> {
+            let mut received = Vec::new();
+            while received.len() < count {
+                self.wake.wait();
+                self.queue.drain(&mut received);
+            }
+            received.into_iter().map(|(sender, number)| (sender, *number)).collect()
+        }
+    }
+
+    fn numbers_of(received: &[(usize, usize)], sender: usize) -> Vec<usize> {
+        received.iter().filter(|(from, _)| *from == sender).map(|(_, number)| *number).collect()
+    }
+
+    #[test]
+    fn no_value_and_no_wake_is_lost_and_each_sender_keeps_its_order() {
+        // Unbounded, three threads take minutes; two preemptions find what is to be found.
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let mailbox = Mailbox::new();
+            let other = mailbox.clone();
+            let sender = thread::spawn(move || {
+                other.send(1, 0);
+                other.send(1, 1);
+            });
+            let third = mailbox.clone();
+            let second_sender = thread::spawn(move || third.send(2, 0));
+            let received = mailbox.receive(3);
+            assert_eq!(numbers_of(&received, 1), [0, 1]);
+            assert_eq!(numbers_of(&received, 2), [0]);
+            sender.join().unwrap();
+            second_sender.join().unwrap();
+            assert!(mailbox.queue.is_empty());
+        });
+    }
+
+    /// Loom's Arc counts: a value leaked, or dropped twice, fails the model.
+    #[test]
+    fn what_nobody_takes_is_dropped_once() {
+        loom::model(|| {
+            let mailbox = Mailbox::new();
+            let other = mailbox.clone();
+            let sender = thread::spawn(move || other.send(1, 0));
+            let mut taken = Vec::new();
+            mailbox.queue.drain(&mut taken);
+            assert!(taken.len() <= 1);
+            sender.join().unwrap();
+        });
+    }
+
+    /// A planted bug: the sender looks before it pushes. The owner may empty the queue in between, and sleeps.
+    #[test]
+    #[should_panic(expected = "deadlock")]
+    fn a_lost_wake_would_be_found() {
+        loom::model(|| {
+            let mailbox = Mailbox::new();
+            let other = mailbox.clone();
+            let sender = thread::spawn(move || {
+                for number in 0..2 {
+                    let looked_empty = other.queue.is_empty();
+                    let _ = other.queue.push((1, Arc::new(number)));
+                    if looked_empty {
+                        other.wake.notify();
+                    }
+                }
+            });
+            mailbox.receive(2);
+            sender.join().unwrap();
+        });
+    }
+}

@@ -158,3 +158,89 @@ mod tests {
         assert_eq!(writer.reader().read(), next);
     }
 }
+
+/// The seqlock under every interleaving, and every value each relaxed load may return.
+#[cfg(all(test, loom))]
+mod searched {
+    use loom::thread;
+
+    use super::*;
+
+    /// A snapshot whose fields all say the same: a torn one gives itself away.
+    fn all(n: i64) -> OffsetSnapshot {
+        OffsetSnapshot {
+            log_start: n,
+            last_stable: n,
+            high_watermark: n,
+            log_end: n,
+            leader_epoch: n as i32,
+            bytes_at_high_watermark: n as u64,
+        }
+    }
+
+    /// Runs `store` against a reader that reads twice, with at most so many preemptions: the values that loads may
+    /// return multiply fast.
+    fn search(stores: i64, preemptions: usize, store: fn(&mut OffsetsWriter, OffsetSnapshot)) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(preemptions);
+        model.check(move || {
+            let (mut writer, reader) = published_offsets(all(0));
+            let owner = thread::spawn(move || {
+                for n in 1..=stores {
+                    store(&mut writer, all(n));
+                }
+            });
+            let first = reader.read();
+            assert_eq!(first, all(first.log_start), "torn");
+            let second = reader.read();
+            assert_eq!(second, all(second.log_start), "torn");
+            assert!(first.log_start <= second.log_start, "time went back");
+            owner.join().unwrap();
+            assert_eq!(reader.read(), all(stores));
+        });
+    }
+
+    #[test]
+    fn a_reader_never_sees_a_torn_snapshot() {
+        search(1, 2, OffsetsWriter::store);
+    }
+
+    #[test]
+    fn a_reader_never_goes_back_in_time() {
+        search(2, 1, OffsetsWriter::store);
+    }
+
+    /// A planted bug: the version never turns odd, so a reader may look in the middle of a store.
+    #[test]
+    #[should_panic(expected = "torn")]
+    fn a_torn_snapshot_would_be_found() {
+        search(1, 2, |writer, snapshot| {
+            let cell = &*writer.cell;
+            cell.log_start.store(snapshot.log_start, Ordering::Relaxed);
+            cell.last_stable.store(snapshot.last_stable, Ordering::Relaxed);
+            cell.high_watermark.store(snapshot.high_watermark, Ordering::Relaxed);
+            cell.log_end.store(snapshot.log_end, Ordering::Relaxed);
+            cell.leader_epoch.store(snapshot.leader_epoch, Ordering::Relaxed);
+            cell.bytes_at_high_watermark.store(snapshot.bytes_at_high_watermark, Ordering::Relaxed);
+            cell.version.fetch_add(2, Ordering::Release);
+        });
+    }
+
+    /// A planted bug: without the release fence the fields may be seen before the odd version is.
+    #[test]
+    #[should_panic(expected = "torn")]
+    fn a_missing_fence_would_be_found() {
+        search(1, 2, |writer, snapshot| {
+            let cell = &*writer.cell;
+            let version = cell.version.load(Ordering::Relaxed);
+            cell.version.store(version + 1, Ordering::Relaxed);
+            cell.log_start.store(snapshot.log_start, Ordering::Relaxed);
+            cell.last_stable.store(snapshot.last_stable, Ordering::Relaxed);
+            cell.high_watermark.store(snapshot.high_watermark, Ordering::Relaxed);
+            cell.log_end.store(snapshot.log_end, Ordering::Relaxed);
+            cell.leader_epoch.store(snapshot.leader_epoch, Ordering::Relaxed);
+            cell.bytes_at_high_watermark.store(snapshot.bytes_at_high_watermark, Ordering::Relaxed);
+            cell.version.store(version + 2, Ordering::Release);
+        });
+    }
+}
