@@ -23,6 +23,7 @@ pub mod recovery_table;
 pub mod retention;
 pub mod segment;
 pub mod tail_cache;
+pub mod wal;
 
 pub use config::{Durability, LogConfig};
 pub use error::{AppendError, Damage, Fenced, OpenError, ReadError};

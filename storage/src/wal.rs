@@ -38,7 +38,7 @@ pub use replay::{Replayed, TornTail, WalError, replay};
 pub use state::{BootId, Change, SoloState, stop_of};
 
 use format::{Placement, encode_file, encode_frames};
-use replay::{core_dir, file_name, parse_file, wal_files};
+use replay::{core_dir, parse_file, wal_files};
 
 /// A file is rewritten when it is larger than this and than [`COMPACT_FACTOR`] times what it must hold.
 const COMPACT_BYTES_MIN: u64 = 256 * 1024;
@@ -103,7 +103,10 @@ impl MetaWal {
             // Rewritten and flushed by the start a moment ago.
             return Err(WalError::damaged(&path, torn.position, "a whole frame", torn.found));
         }
-        let file = disk.open(&path, OpenMode::ReadWrite).await.map_err(|error| WalError::io("open", &path, error))?;
+        let file = disk
+            .open(&path, OpenMode::ReadWrite)
+            .await
+            .map_err(|error| WalError::io("open", &path, error))?;
         let state = State {
             live: parsed.states.into_iter().filter_map(|(key, (_, state))| Some((key, state?))).collect(),
             file,
@@ -116,7 +119,9 @@ impl MetaWal {
             commits: 0,
             compactions: 0,
         };
-        Ok(MetaWal { inner: Rc::new(Inner { disk, path, placement: parsed.placement, state: RefCell::new(state) }) })
+        Ok(MetaWal {
+            inner: Rc::new(Inner { disk, path, placement: parsed.placement, state: RefCell::new(state) }),
+        })
     }
 
     /// Hands in changes, all or none of which survive a crash; what is handed in before the future is first polled is
@@ -126,13 +131,33 @@ impl MetaWal {
     /// Once a write or flush has failed, that one's.
     pub fn commit(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), WalFenced>> + 'static {
         let receiver = self.enqueue(changes);
+        let path = self.inner.path.clone();
         async move {
             match receiver {
                 Err(fenced) => Err(fenced),
-                // The task that would answer ends early only when the core does.
-                Ok(receiver) => receiver.await.unwrap_or_else(|_| std::process::abort_commit()),
+                Ok(receiver) => receiver.await.unwrap_or_else(|_| {
+                    Err(WalFenced { file: path, reason: "the core stopped before the flush".into() })
+                }),
             }
         }
+    }
+
+    fn enqueue(&self, changes: Vec<Change>) -> Result<oneshot::Receiver<Result<(), WalFenced>>, WalFenced> {
+        let mut state = self.inner.state.borrow_mut();
+        if let Some(fenced) = &state.fenced {
+            return Err(fenced.clone());
+        }
+        for change in &changes {
+            change.apply(&mut state.live);
+        }
+        state.waiting.extend(changes);
+        let (sender, receiver) = oneshot::channel();
+        state.waiters.push(sender);
+        if !state.is_running {
+            state.is_running = true;
+            ouzel_runtime::spawn(self.inner.clone().run());
+        }
+        Ok(receiver)
     }
 
     /// One partition's record.
@@ -158,5 +183,87 @@ impl MetaWal {
     /// Length of the file.
     pub fn file_bytes(&self) -> u64 {
         self.inner.state.borrow().file_end
+    }
+}
+
+impl Inner {
+    /// Carries commits out until none waits.
+    async fn run(self: Rc<Self>) {
+        loop {
+            let (changes, waiters) = {
+                let mut state = self.state.borrow_mut();
+                if state.waiters.is_empty() {
+                    state.is_running = false;
+                    return;
+                }
+                (std::mem::take(&mut state.waiting), std::mem::take(&mut state.waiters))
+            };
+            let result = self.carry_out(&changes).await.map_err(|error| self.fence(&error));
+            for waiter in waiters {
+                // Whoever gave up waiting misses only the answer.
+                let _ = waiter.send(result.clone());
+            }
+        }
+    }
+
+    async fn carry_out(&self, changes: &[Change]) -> io::Result<()> {
+        let (file, file_end, frames, is_due) = {
+            let mut state = self.state.borrow_mut();
+            if let Some(fenced) = &state.fenced {
+                return Err(io::Error::other(fenced.reason.to_string()));
+            }
+            let sequence = state.sequence_next;
+            let frames = encode_frames(sequence, changes);
+            let grown = state.file_end + frames.bytes.len() as u64;
+            let is_due = grown > COMPACT_BYTES_MIN.max(COMPACT_FACTOR * format::file_bytes(state.live.len()));
+            if !is_due {
+                state.sequence_next = frames.sequence_next;
+            }
+            (state.file.clone(), state.file_end, frames, is_due)
+        };
+        if is_due {
+            return self.compact().await;
+        }
+        let bytes = frames.bytes.len() as u64;
+        file.write_at(file_end, vec![Bytes::from(frames.bytes)]).await?;
+        file.sync_data().await?;
+        let mut state = self.state.borrow_mut();
+        state.file_end += bytes;
+        state.commits += 1;
+        Ok(())
+    }
+
+    /// Puts a file in place of the old one that holds the live state, waiting changes included, and nothing else. A crash
+    /// leaves one or the other.
+    async fn compact(&self) -> io::Result<()> {
+        let (content, sequence_next) = {
+            let state = self.state.borrow();
+            let live = state.live.iter().map(|(key, state)| (*key, *state));
+            let content = encode_file(self.placement, state.sequence_next, live);
+            (Bytes::from(content.bytes), content.sequence_next)
+        };
+        let file_end = content.len() as u64;
+        let mut temp = self.path.clone().into_os_string();
+        temp.push(".tmp");
+        let temp = PathBuf::from(temp);
+        let file = self.disk.open(&temp, OpenMode::CreateOrOpen).await?;
+        file.truncate(0).await?;
+        file.write_at(0, vec![content]).await?;
+        file.sync_data().await?;
+        self.disk.rename(&temp, &self.path).await?;
+        self.disk.sync_dir(self.path.parent().unwrap_or(Path::new("."))).await?;
+        let mut state = self.state.borrow_mut();
+        state.file = file;
+        state.file_end = file_end;
+        state.sequence_next = sequence_next;
+        state.commits += 1;
+        state.compactions += 1;
+        Ok(())
+    }
+
+    fn fence(&self, error: &io::Error) -> WalFenced {
+        let mut state = self.state.borrow_mut();
+        let reason = || WalFenced { file: self.path.clone(), reason: error.to_string().into() };
+        state.fenced.get_or_insert_with(reason).clone()
     }
 }
