@@ -1,0 +1,54 @@
+//! One file per API, or per small family: from the wire's request to what the inner rooms understand, and back.
+//!
+//! Kafka's error codes are chosen here and nowhere else, in [`error_map`].
+
+pub(crate) mod api_versions;
+mod cluster;
+mod configs;
+mod error_map;
+pub(crate) mod fetch;
+mod group_offsets;
+mod groups;
+mod leader_epochs;
+mod list_offsets;
+mod metadata;
+pub(crate) mod produce;
+mod producer_ids;
+mod topics;
+mod wire;
+
+use std::rc::Rc;
+
+use ouzel_protocol::{Request, Response};
+
+use crate::core::Core;
+use crate::dispatch::Client;
+
+/// Answers any request but Produce, whose answer comes in two moments.
+pub(crate) async fn respond(core: &Rc<Core>, client: &Client, version: i16, request: Request) -> Response {
+    match request {
+        Request::Produce(request) => produce::begin(core, client, version, request).finish().await.into(),
+        Request::Fetch(request) => fetch::fetch(core, version, request).await.into(),
+        Request::ListOffsets(request) => list_offsets::list(core, version, request).await.into(),
+        Request::Metadata(request) => metadata::metadata(core, version, request).await.into(),
+        Request::OffsetCommit(request) => group_offsets::commit(core, version, request).await.into(),
+        Request::OffsetFetch(request) => group_offsets::fetch(core, version, request).await.into(),
+        Request::FindCoordinator(request) => cluster::find_coordinator(core, version, request).await.into(),
+        Request::JoinGroup(request) => groups::join(core, client, version, request).await.into(),
+        Request::Heartbeat(request) => groups::heartbeat(core, request).await.into(),
+        Request::LeaveGroup(request) => groups::leave(core, version, request).await.into(),
+        Request::SyncGroup(request) => groups::sync(core, version, request).await.into(),
+        Request::DescribeGroups(request) => groups::describe(core, version, request).await.into(),
+        Request::ListGroups(request) => groups::list(core, request).await.into(),
+        Request::ApiVersions(request) => api_versions::api_versions(client, version, &request).into(),
+        Request::CreateTopics(request) => topics::create(core, version, request).await.into(),
+        Request::DeleteTopics(request) => topics::delete(core, version, request).await.into(),
+        Request::InitProducerId(request) => producer_ids::init(core, version, request).await.into(),
+        Request::OffsetForLeaderEpoch(request) => leader_epochs::end_offsets(core, request).await.into(),
+        Request::DescribeConfigs(request) => configs::describe(core, version, &request).into(),
+        Request::DeleteGroups(request) => groups::delete(core, request).await.into(),
+        Request::IncrementalAlterConfigs(request) => configs::alter(core, request).await.into(),
+        Request::OffsetDelete(request) => group_offsets::delete(core, request).await.into(),
+        Request::DescribeCluster(request) => cluster::describe(core, version, &request).into(),
+    }
+}

@@ -1,0 +1,148 @@
+//! The one place where a condition of an inner room becomes a Kafka error code.
+
+use ouzel_coordinator::GroupError;
+use ouzel_metadata::plan::alter_configs::AlterConfigsError;
+use ouzel_metadata::plan::create_topics::CreateTopicError;
+use ouzel_metadata::plan::delete_topics::DeleteTopicError;
+use ouzel_model::batch::validate::Rejection;
+use ouzel_protocol::ErrorCode;
+
+use crate::controller::ControllerError;
+use crate::coordinators::Unavailable;
+use crate::partition::append::Refused;
+use crate::partition::{AppendRefused, ReadRefused};
+
+/// What a group's coordinator refused.
+pub(super) fn group_code(error: GroupError) -> ErrorCode {
+    match error {
+        GroupError::InvalidGroupId => ErrorCode::InvalidGroupId,
+        GroupError::InvalidSessionTimeout => ErrorCode::InvalidSessionTimeout,
+        GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
+        GroupError::UnknownMember => ErrorCode::UnknownMemberId,
+        GroupError::FencedInstance => ErrorCode::FencedInstanceId,
+        GroupError::IllegalGeneration => ErrorCode::IllegalGeneration,
+        GroupError::RebalanceInProgress => ErrorCode::RebalanceInProgress,
+        GroupError::InconsistentProtocol => ErrorCode::InconsistentGroupProtocol,
+        GroupError::GroupFull => ErrorCode::GroupMaxSizeReached,
+        GroupError::GroupNotFound => ErrorCode::GroupIdNotFound,
+        GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+        GroupError::SubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
+        GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+        GroupError::NotCoordinator => ErrorCode::NotCoordinator,
+        GroupError::CoordinatorNotAvailable => ErrorCode::CoordinatorNotAvailable,
+        GroupError::WriteRefused => ErrorCode::UnknownServerError,
+    }
+}
+
+/// The code of a group outcome.
+pub(super) fn code_of(outcome: Result<(), GroupError>) -> ErrorCode {
+    outcome.err().map_or(ErrorCode::None, group_code)
+}
+
+/// Why no coordinator answered at all.
+pub(super) fn unavailable_code(unavailable: Unavailable) -> ErrorCode {
+    match unavailable {
+        Unavailable::NoTopic | Unavailable::Stopping => ErrorCode::CoordinatorNotAvailable,
+        Unavailable::NotCoordinator => ErrorCode::NotCoordinator,
+        Unavailable::Loading => ErrorCode::CoordinatorLoadInProgress,
+        Unavailable::InvalidGroupId => ErrorCode::InvalidGroupId,
+    }
+}
+
+/// Why a record set was refused before it reached its partition.
+pub(super) fn refused_code(refused: &Refused) -> ErrorCode {
+    match refused {
+        Refused::Batch(Rejection::Corrupt(_)) => ErrorCode::CorruptMessage,
+        Refused::Batch(Rejection::InvalidTimestamp(_)) => ErrorCode::InvalidTimestamp,
+        Refused::Batch(_) | Refused::NotOneBatch(_) => ErrorCode::InvalidRecord,
+        Refused::ZstdTooEarly(_) => ErrorCode::UnsupportedCompressionType,
+        Refused::TooLarge { .. } => ErrorCode::MessageTooLarge,
+        Refused::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
+        Refused::Transactional => ErrorCode::InvalidTxnState,
+    }
+}
+
+/// Why a partition refused an append.
+pub(super) fn append_code(refused: &AppendRefused) -> ErrorCode {
+    match refused {
+        AppendRefused::NotHere => ErrorCode::NotLeaderOrFollower,
+        AppendRefused::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendRefused::StaleProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendRefused::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
+        AppendRefused::TimedOut => ErrorCode::RequestTimedOut,
+        AppendRefused::DiskLow | AppendRefused::Storage(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Why a partition refused a read.
+pub(super) fn read_code(refused: &ReadRefused) -> ErrorCode {
+    match refused {
+        ReadRefused::NotHere => ErrorCode::NotLeaderOrFollower,
+        ReadRefused::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadRefused::FencedEpoch => ErrorCode::FencedLeaderEpoch,
+        ReadRefused::UnknownEpoch => ErrorCode::UnknownLeaderEpoch,
+        ReadRefused::Storage(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Why the controller did not carry out a change.
+pub(super) fn controller_code(error: &ControllerError) -> ErrorCode {
+    match error {
+        ControllerError::Stopped => ErrorCode::NotController,
+        ControllerError::Log(_) => ErrorCode::KafkaStorageError,
+        ControllerError::TimedOut => ErrorCode::RequestTimedOut,
+        ControllerError::ProducerIdsExhausted => ErrorCode::UnknownServerError,
+    }
+}
+
+/// Why a topic is not created.
+pub(super) fn create_topic_code(error: &CreateTopicError) -> ErrorCode {
+    match error {
+        CreateTopicError::Duplicate { .. } => ErrorCode::InvalidRequest,
+        CreateTopicError::InvalidName(_)
+        | CreateTopicError::Collides { .. }
+        | CreateTopicError::Reserved { .. } => ErrorCode::InvalidTopic,
+        CreateTopicError::Exists { .. } => ErrorCode::TopicAlreadyExists,
+        CreateTopicError::NullConfig { .. }
+        | CreateTopicError::UnknownConfig { .. }
+        | CreateTopicError::InvalidConfig(_)
+        | CreateTopicError::Contradiction(_) => ErrorCode::InvalidConfig,
+        CreateTopicError::InvalidPartitions { .. } => ErrorCode::InvalidPartitions,
+        CreateTopicError::InvalidReplicationFactor { .. } | CreateTopicError::TooFewBrokers(_) => {
+            ErrorCode::InvalidReplicationFactor
+        }
+        CreateTopicError::AssignmentAndPartitions | CreateTopicError::AssignmentAndReplicationFactor => {
+            ErrorCode::InvalidRequest
+        }
+        CreateTopicError::Assignment(_) => ErrorCode::InvalidReplicaAssignment,
+        CreateTopicError::TooManyPartitions { .. } => ErrorCode::PolicyViolation,
+        CreateTopicError::NoTopicId => ErrorCode::UnknownServerError,
+    }
+}
+
+/// Why a topic is not deleted.
+pub(super) fn delete_topic_code(error: &DeleteTopicError) -> ErrorCode {
+    match error {
+        DeleteTopicError::DeletionDisabled => ErrorCode::TopicDeletionDisabled,
+        DeleteTopicError::UnknownName { .. } => ErrorCode::UnknownTopicOrPartition,
+        DeleteTopicError::UnknownId { .. } => ErrorCode::UnknownTopicId,
+        DeleteTopicError::Duplicate { .. } => ErrorCode::InvalidRequest,
+    }
+}
+
+/// Why settings are not altered.
+pub(super) fn alter_configs_code(error: &AlterConfigsError) -> ErrorCode {
+    match error {
+        AlterConfigsError::DuplicateResource
+        | AlterConfigsError::DuplicateKey { .. }
+        | AlterConfigsError::UnknownBroker { .. }
+        | AlterConfigsError::ReadOnly { .. }
+        | AlterConfigsError::PerBrokerOnly { .. } => ErrorCode::InvalidRequest,
+        AlterConfigsError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
+        AlterConfigsError::NullValue { .. }
+        | AlterConfigsError::UnknownKey { .. }
+        | AlterConfigsError::NotAList { .. }
+        | AlterConfigsError::InvalidValue(_)
+        | AlterConfigsError::Contradiction(_) => ErrorCode::InvalidConfig,
+    }
+}

@@ -1,0 +1,267 @@
+//! One connection: frames in, responses out, in order.
+//!
+//! A reader task takes frames off the socket and has them handled; a writer task sends the responses in the order of
+//! the requests. Between them stands a queue of slots, one per request that will be answered. Kafka handles one request
+//! of a connection at a time; so do we, except that produce requests overlap: the next one is admitted as soon as the
+//! places of the former one's batches are fixed, and waits for their safety together with it.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use ouzel_protocol::{Chain, frame};
+use ouzel_runtime::net::Stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+
+use crate::core::Core;
+use crate::dispatch::{self, Answer, Client, Unanswerable};
+
+use super::{Counted, MemoryBudget, Reserved};
+
+/// Produce requests of one connection whose bytes are not yet safe; clients keep at most five of them.
+const SLOTS_MAX: usize = 64;
+/// What is received at once while a small request is expected.
+const RECEIVE_BYTES: usize = 64 * 1024;
+/// A frame this large gets its buffer in one piece; a larger one grows towards its claim as its bytes arrive.
+const CLAIM_BELIEVED_BYTES_MAX: usize = 1 << 20;
+/// From its first byte a frame must be whole within this time, or it is taken for a trickle that holds memory.
+const FRAME_WHOLE_WITHIN: Duration = Duration::from_secs(120);
+/// A frame that finds no memory for this long gives up what it holds, so that frames half received cannot wait for one
+/// another for ever.
+const BUDGET_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A response in the making, and the request's memory.
+struct Slot {
+    answer: Pin<Box<dyn Future<Output = Option<Chain>>>>,
+    reserved: Reserved,
+}
+
+/// Serves a connection until either side ends it.
+pub(super) async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, counted: Counted) {
+    core.metrics.connection_opened();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "TCP_NODELAY is refused");
+    }
+    let (reader, writer) = tokio::io::split(stream);
+    let (slots, queue) = mpsc::channel(SLOTS_MAX);
+    // Counts answered requests up, so that the reader can wait until all before it are done.
+    let (answered, progress) = watch::channel(0u64);
+    let writing = ouzel_runtime::spawn(write(core.clone(), writer, queue, answered));
+    let client = Client::new(peer);
+    let why = read(&core, reader, &client, slots, progress).await;
+    match &why {
+        Ended::ByPeer | Ended::Stopping | Ended::Idle => {
+            tracing::debug!(%peer, client = %client.describe(), %why, "connection closed")
+        }
+        _ => {
+            core.metrics.connection_refused();
+            tracing::info!(%peer, client = %client.describe(), %why, "connection closed");
+        }
+    }
+    // Responses that are on their way still leave, unless the stream cannot be trusted any more.
+    if matches!(why, Ended::ByPeer) {
+        writing.abort();
+    }
+    let _ = writing.await;
+    core.metrics.connection_closed();
+    drop(counted);
+}
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the client closed it")]
+    ByPeer,
+    #[error("the broker is stopping")]
+    Stopping,
+    #[error("nothing came for connections.max.idle.ms")]
+    Idle,
+    #[error("a request did not arrive whole within {} s", FRAME_WHOLE_WITHIN.as_secs())]
+    Trickle,
+    #[error("there was no memory to receive a request of {bytes} bytes within {} s", BUDGET_WAIT_MAX.as_secs())]
+    NoMemory { bytes: usize },
+    #[error(transparent)]
+    Frame(#[from] frame::FrameError),
+    #[error(transparent)]
+    Request(#[from] Unanswerable),
+    #[error("a produce request with acks=0 failed: {0}")]
+    SilentProduce(String),
+    #[error("its response could not be written")]
+    Writer,
+}
+
+async fn read(
+    core: &Rc<Core>,
+    reader: ReadHalf<Stream>,
+    client: &Client,
+    slots: mpsc::Sender<Slot>,
+    mut progress: watch::Receiver<u64>,
+) -> Ended {
+    let mut stopping = core.stopping.clone();
+    let mut frames = Frames { reader, received: BytesMut::new(), budget: core.budget.clone() };
+    let bytes_max = core.node.config.request_bytes_max();
+    let idle_max = core.node.config.connection_idle_max();
+    let mut asked = 0u64;
+    loop {
+        let (request, reserved) = tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stopping| *stopping) => return Ended::Stopping,
+            frame = frames.next(core, bytes_max, idle_max) => match frame {
+                Ok(frame) => frame,
+                Err(ended) => return ended,
+            },
+        };
+        core.metrics.bytes_received(request.len() + frame::LENGTH_BYTES);
+        let request = match dispatch::parse(core, client, request) {
+            Ok(request) => request,
+            Err(error) => return error.into(),
+        };
+        if !request.overlaps() && progress.wait_for(|answered| *answered == asked).await.is_err() {
+            return Ended::Writer;
+        }
+        match dispatch::handle(core, client, request).await {
+            Answer::Later(answer) => {
+                asked += 1;
+                if slots.send(Slot { answer, reserved }).await.is_err() {
+                    return Ended::Writer;
+                }
+            }
+            Answer::Never(Ok(())) => {}
+            Answer::Never(Err(reason)) => return Ended::SilentProduce(reason),
+        }
+    }
+}
+
+/// Frames off a socket, with the memory they take reserved first.
+struct Frames {
+    reader: ReadHalf<Stream>,
+    received: BytesMut,
+    budget: MemoryBudget,
+}
+
+impl Frames {
+    async fn next(
+        &mut self,
+        core: &Core,
+        bytes_max: usize,
+        idle_max: Duration,
+    ) -> Result<(BytesMut, Reserved), Ended> {
+        let clock = &core.runtime.clock;
+        if self.received.is_empty() {
+            // Waiting for a request holds no memory: 10,000 idle connections cost their sockets.
+            self.received = BytesMut::new();
+            let mut first = [0; 1];
+            match clock.timeout(idle_max, self.reader.read(&mut first)).await {
+                Err(_) => return Err(Ended::Idle),
+                Ok(Ok(0) | Err(_)) => return Err(Ended::ByPeer),
+                Ok(Ok(_)) => self.received.extend_from_slice(&first),
+            }
+        }
+        match clock.timeout(FRAME_WHOLE_WITHIN, self.rest(core, bytes_max)).await {
+            Ok(frame) => frame,
+            Err(_) => Err(Ended::Trickle),
+        }
+    }
+
+    /// Receives the rest of the frame whose first bytes are there.
+    async fn rest(&mut self, core: &Core, bytes_max: usize) -> Result<(BytesMut, Reserved), Ended> {
+        self.receive_to(frame::LENGTH_BYTES, RECEIVE_BYTES).await?;
+        let mut prefix = [0; frame::LENGTH_BYTES];
+        prefix.copy_from_slice(&self.received[..frame::LENGTH_BYTES]);
+        let bytes = frame::request_length(prefix, bytes_max)?;
+        let whole = frame::LENGTH_BYTES + bytes;
+        let mut reserved = self.reserve(core, bytes.min(CLAIM_BELIEVED_BYTES_MAX), None, bytes).await?;
+        let mut believed = whole.min(CLAIM_BELIEVED_BYTES_MAX);
+        loop {
+            // A frame larger than what is received at once gets a buffer of its own size, and nothing of the next one.
+            self.receive_to(believed, believed.max(if whole < RECEIVE_BYTES { RECEIVE_BYTES } else { 0 }))
+                .await?;
+            if believed == whole {
+                break;
+            }
+            believed = whole.min(believed * 2);
+            reserved = self.reserve(core, believed, Some(reserved), bytes).await?;
+        }
+        self.received.advance(frame::LENGTH_BYTES);
+        Ok((self.received.split_to(bytes), reserved))
+    }
+
+    async fn reserve(
+        &self,
+        core: &Core,
+        bytes: usize,
+        held: Option<Reserved>,
+        claimed: usize,
+    ) -> Result<Reserved, Ended> {
+        let reserving = async {
+            match held {
+                None => self.budget.reserve(bytes).await,
+                Some(mut held) => {
+                    self.budget.widen(&mut held, bytes).await;
+                    held
+                }
+            }
+        };
+        core.runtime
+            .clock
+            .timeout(BUDGET_WAIT_MAX, reserving)
+            .await
+            .map_err(|_| Ended::NoMemory { bytes: claimed })
+    }
+
+    /// Receives until at least `bytes` are there, into room for `room` in all.
+    async fn receive_to(&mut self, bytes: usize, room: usize) -> Result<(), Ended> {
+        while self.received.len() < bytes {
+            self.received.reserve(room.saturating_sub(self.received.len()).max(1));
+            match self.reader.read_buf(&mut self.received).await {
+                Ok(0) | Err(_) => return Err(Ended::ByPeer),
+                Ok(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn write(
+    core: Rc<Core>,
+    mut writer: WriteHalf<Stream>,
+    mut queue: mpsc::Receiver<Slot>,
+    answered: watch::Sender<u64>,
+) {
+    while let Some(slot) = queue.recv().await {
+        // No chain: the answer was lost with a core that stopped. The order of responses leaves no way to skip one.
+        let Some(chain) = slot.answer.await else { break };
+        core.metrics.bytes_sent(chain.len());
+        if send(&mut writer, chain).await.is_err() {
+            break;
+        }
+        drop(slot.reserved);
+        answered.send_modify(|count| *count += 1);
+    }
+    let _ = writer.shutdown().await;
+}
+
+/// Writes a response frame, its pieces where they lie.
+async fn send(writer: &mut WriteHalf<Stream>, chain: Chain) -> std::io::Result<()> {
+    let mut pieces: std::collections::VecDeque<Bytes> = chain.into_segments().into();
+    while !pieces.is_empty() {
+        let slices: Vec<_> = pieces.iter().take(64).map(|piece| std::io::IoSlice::new(piece)).collect();
+        let mut written = writer.write_vectored(&slices).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        while let Some(front) = pieces.front_mut() {
+            let taken = written.min(front.len());
+            front.advance(taken);
+            written -= taken;
+            if !front.is_empty() {
+                break;
+            }
+            pieces.pop_front();
+        }
+    }
+    writer.flush().await
+}

@@ -1,0 +1,255 @@
+//! What a core counts, and how the counts of all cores become one exposition.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ouzel_protocol::{ApiKey, Response};
+
+/// Upper bounds of the latency buckets, in seconds; from a hot produce to a long poll.
+pub const LATENCY_BOUNDS_S: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// One core's counters: plain cells, as only its thread touches them.
+#[derive(Debug, Default)]
+pub struct CoreMetrics {
+    requests: RefCell<BTreeMap<(ApiKey, i16), u64>>,
+    latencies: RefCell<BTreeMap<ApiKey, Histogram>>,
+    bytes_received: Cell<u64>,
+    bytes_sent: Cell<u64>,
+    connections_opened: Cell<u64>,
+    connections_closed: Cell<u64>,
+    connections_refused: Cell<u64>,
+}
+
+/// Counts per bucket, the last one without bound, with their sum.
+#[derive(Clone, Debug, Default)]
+pub struct Histogram {
+    /// Observations per bucket, not cumulative.
+    pub counts: [u64; LATENCY_BOUNDS_S.len() + 1],
+    /// All observations together, in seconds.
+    pub sum_s: f64,
+}
+
+impl Histogram {
+    fn observe(&mut self, took: Duration) {
+        let seconds = took.as_secs_f64();
+        let bucket = LATENCY_BOUNDS_S.partition_point(|bound| *bound < seconds);
+        self.counts[bucket] += 1;
+        self.sum_s += seconds;
+    }
+
+    fn add(&mut self, other: &Histogram) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.sum_s += other.sum_s;
+    }
+}
+
+fn count(cell: &Cell<u64>, more: u64) {
+    cell.set(cell.get() + more);
+}
+
+impl CoreMetrics {
+    /// A response is about to leave.
+    pub fn request_answered(&self, response: &Response, took: Duration) {
+        let api = response.api_key();
+        *self.requests.borrow_mut().entry((api, top_error(response))).or_default() += 1;
+        self.latencies.borrow_mut().entry(api).or_default().observe(took);
+    }
+
+    /// Bytes came in.
+    pub fn bytes_received(&self, bytes: usize) {
+        count(&self.bytes_received, bytes as u64);
+    }
+
+    /// Bytes go out.
+    pub fn bytes_sent(&self, bytes: usize) {
+        count(&self.bytes_sent, bytes as u64);
+    }
+
+    /// A connection began.
+    pub fn connection_opened(&self) {
+        count(&self.connections_opened, 1);
+    }
+
+    /// A connection ended.
+    pub fn connection_closed(&self) {
+        count(&self.connections_closed, 1);
+    }
+
+    /// A connection was closed because of what it sent.
+    pub fn connection_refused(&self) {
+        count(&self.connections_refused, 1);
+    }
+
+    /// A copy of all counts.
+    pub fn sample(&self) -> CoreSample {
+        CoreSample {
+            requests: self.requests.borrow().clone(),
+            latencies: self.latencies.borrow().clone(),
+            bytes_received: self.bytes_received.get(),
+            bytes_sent: self.bytes_sent.get(),
+            connections_opened: self.connections_opened.get(),
+            connections_closed: self.connections_closed.get(),
+            connections_refused: self.connections_refused.get(),
+            ..CoreSample::default()
+        }
+    }
+}
+
+/// The error a response carries as a whole, or the first one of its parts.
+fn top_error(response: &Response) -> i16 {
+    let mut parts: Box<dyn Iterator<Item = i16>> = match response {
+        Response::Produce(r) => {
+            Box::new(r.topics.iter().flat_map(|t| t.partitions.iter().map(|p| p.error_code)))
+        }
+        Response::Fetch(r) => {
+            let parts = r.topics.iter().flat_map(|t| t.partitions.iter().map(|p| p.error_code));
+            Box::new(std::iter::once(r.error_code).chain(parts))
+        }
+        Response::ListOffsets(r) => {
+            Box::new(r.topics.iter().flat_map(|t| t.partitions.iter().map(|p| p.error_code)))
+        }
+        Response::Metadata(r) => Box::new(r.topics.iter().map(|t| t.error_code)),
+        Response::OffsetCommit(r) => {
+            Box::new(r.topics.iter().flat_map(|t| t.partitions.iter().map(|p| p.error_code)))
+        }
+        Response::OffsetFetch(r) => {
+            Box::new(std::iter::once(r.error_code).chain(r.groups.iter().map(|g| g.error_code)))
+        }
+        Response::FindCoordinator(r) => {
+            Box::new(std::iter::once(r.error_code).chain(r.coordinators.iter().map(|c| c.error_code)))
+        }
+        Response::JoinGroup(r) => Box::new(std::iter::once(r.error_code)),
+        Response::Heartbeat(r) => Box::new(std::iter::once(r.error_code)),
+        Response::LeaveGroup(r) => {
+            Box::new(std::iter::once(r.error_code).chain(r.members.iter().map(|m| m.error_code)))
+        }
+        Response::SyncGroup(r) => Box::new(std::iter::once(r.error_code)),
+        Response::DescribeGroups(r) => Box::new(r.groups.iter().map(|g| g.error_code)),
+        Response::ListGroups(r) => Box::new(std::iter::once(r.error_code)),
+        Response::ApiVersions(r) => Box::new(std::iter::once(r.error_code)),
+        Response::CreateTopics(r) => Box::new(r.topics.iter().map(|t| t.error_code)),
+        Response::DeleteTopics(r) => Box::new(r.responses.iter().map(|t| t.error_code)),
+        Response::InitProducerId(r) => Box::new(std::iter::once(r.error_code)),
+        Response::OffsetForLeaderEpoch(r) => {
+            Box::new(r.topics.iter().flat_map(|t| t.partitions.iter().map(|p| p.error_code)))
+        }
+        Response::DescribeConfigs(r) => Box::new(r.results.iter().map(|c| c.error_code)),
+        Response::DeleteGroups(r) => Box::new(r.results.iter().map(|g| g.error_code)),
+        Response::IncrementalAlterConfigs(r) => Box::new(r.responses.iter().map(|c| c.error_code)),
+        Response::OffsetDelete(r) => Box::new(std::iter::once(r.error_code)),
+        Response::DescribeCluster(r) => Box::new(std::iter::once(r.error_code)),
+    };
+    parts.find(|code| *code != 0).unwrap_or(0)
+}
+
+/// What a partition shows.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionSample {
+    /// The topic.
+    pub topic: String,
+    /// The index.
+    pub partition: i32,
+    /// Inclusive.
+    pub log_start_offset: i64,
+    /// Exclusive.
+    pub log_end_offset: i64,
+    /// Exclusive.
+    pub high_watermark: i64,
+    /// On disk.
+    pub size_bytes: u64,
+    /// Appended since start.
+    pub bytes_in: u64,
+    /// Appended since start.
+    pub records_in: u64,
+    /// Fetched since start.
+    pub bytes_out: u64,
+    /// Whether it stopped taking records.
+    pub fenced: bool,
+}
+
+/// A group's progress in one partition.
+#[derive(Clone, Debug)]
+pub struct CommittedSample {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The index.
+    pub partition: i32,
+    /// The next record it will read.
+    pub offset: i64,
+}
+
+/// A copy of one core's counts, to be sent and summed.
+#[derive(Clone, Debug, Default)]
+pub struct CoreSample {
+    /// Answered requests by API and error.
+    pub requests: BTreeMap<(ApiKey, i16), u64>,
+    /// Time from receipt to answer.
+    pub latencies: BTreeMap<ApiKey, Histogram>,
+    /// From clients.
+    pub bytes_received: u64,
+    /// To clients.
+    pub bytes_sent: u64,
+    /// Since start.
+    pub connections_opened: u64,
+    /// Since start.
+    pub connections_closed: u64,
+    /// Closed because of what they sent.
+    pub connections_refused: u64,
+    /// The partitions of the core.
+    pub partitions: Vec<PartitionSample>,
+    /// What the groups of the core's coordinators have committed.
+    pub committed: Vec<CommittedSample>,
+    /// Groups by state.
+    pub groups: BTreeMap<String, u64>,
+    /// Fetch sessions.
+    pub fetch_sessions: u64,
+    /// Bytes of requests that may still be taken in.
+    pub request_memory_free_bytes: u64,
+}
+
+impl CoreSample {
+    /// Adds another core's counts.
+    pub fn add(&mut self, other: CoreSample) {
+        for (key, more) in other.requests {
+            *self.requests.entry(key).or_default() += more;
+        }
+        for (api, histogram) in other.latencies {
+            self.latencies.entry(api).or_default().add(&histogram);
+        }
+        for (state, more) in other.groups {
+            *self.groups.entry(state).or_default() += more;
+        }
+        self.bytes_received += other.bytes_received;
+        self.bytes_sent += other.bytes_sent;
+        self.connections_opened += other.connections_opened;
+        self.connections_closed += other.connections_closed;
+        self.connections_refused += other.connections_refused;
+        self.partitions.extend(other.partitions);
+        self.committed.extend(other.committed);
+        self.fetch_sessions += other.fetch_sessions;
+        self.request_memory_free_bytes += other.request_memory_free_bytes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_fall_into_their_buckets_and_add_up() {
+        let mut histogram = Histogram::default();
+        for ms in [0, 1, 2, 400, 60_000] {
+            histogram.observe(Duration::from_millis(ms));
+        }
+        let mut twice = histogram.clone();
+        twice.add(&histogram);
+        assert_eq!(twice.counts.iter().sum::<u64>(), 10);
+        assert_eq!(twice.counts[0], 2);
+        assert_eq!(twice.counts[LATENCY_BOUNDS_S.len()], 2);
+        assert!((twice.sum_s - 120.806).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,214 @@
+//! The partitions that live on one core, and how they come and go.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ouzel_metadata::TopicConfig;
+use ouzel_model::{Offset, TimestampMs, TopicIdPartition, TopicPartition};
+use ouzel_raft::Solo;
+use ouzel_storage::wal::{BootId, Change, MetaWal, SoloState, stop_of};
+use ouzel_storage::{Log, LogShared, OpenLog, Stop};
+use ouzel_sync::published::OffsetsWriter;
+use tokio::sync::Notify;
+
+use crate::coordinators::OFFSETS_TOPIC;
+use crate::core::Core;
+use crate::partition::{Partition, housekeeping};
+use crate::view::NodeView;
+
+/// A partition to be opened on a core.
+pub(crate) struct Opening {
+    pub(crate) at: TopicIdPartition,
+    pub(crate) topic_partition: TopicPartition,
+    pub(crate) offsets: OffsetsWriter,
+    pub(crate) config: Arc<TopicConfig>,
+    /// What the write-ahead files know of it; none for a new one.
+    pub(crate) known: Option<SoloState>,
+}
+
+/// How the process that had a log open before ended, what is known to be flushed, and where a clean mark says it ends.
+/// The mark is believed only if the log ends there, which recovery finds out.
+pub(crate) fn last_stop(known: Option<&SoloState>, boot_id: BootId) -> (Stop, Offset, Option<Offset>) {
+    let mark = known.and_then(|known| known.closed_at);
+    let (stop, flushed) = stop_of(known, boot_id, mark);
+    (stop, flushed.unwrap_or(Offset::ZERO), mark)
+}
+
+/// The partitions of one core.
+pub struct Partitions {
+    open: RefCell<HashMap<TopicIdPartition, Rc<Partition>>>,
+    /// Those that could not be opened, with the reason; they stop nobody else.
+    failed: RefCell<HashMap<TopicIdPartition, (TopicPartition, String)>>,
+    shared: LogShared,
+    wal: MetaWal,
+    boot_id: BootId,
+    appended: Notify,
+    appended_waits: Cell<bool>,
+}
+
+impl Partitions {
+    /// None yet.
+    pub(crate) fn new(shared: LogShared, wal: MetaWal, boot_id: BootId) -> Partitions {
+        Partitions {
+            open: RefCell::default(),
+            failed: RefCell::default(),
+            shared,
+            wal,
+            boot_id,
+            appended: Notify::new(),
+            appended_waits: Cell::new(false),
+        }
+    }
+
+    /// A partition that is open here.
+    pub fn get(&self, at: &TopicIdPartition) -> Option<Rc<Partition>> {
+        self.open.borrow().get(at).cloned()
+    }
+
+    /// All that are open here.
+    pub fn all(&self) -> Vec<Rc<Partition>> {
+        self.open.borrow().values().cloned().collect()
+    }
+
+    /// Those that could not be opened, in words.
+    pub fn failed(&self) -> Vec<(TopicPartition, String)> {
+        self.failed.borrow().values().cloned().collect()
+    }
+
+    /// Says whether the disk is nearly full; set by the core's watch, read by its logs.
+    pub(crate) fn disk_low(&self) -> Rc<Cell<bool>> {
+        self.shared.disk_low.clone()
+    }
+
+    /// Something is being appended: the disk's watch wakes if it sleeps.
+    pub(crate) fn note_append(&self) {
+        if self.appended_waits.replace(false) {
+            self.appended.notify_one();
+        }
+    }
+
+    /// Resolves at the next append.
+    pub(crate) async fn appended(&self) {
+        self.appended_waits.set(true);
+        self.appended.notified().await;
+    }
+
+    /// Opens partitions: recovers their logs, then raises all their epochs in one commit, then takes them into service.
+    /// One that cannot be opened is noted and stops no other.
+    pub(crate) async fn open_all(&self, core: &Rc<Core>, openings: Vec<Opening>) {
+        let mut logs = Vec::with_capacity(openings.len());
+        for opening in openings {
+            match self.open_log(core, &opening).await {
+                Ok(log) => logs.push((opening, log)),
+                Err(error) => {
+                    tracing::error!(partition = %opening.topic_partition, %error, "a partition cannot be opened; the others go on");
+                    let failed = (opening.topic_partition.clone(), error.to_string());
+                    self.failed.borrow_mut().insert(opening.at, failed);
+                }
+            }
+        }
+        let mut changes = Vec::with_capacity(logs.len());
+        let mut leading = Vec::with_capacity(logs.len());
+        for (opening, log) in logs {
+            let flushed = log.offsets().flushed_end;
+            let state = SoloState::opened(opening.known.as_ref(), log.latest_epoch(), flushed, self.boot_id);
+            changes.push(Change::Put(opening.at, state));
+            leading.push((opening, log, state.leader_epoch));
+        }
+        if let Err(error) = self.wal.commit(changes).await {
+            // Without the epochs on the disk a lost tail could lend its offsets out twice: nothing is led.
+            for (opening, ..) in leading {
+                tracing::error!(partition = %opening.topic_partition, %error, "a partition cannot be led");
+                let failed = (opening.topic_partition.clone(), error.to_string());
+                self.failed.borrow_mut().insert(opening.at, failed);
+            }
+            return;
+        }
+        for (opening, log, epoch) in leading {
+            let Opening { at, topic_partition, offsets, config, .. } = opening;
+            let solo = Solo::new(log, epoch, housekeeping::durability(config.durability));
+            let is_offsets = topic_partition.topic.as_str() == OFFSETS_TOPIC;
+            let partition = Partition::new(at, topic_partition, solo, offsets, config);
+            self.open.borrow_mut().insert(at, partition.clone());
+            if is_offsets {
+                core.coordinators.start(core, partition);
+            }
+        }
+    }
+
+    async fn open_log(&self, core: &Core, opening: &Opening) -> Result<Log, ouzel_storage::OpenError> {
+        let (stop, flushed, clean_end) = last_stop(opening.known.as_ref(), self.boot_id);
+        Log::open(OpenLog {
+            shared: self.shared.clone(),
+            dir: core.node.config.data_dir.join(opening.topic_partition.to_string()),
+            topic_partition: opening.topic_partition.clone(),
+            topic_id: opening.at.topic_id,
+            config: core.log_config(&opening.config),
+            stop,
+            flushed,
+            clean_end,
+            now: TimestampMs(core.runtime.clock.wall_ms()),
+        })
+        .await
+    }
+
+    /// Takes partitions out of service and their data away.
+    pub(crate) async fn delete_all(&self, gone: Vec<TopicIdPartition>) {
+        let mut changes = Vec::with_capacity(gone.len());
+        for at in gone {
+            changes.push(Change::Remove(at));
+            self.failed.borrow_mut().remove(&at);
+            let Some(partition) = self.open.borrow_mut().remove(&at) else { continue };
+            partition.wake_all();
+            if let Err(error) = partition.log_handle().delete().await {
+                tracing::error!(partition = %partition.topic_partition(), %error, "a deleted partition's directory stays");
+            }
+        }
+        if let Err(error) = self.wal.commit(changes).await {
+            tracing::warn!(%error, "deleted partitions stay in the write-ahead file");
+        }
+    }
+
+    /// Hands topics' new settings to their logs.
+    pub(crate) fn settings_changed(&self, core: &Core, view: &NodeView) {
+        for partition in self.open.borrow().values() {
+            let config = view.topic_configs.of(partition.at().topic_id);
+            if !partition.has_config(&config) {
+                partition.set_config(config.clone(), core.log_config(&config));
+            }
+        }
+    }
+
+    /// Closes all logs in order and leaves their clean marks. Gives the number that could not be.
+    pub(crate) async fn close_all(&self) -> usize {
+        let mut changes = Vec::new();
+        let mut failed = 0;
+        let partitions: Vec<_> = self.open.borrow_mut().drain().collect();
+        for (at, partition) in partitions {
+            partition.wake_all();
+            match partition.log_handle().close().await {
+                Ok(end) => {
+                    let Some(state) = self.wal.get(&at) else { continue };
+                    changes.push(Change::Put(at, state.closed(end)));
+                }
+                Err(reason) => {
+                    failed += 1;
+                    tracing::error!(partition = %partition.topic_partition(), reason, "a partition was not closed in order");
+                }
+            }
+        }
+        if let Err(error) = self.wal.commit(changes).await {
+            failed += 1;
+            tracing::error!(%error, "the clean marks could not be written; the next start recovers as after a crash");
+        }
+        failed
+    }
+
+    /// Leaves the clean mark of a log that was closed elsewhere: the controller's.
+    pub(crate) async fn mark_closed(&self, at: TopicIdPartition, end: Offset) -> bool {
+        let Some(state) = self.wal.get(&at) else { return false };
+        self.wal.commit(vec![Change::Put(at, state.closed(end))]).await.is_ok()
+    }
+}

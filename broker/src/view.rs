@@ -1,0 +1,62 @@
+//! What every core knows of the cluster: the metadata image, and where each partition lives on this node.
+
+use std::collections::HashMap;
+
+use ouzel_metadata::Image;
+use ouzel_metadata::image::Topic;
+use ouzel_model::{PartitionIndex, TopicId, TopicIdPartition};
+use ouzel_runtime::CoreId;
+use ouzel_sync::published::{OffsetSnapshot, PublishedOffsets};
+
+use crate::topic_config::TopicConfigs;
+
+/// An immutable snapshot; a change publishes a new one to every core.
+pub struct NodeView {
+    /// The cluster.
+    pub image: Image,
+    /// Owner core and published offsets of each partition this node holds.
+    pub routes: HashMap<TopicIdPartition, Route>,
+    /// Each topic's effective configuration.
+    pub topic_configs: TopicConfigs,
+}
+
+/// What is published of a partition whose log is not open yet.
+pub(crate) const UNOPENED: OffsetSnapshot = OffsetSnapshot {
+    log_start: 0,
+    last_stable: 0,
+    high_watermark: 0,
+    log_end: 0,
+    leader_epoch: 0,
+    bytes_at_high_watermark: 0,
+};
+
+/// Where a partition's owner is, and its offsets as any core may read them.
+#[derive(Clone)]
+pub struct Route {
+    /// The core that owns the partition.
+    pub core: CoreId,
+    /// Written by the owner alone.
+    pub offsets: PublishedOffsets,
+}
+
+impl NodeView {
+    /// The route to a partition, if this node holds it.
+    pub fn route(&self, topic_id: TopicId, partition: PartitionIndex) -> Option<&Route> {
+        self.routes.get(&TopicIdPartition { topic_id, partition })
+    }
+
+    /// The topic of a name; any text may be asked for.
+    pub fn topic_by_name(&self, name: &str) -> Option<&Topic> {
+        self.image.topic(name).map(|topic| &**topic)
+    }
+
+    /// The topic of an id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<&Topic> {
+        self.image.topic_by_id(id).map(|topic| &**topic)
+    }
+
+    /// The topic of a request that may name it either way: by id if there is one, else by name.
+    pub fn topic(&self, name: &str, id: TopicId) -> Option<&Topic> {
+        if id.is_zero() { self.topic_by_name(name) } else { self.topic_by_id(id) }
+    }
+}
