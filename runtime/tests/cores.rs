@@ -1,10 +1,13 @@
 //! Cores live and die together, speak by mailbox, and hand connections over.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ouzel_runtime::cores::{self, CoresConfig, CoresError};
-use ouzel_runtime::disk::BackendChoice;
+use ouzel_runtime::disk::{BackendChoice, OpenMode};
 use ouzel_runtime::mailbox::{self, MailReceiver, MailSender};
 use ouzel_runtime::net::Handoff;
 use ouzel_runtime::{CoreId, Runtime, limits, spawn};
@@ -168,4 +171,34 @@ fn no_cores_is_an_error() {
     let error = cores::start(&config, Vec::<()>::new(), |_, ()| async { Ok(()) }).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
     assert!(limits::raise_open_files().unwrap() > 0);
+}
+
+/// Under saturation a core never parks, and its ring must be served all the same.
+#[test]
+fn files_are_served_on_a_core_that_is_never_idle() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    for backend in [BackendChoice::Auto, BackendChoice::Blocking] {
+        let path = path.clone();
+        cores::run_one(backend, &[], |runtime| async move {
+            let file = runtime.disk.open(&path, OpenMode::CreateOrOpen).await.unwrap();
+            file.write_at(0, vec![Bytes::from_static(b"served")]).await.unwrap();
+            let served = Rc::new(Cell::new(false));
+            let done = served.clone();
+            let reader = spawn(async move {
+                let read = file.read_at(0, 6).await;
+                done.set(true);
+                read
+            });
+            let spinner = spawn(async move {
+                while !served.get() {
+                    ouzel_runtime::yield_now().await;
+                }
+            });
+            // A ring that is never served would let the spinner turn for ever.
+            runtime.clock.timeout(Duration::from_secs(30), spinner).await.unwrap().unwrap();
+            assert_eq!(reader.await.unwrap().unwrap(), "served");
+        })
+        .unwrap();
+    }
 }

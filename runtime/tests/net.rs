@@ -1,0 +1,109 @@
+//! Connections, real and simulated: the same bytes arrive.
+
+use std::io::ErrorKind;
+
+use bytes::Bytes;
+use ouzel_runtime::disk::{BackendChoice, OpenMode, SharedFile};
+use ouzel_runtime::net::Stream;
+use ouzel_runtime::sim::{Cluster, ClusterConfig};
+use ouzel_runtime::{Runtime, cores, spawn};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const FILE_BYTES: usize = 3_000_000;
+
+fn content() -> Bytes {
+    (0..FILE_BYTES).map(|at| (at % 253) as u8).collect()
+}
+
+async fn shared_file(runtime: &Runtime, dir: &std::path::Path) -> SharedFile {
+    let file = runtime.disk.open(&dir.join("file"), OpenMode::CreateNew).await.unwrap();
+    file.write_at(0, vec![content()]).await.unwrap();
+    file.share()
+}
+
+/// Sends slices of a file with both kinds of writing ends, and a range that the file does not have.
+async fn send(mut stream: Stream, file: SharedFile) {
+    stream.set_nodelay(true).unwrap();
+    stream.write_all(b"head").await.unwrap();
+    stream.send_file(&file, 0, FILE_BYTES).await.unwrap();
+    let (_read, mut write) = stream.into_split();
+    write.send_file(&file, 1_000_001, 77).await.unwrap();
+    write.write_all(b"tail").await.unwrap();
+    let error = write.send_file(&file, FILE_BYTES as u64 - 5, 6).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    write.shutdown().await.unwrap();
+}
+
+async fn receive(stream: Stream) {
+    let mut received = Vec::new();
+    let (mut read, _write) = stream.into_split();
+    read.read_to_end(&mut received).await.unwrap();
+    let file = content();
+    let expected =
+        [b"head", &file[..], &file[1_000_001..1_000_078], b"tail", &file[FILE_BYTES - 5..]].concat();
+    assert!(received == expected);
+}
+
+#[test]
+fn a_file_goes_over_a_real_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_owned();
+    cores::run_one(BackendChoice::Auto, &[], |runtime| async move {
+        let file = shared_file(&runtime, &data).await;
+        let listener = runtime.net.listen("localhost:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let sender = spawn(async move { send(listener.accept().await.unwrap().0, file).await });
+        receive(runtime.net.connect(&address).await.unwrap()).await;
+        sender.await.unwrap();
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_file_goes_over_a_simulated_connection() {
+    let mut cluster = Cluster::new(&ClusterConfig::new(1));
+    cluster.node("server", 1, |node| async move {
+        let runtime = node.runtime();
+        let file = shared_file(&runtime, node.data_dir()).await;
+        let listener = runtime.net.listen("0.0.0.0:7").await?;
+        let (stream, _) = listener.accept().await?;
+        // It moves between cores, as a real one.
+        send(stream.into_handoff()?.into_stream()?, file).await;
+        Ok(())
+    });
+    cluster.client("client", |node| async move {
+        let net = node.runtime().net;
+        assert_eq!(net.connect("server:8").await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        receive(net.connect("server:7").await?).await;
+        Ok(())
+    });
+    cluster.run().unwrap();
+}
+
+#[test]
+fn a_nodes_panic_fails_the_cluster() {
+    let mut cluster = Cluster::new(&ClusterConfig::new(1));
+    cluster.node("server", 2, |node| async move {
+        node.run_cores(vec![false, true], |_, panics| async move {
+            if panics {
+                drop(spawn(async { panic!("the roof fell") }));
+            }
+            std::future::pending().await
+        })
+        .await
+    });
+    cluster.client("client", |_| std::future::pending());
+    let error = cluster.run().unwrap_err();
+    assert!(error.to_string().contains("the roof fell"), "{error}");
+}
+
+#[test]
+fn an_address_that_is_none_is_an_error() {
+    cores::run_one(BackendChoice::Auto, &[], |runtime| async move {
+        for address in ["", "no-port", "127.0.0.1:port", "127.0.0.1:70000"] {
+            assert!(runtime.net.listen(address).await.is_err(), "'{address}'");
+            assert!(runtime.net.connect(address).await.is_err(), "'{address}'");
+        }
+    })
+    .unwrap();
+}
