@@ -7,6 +7,7 @@
 mod bench;
 mod broker_process;
 mod ci;
+mod clients;
 mod demo;
 mod fuzz;
 mod provision;
@@ -19,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask <command> [arguments]
 
   bench    smoke: what an idle broker costs, and how soon it is ready
   ci       everything a change must pass, in order, with a table of times
+  clients  real clients of six libraries and Kafka's tools against ouzel, or --against kafka for the yardstick
   demo     a year of flights through four real clients while the broker is killed (--against kafka for the yardstick)
   fuzz     the fuzz targets, for longer than cargo test gives them
   tidy     the rules of the house that neither the compiler nor clippy knows
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     };
     match command {
         "ci" => ci::run(&root, rest),
+        "clients" => clients::run(&root, rest),
         "bench" => bench::run(&root, rest),
         "demo" => demo::run(&root, rest),
         "fuzz" => fuzz::run(&root, rest),

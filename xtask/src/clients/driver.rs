@@ -59,7 +59,12 @@ impl Event {
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
         let partition = number("p") as i32;
         let parts = || {
-            value["parts"].as_array().into_iter().flatten().filter_map(|p| p.as_i64().map(|p| p as i32)).collect()
+            value["parts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|p| p.as_i64().map(|p| p as i32))
+                .collect()
         };
         match value["t"].as_str().unwrap_or_default() {
             "ack" => Event::Acknowledged {
@@ -200,8 +205,13 @@ impl Driver {
                 return Ok(found);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            if ear.deaf || left.is_zero() {
-                let why = if ear.deaf { "its process ended" } else { "it took too long" };
+            let ended = ear.heard.last().is_some_and(|heard| heard.event.ends_an_order());
+            if ear.deaf || ended || left.is_zero() {
+                let why = match (ear.deaf, ended) {
+                    (true, _) => "its process ended",
+                    (_, true) => "the order ended",
+                    _ => "it took too long",
+                };
                 let last = ear.heard.last().map(|heard| heard.event.clone());
                 return Err(format!(
                     "{}: waited in vain for {what}: {why} ({longest:?} given), the last heard is {last:?}, stderr in {}",
@@ -273,7 +283,8 @@ mod tests {
 
     fn driver(script: &str, name: &str) -> Driver {
         let command = ["sh", "-c", script].map(str::to_owned);
-        Driver::start(&command, &format!("ouzel-{name}-{}", std::process::id()), &std::env::temp_dir()).unwrap()
+        Driver::start(&command, &format!("ouzel-{name}-{}", std::process::id()), &std::env::temp_dir())
+            .unwrap()
     }
 
     #[test]

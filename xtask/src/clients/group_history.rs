@@ -15,7 +15,7 @@ pub(super) enum Told {
         partition: i32,
         offset: i64,
     },
-    /// The member's process is gone, and with it whatever it held.
+    /// The member's process was ended, and with it whatever it held.
     Gone,
 }
 
@@ -76,11 +76,12 @@ pub(super) fn judge_group(
                         match tenure.following {
                             Some(due) if due != seen.offset => faults
                                 .push(format!("gap: member {member} saw {place} where offset {due} was due")),
-                            None if seen.offset < committed.get(&seen.partition).copied().unwrap_or(0) => faults
-                                .push(format!(
+                            None if seen.offset < committed.get(&seen.partition).copied().unwrap_or(0) => {
+                                faults.push(format!(
                                     "rewound: member {member} began at {place}, committed was {}",
                                     committed[&seen.partition]
-                                )),
+                                ))
+                            }
                             _ => {}
                         }
                         tenure.following = Some(seen.offset + 1);
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
     use crate::clients::records::{Shape, digest};
 
-    const SHAPE: Shape = Shape::Full { value_bytes: 64 };
+    const SHAPE: Shape = Shape::Full { value_bytes: 64, null_headers: true };
 
     fn sent() -> Sent {
         Sent {

@@ -85,7 +85,9 @@ pub(super) fn judge(sent: &Sent, promise: Promise, log: &[Seen]) -> Result<Tally
         faults.push(match found {
             [] => format!("lost: record {seq} was acknowledged ({partition}:{offset:?}) and is nowhere"),
             _ => {
-                format!("misplaced: record {seq} was acknowledged at {partition}:{offset:?} but lies at {found:?}")
+                format!(
+                    "misplaced: record {seq} was acknowledged at {partition}:{offset:?} but lies at {found:?}"
+                )
             }
         });
     }
@@ -175,11 +177,10 @@ pub(super) fn same_at_each_sight<'a>(sights: impl Iterator<Item = &'a Seen>) -> 
 mod tests {
     use super::*;
 
-    const SHAPE: Shape = Shape::Full { value_bytes: 64 };
+    const SHAPE: Shape = Shape::Full { value_bytes: 64, null_headers: true };
 
     fn sent(count: u64) -> Sent {
-        let acknowledged =
-            (0..count).map(|seq| (seq, ((seq % 2) as i32, Some((seq / 2) as i64)))).collect();
+        let acknowledged = (0..count).map(|seq| (seq, ((seq % 2) as i32, Some((seq / 2) as i64)))).collect();
         Sent {
             producer: "p".to_owned(),
             shape: SHAPE,

@@ -4,8 +4,9 @@
 /// How the records of a producer look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
-    /// Null keys, null values, binary values up to this many bytes, headers of every kind.
-    Full { value_bytes: u64 },
+    /// Null keys, null values, binary values up to so many bytes, headers of every kind, null ones where the library
+    /// sends such.
+    Full { value_bytes: u64, null_headers: bool },
     /// A line of text with a key, no header and no timestamp of its own: what kcat can send.
     Plain,
 }
@@ -13,10 +14,10 @@ pub(super) enum Shape {
 /// The digest of record `seq` of `producer`.
 pub(super) fn digest(shape: Shape, producer: &str, seq: u64) -> u32 {
     match shape {
-        Shape::Full { value_bytes } => digest_of(
+        Shape::Full { value_bytes, null_headers } => digest_of(
             key(seq).as_deref(),
             value(producer, seq, value_bytes).as_deref(),
-            &headers(producer, seq)
+            &headers(producer, seq, null_headers)
                 .iter()
                 .map(|(name, content)| (*name, content.as_deref()))
                 .collect::<Vec<_>>(),
@@ -39,8 +40,9 @@ pub(super) fn digest_of(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[(&s
     crc.finish()
 }
 
+/// Null now and then, but never where the value is: kafka-python sends no record without either.
 fn key(seq: u64) -> Option<Vec<u8>> {
-    (seq % 13 != 5).then(|| format!("k{}", seq % 97).into_bytes())
+    (seq % 13 != 5 || seq % 17 == 3).then(|| format!("k{}", seq % 97).into_bytes())
 }
 
 fn value(producer: &str, seq: u64, value_bytes: u64) -> Option<Vec<u8>> {
@@ -52,10 +54,16 @@ fn value(producer: &str, seq: u64, value_bytes: u64) -> Option<Vec<u8>> {
     Some(value)
 }
 
-fn headers(producer: &str, seq: u64) -> Vec<(&'static str, Option<Vec<u8>>)> {
+fn headers(producer: &str, seq: u64, null_headers: bool) -> Vec<(&'static str, Option<Vec<u8>>)> {
     let mut headers = vec![("who", Some(format!("{producer}|{seq}").into_bytes()))];
     if seq.is_multiple_of(5) {
-        headers.extend([("h", Some(vec![0, 255, (seq % 256) as u8])), ("n", None), ("h", Some(Vec::new()))]);
+        let null = (!null_headers).then(Vec::new);
+        // No zero byte: kcat prints a header's value up to the first.
+        headers.extend([
+            ("h", Some(vec![255, 254, (1 + seq % 255) as u8])),
+            ("n", null),
+            ("h", Some(Vec::new())),
+        ]);
     }
     headers
 }
@@ -128,7 +136,7 @@ mod tests {
     fn full_records_have_nulls_headers_and_bytes_of_every_kind() {
         assert!((0..100).any(|seq| key(seq).is_none()));
         assert!((0..100).any(|seq| value("p", seq, 100).is_none()));
-        assert!(headers("p", 5).iter().any(|(_, content)| content.is_none()));
+        assert!(headers("p", 5, true).iter().any(|(_, content)| content.is_none()));
         let all: Vec<u8> = (0..100).filter_map(|seq| value("p", seq, 300)).flatten().collect();
         assert!((0..=255).all(|byte| all.contains(&byte)));
     }

@@ -1,0 +1,5 @@
+package main
+
+import "errors"
+
+func wrong(*order) error { return errors.New("later") }

@@ -1,0 +1,140 @@
+//! kafka-dump-log over a stopped broker's data directory: every file that is Kafka's must read as Kafka's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::stage::Stage;
+
+const DUMP: &str = "org.apache.kafka.tools.DumpLogSegments";
+
+/// Words by which the tool complains. It ends with status 0 all the same.
+const COMPLAINTS: &[&str] = &[
+    "Mismatches in",
+    "mismatch",
+    "Non-consecutive offsets",
+    "non-consecutive",
+    "isvalid: false",
+    "Found timestamp",
+    "Following",
+    "timestamp out of order",
+    "Exception",
+    "corrupt",
+    "Trailing",
+    "Misread",
+];
+
+/// What of the data directory is dumped together.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Part {
+    /// Segments and their indexes of ordinary topics.
+    Segments,
+    /// The same, and the keys and values, of the offsets topic.
+    Offsets,
+    /// Producer snapshots.
+    Snapshots,
+}
+
+impl Part {
+    pub(super) const ALL: [Part; 3] = [Part::Segments, Part::Offsets, Part::Snapshots];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Part::Segments => "dump-log: segments and indexes",
+            Part::Offsets => "dump-log: __consumer_offsets, decoded",
+            Part::Snapshots => "dump-log: producer snapshots",
+        }
+    }
+
+    fn wants(self, path: &Path) -> bool {
+        let folder =
+            path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+        let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
+        let offsets = folder.starts_with("__consumer_offsets-");
+        match self {
+            Part::Segments => {
+                !folder.starts_with("__") && matches!(extension.as_str(), "log" | "index" | "timeindex")
+            }
+            Part::Offsets => offsets && matches!(extension.as_str(), "log" | "index" | "timeindex"),
+            Part::Snapshots => extension == "snapshot" && !folder.starts_with("__cluster_metadata"),
+        }
+    }
+}
+
+/// Dumps a part of the data directory. The broker is stopped.
+pub(super) fn check(stage: &Stage<'_>, part: Part) -> Result<String, String> {
+    let data = stage.data_dir();
+    let mut files = Vec::new();
+    for folder in listed(&data)?.iter().filter(|path| is_partition(path)) {
+        files.extend(listed(folder)?.into_iter().filter(|path| part.wants(path)));
+    }
+    // An index that was given room and holds nothing yet says nothing either.
+    files.retain(|path| {
+        path.extension().is_some_and(|e| e == "log" || e == "snapshot") || holds_entries(path)
+    });
+    if files.is_empty() {
+        return Err(format!("{} holds no such file", data.display()));
+    }
+    let mut lines = 0;
+    let mut records = 0;
+    for some in files.chunks(200) {
+        let list = some.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(",");
+        let mut arguments = vec!["--deep-iteration", "--files", &list];
+        if matches!(part, Part::Offsets) {
+            arguments.extend(["--offsets-decoder"]);
+        }
+        let (status, text) = stage.tool(DUMP, &arguments, "")?;
+        if status != 0 {
+            return Err(format!("status {status}: {}", tail(&text)));
+        }
+        if let Some(line) = text.lines().find(|line| COMPLAINTS.iter().any(|word| line.contains(word))) {
+            let place = text.lines().position(|other| other == line).unwrap_or(0);
+            let around: Vec<&str> = text.lines().skip(place.saturating_sub(2)).take(5).collect();
+            return Err(format!("the tool complains: {}", around.join(" / ")));
+        }
+        lines += text.lines().count();
+        records += text.lines().filter(|line| line.starts_with("| offset:")).count();
+    }
+    if records == 0 && !matches!(part, Part::Snapshots) {
+        return Err(format!("{} files without one record", files.len()));
+    }
+    Ok(format!("{} files, {lines} lines, {records} records", files.len()))
+}
+
+/// A folder of a partition that is not on its way out.
+fn is_partition(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let numbered = name.rsplit_once('-').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+    path.is_dir() && numbered && !name.starts_with("__cluster_metadata")
+}
+
+/// Whether an index file has anything but zeroes in it.
+fn holds_entries(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+}
+
+fn listed(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = fs::read_dir(folder).map_err(|e| format!("list {}: {e}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(8)..].join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_is_in_the_part_it_belongs_to() {
+        let offsets = Path::new("d/__consumer_offsets-3/0.log");
+        let segment = Path::new("d/flights-0/0.timeindex");
+        assert!(Part::Offsets.wants(offsets) && !Part::Segments.wants(offsets));
+        assert!(Part::Segments.wants(segment) && !Part::Offsets.wants(segment));
+        assert!(Part::Snapshots.wants(Path::new("d/flights-0/7.snapshot")));
+        assert!(!Part::Segments.wants(Path::new("d/flights-0/partition.metadata")));
+    }
+}
