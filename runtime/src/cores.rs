@@ -16,9 +16,12 @@ use std::thread;
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
-use crate::disk::{self, BackendChoice, DiskPlan};
+use crate::disk::{self, BackendChoice, DiskBackend, DiskPlan};
 use crate::tasks::OnCore;
 use crate::{Clock, CoreId, Entropy, Net, Runtime};
+
+/// A core's stack. Address space, not memory: unoptimised builds hold large futures on it while they are moved.
+const STACK_BYTES: usize = 8 << 20;
 
 /// What a core's main future returns.
 pub type CoreResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -73,7 +76,8 @@ where
             end: end.clone(),
         };
         let main = main.clone();
-        let thread = thread::Builder::new().name(format!("core-{core}")).spawn(move || {
+        let builder = thread::Builder::new().name(format!("core-{core}")).stack_size(STACK_BYTES);
+        let thread = builder.spawn(move || {
             let end = seat.end.clone();
             if let Err(reason) = run_core(seat, |runtime| main(runtime, input)) {
                 end.fail(core, reason);
@@ -154,6 +158,16 @@ impl Cores {
         self.end.stop.send_replace(true);
     }
 
+    /// Returns a handle that can stop the cores from elsewhere, while somebody waits in [`join`](Self::join).
+    pub fn stopper(&self) -> Stopper {
+        Stopper { end: self.end.clone() }
+    }
+
+    /// Returns which backend serves the files, as decided at the start.
+    pub fn disk_backend(&self) -> DiskBackend {
+        self.plan.backend()
+    }
+
     /// Waits until all cores have ended.
     ///
     /// # Errors
@@ -168,6 +182,19 @@ impl Cores {
             Some(failure) => Err(CoresError::Core(failure)),
             None => Ok(()),
         }
+    }
+}
+
+/// Stops cores from another thread; `Send`, `Sync` and cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Stopper {
+    end: Arc<End>,
+}
+
+impl Stopper {
+    /// As [`Cores::stop`].
+    pub fn stop(&self) {
+        self.end.stop.send_replace(true);
     }
 }
 
@@ -285,7 +312,7 @@ where
         .build()
         .map_err(|error| format!("start the reactor: {error}"))?;
     let local = LocalSet::new();
-    let _entered = tokio.enter();
+    let entered = tokio.enter();
     ON_PANIC.set(Some((seat.core, seat.end.clone())));
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         local.block_on(&tokio, async {
@@ -310,6 +337,9 @@ where
     drop(local);
     disk::leave_this_thread();
     ON_PANIC.set(None);
+    drop(entered);
+    // A name lookup under way must not hold up the end.
+    tokio.shutdown_background();
     outcome.unwrap_or_else(|panic| Err(panic_reason(&*panic)))
 }
 

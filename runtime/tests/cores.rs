@@ -72,9 +72,15 @@ fn an_error_of_one_core_ends_all_cores() {
 
 #[test]
 fn stop_ends_cores_that_wait_forever() {
-    let cores = cores::start(&two_cores(), vec![(), ()], |_, ()| std::future::pending()).unwrap();
+    let start = || cores::start(&two_cores(), vec![(), ()], |_, ()| std::future::pending()).unwrap();
+    let cores = start();
     cores.stop();
     cores.join().unwrap();
+    let cores = start();
+    let stopper = cores.stopper();
+    let other = std::thread::spawn(move || stopper.stop());
+    cores.join().unwrap();
+    other.join().unwrap();
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::real::RealDisk;
 use super::ring::{self, Flavour};
 use super::syscalls::{self, WriteCursor};
-use super::{BackendChoice, Disk};
+use super::{BackendChoice, Disk, DiskBackend};
 
 /// Buffered writes up to this size take 2-30 us into the page cache: on the reactor, where they cannot go
 /// through the ring without a helper thread.
@@ -26,6 +26,8 @@ const INLINE_WRITE_BYTES_MAX: usize = 256 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct DiskPlan {
     flavour: Option<Flavour>,
+    /// No ring, no start.
+    demanded: bool,
     ways: Arc<[WriteWay]>,
     pool: Pool,
 }
@@ -71,7 +73,8 @@ pub(crate) fn plan(choice: BackendChoice, data_dirs: &[PathBuf]) -> io::Result<D
         }
     }
     tracing::debug!(?flavour, ?ways, "the way to the disk");
-    Ok(DiskPlan { flavour, ways: ways.into(), pool: Pool::new() })
+    let demanded = choice == BackendChoice::Uring;
+    Ok(DiskPlan { flavour, demanded, ways: ways.into(), pool: Pool::new() })
 }
 
 /// Tries a buffered write that must not block. A file system that cannot answers EOPNOTSUPP; any other answer,
@@ -92,8 +95,20 @@ fn takes_async_writes(dir: &Path) -> io::Result<bool> {
 impl DiskPlan {
     /// Makes the disk of the calling core's thread, whose reactor must be running.
     pub(crate) fn open_on_this_core(&self) -> io::Result<Disk> {
-        let disk = RealDisk::start(self.flavour, self.pool.clone(), self.ways.clone())?;
+        let start = |flavour| RealDisk::start(flavour, self.pool.clone(), self.ways.clone());
+        let disk = match start(self.flavour) {
+            // The probe's ring worked, but locked memory may not suffice for one per core.
+            Err(error) if self.flavour.is_some() && !self.demanded => {
+                tracing::warn!(%error, "no io_uring ring for this core: its files go through blocking calls");
+                start(None)?
+            }
+            started => started?,
+        };
         Ok(Disk::real(Rc::new(disk)))
+    }
+
+    pub(crate) fn backend(&self) -> DiskBackend {
+        if self.flavour.is_some() { DiskBackend::Uring } else { DiskBackend::Blocking }
     }
 
     /// Ends the shared threads once all cores have ended.

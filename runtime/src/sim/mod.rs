@@ -90,6 +90,12 @@ impl SimRuntime {
         Self { seed, core_count, disk, clock: SimClock::new() }
     }
 
+    /// Returns the same node with another number of virtual cores.
+    #[must_use = "the node itself is not changed"]
+    pub fn with_core_count(&self, core_count: u16) -> Self {
+        Self { core_count, ..self.clone() }
+    }
+
     /// Returns the machine as a core sees it: core 0.
     pub fn runtime(&self) -> Runtime {
         self.core(CoreId(0))
