@@ -1,0 +1,209 @@
+//! `/metrics`: which families there are, and how a sample of the node becomes them.
+//!
+//! `families!` is the table; `docs/operations.md` shows it, and a test holds the two together.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ouzel_broker::metrics::{CoreSample, LATENCY_BOUNDS_S, PartitionSample};
+use ouzel_protocol::ErrorCode;
+
+use crate::exposition::{Exposition, Family, Kind};
+use crate::machine::ProcessUse;
+
+const fn family(
+    kind: Kind,
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Family {
+    Family { name, kind, labels, help }
+}
+
+macro_rules! families {
+    ($($constant:ident = $kind:ident $name:literal $labels:tt $help:literal;)*) => {
+        $(static $constant: Family = family(Kind::$kind, $name, &$labels, $help);)*
+        /// Every family, in the order of the exposition.
+        #[cfg(test)]
+        pub(crate) static FAMILIES: &[&Family] = &[$(&$constant),*];
+    };
+}
+
+#[rustfmt::skip]
+families! {
+    BUILD = Gauge "ouzel_build_info" ["version"] "Always 1; the version is in the label.";
+    NODE = Gauge "ouzel_node_info" ["node_id", "cluster_id"] "Always 1; who this node is, in the labels.";
+    DISK_BACKEND = Gauge "ouzel_disk_backend_info" ["backend"] "Always 1; how files are read and written, in the label.";
+    CORES = Gauge "ouzel_cores" [] "Cores that serve.";
+    READY = Gauge "ouzel_ready" [] "1 while the node serves clients, else 0.";
+    UPTIME = Gauge "ouzel_uptime_seconds" [] "Time since the process started.";
+
+    REQUESTS = Counter "ouzel_requests_total" ["api", "error"] "Requests answered, by API and by the first error of the answer.";
+    REQUEST_TIMES = Histogram "ouzel_request_duration_seconds" ["api"] "Time from a request's receipt to its answer, long polls and waits for replicas included.";
+    RECEIVED = Counter "ouzel_received_bytes_total" [] "Bytes received from Kafka clients.";
+    SENT = Counter "ouzel_sent_bytes_total" [] "Bytes sent to Kafka clients.";
+    CONNECTIONS = Gauge "ouzel_connections" [] "Connections of Kafka clients that are open.";
+    CONNECTIONS_OPENED = Counter "ouzel_connections_opened_total" [] "Connections of Kafka clients that were accepted.";
+    CONNECTIONS_REFUSED = Counter "ouzel_connections_refused_total" [] "Connections that were closed because of what they sent.";
+    FETCH_SESSIONS = Gauge "ouzel_fetch_sessions" [] "Incremental fetch sessions that are remembered.";
+    REQUEST_MEMORY = Gauge "ouzel_request_memory_free_bytes" [] "Bytes of requests that may still be taken in before sockets are no longer read.";
+
+    TOPIC_APPENDED_BYTES = Counter "ouzel_topic_appended_bytes_total" ["topic"] "Bytes of record batches appended to the topic.";
+    TOPIC_APPENDED_RECORDS = Counter "ouzel_topic_appended_records_total" ["topic"] "Records appended to the topic.";
+    TOPIC_FETCHED_BYTES = Counter "ouzel_topic_fetched_bytes_total" ["topic"] "Bytes of record batches fetched from the topic.";
+
+    PARTITIONS = Gauge "ouzel_partitions" [] "Partitions this node holds.";
+    PARTITIONS_FENCED = Gauge "ouzel_partitions_fenced" [] "Partitions that take no more records because their log failed.";
+    LOG_START = Gauge "ouzel_partition_log_start_offset" ["topic", "partition"] "Offset of the partition's first record.";
+    LOG_END = Gauge "ouzel_partition_log_end_offset" ["topic", "partition"] "Offset the partition's next record will get.";
+    HIGH_WATERMARK = Gauge "ouzel_partition_high_watermark" ["topic", "partition"] "Offset up to which consumers may read, exclusive.";
+    PARTITION_BYTES = Gauge "ouzel_partition_size_bytes" ["topic", "partition"] "Bytes of the partition's log on disk.";
+
+    GROUPS = Gauge "ouzel_groups" ["state"] "Consumer groups this node coordinates, by state.";
+    GROUP_LAG = Gauge "ouzel_group_lag_records" ["group"] "Offsets between what the group has committed and the high watermarks, all its partitions together.";
+    GROUP_PARTITION_LAG = Gauge "ouzel_group_partition_lag_records" ["group", "topic", "partition"] "Offsets between what the group has committed and the high watermark.";
+    GROUP_PARTITION_COMMITTED = Gauge "ouzel_group_partition_committed_offset" ["group", "topic", "partition"] "The next offset the group will read.";
+
+    PROCESS_CPU = Counter "process_cpu_seconds_total" [] "User and system CPU time of the process.";
+    PROCESS_RESIDENT = Gauge "process_resident_memory_bytes" [] "Memory of the process that is in RAM.";
+    PROCESS_VIRTUAL = Gauge "process_virtual_memory_bytes" [] "Address space of the process.";
+    PROCESS_FDS = Gauge "process_open_fds" [] "Open file descriptors.";
+    PROCESS_FDS_MAX = Gauge "process_max_fds" [] "Most file descriptors that may be open.";
+    PROCESS_THREADS = Gauge "process_threads" [] "Threads of the process.";
+    PROCESS_STARTED = Gauge "process_start_time_seconds" [] "When the process started, in seconds since 1970.";
+}
+
+/// One look at the node.
+pub(crate) struct Scrape<'a> {
+    pub(crate) version: &'a str,
+    pub(crate) node_id: i32,
+    pub(crate) cluster_id: &'a str,
+    pub(crate) disk_backend: &'a str,
+    pub(crate) cores: u16,
+    pub(crate) ready: bool,
+    pub(crate) uptime_s: f64,
+    pub(crate) process: ProcessUse,
+    /// All cores together.
+    pub(crate) sample: CoreSample,
+}
+
+/// The exposition of one look.
+pub(crate) fn render(scrape: Scrape<'_>) -> String {
+    let mut sample = scrape.sample;
+    sample.partitions.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    sample
+        .committed
+        .sort_by(|a, b| (&a.group, &a.topic, a.partition).cmp(&(&b.group, &b.topic, b.partition)));
+    let mut out = Exposition::default();
+
+    out.begin(&BUILD).sample(&[scrape.version], 1_u64);
+    out.begin(&NODE).sample(&[&scrape.node_id.to_string(), scrape.cluster_id], 1_u64);
+    out.begin(&DISK_BACKEND).sample(&[scrape.disk_backend], 1_u64);
+    out.begin(&CORES).sample(&[], u64::from(scrape.cores));
+    out.begin(&READY).sample(&[], u64::from(scrape.ready));
+    out.begin(&UPTIME).sample(&[], scrape.uptime_s);
+
+    traffic(&mut out, &sample);
+    partitions(&mut out, &sample.partitions);
+    groups(&mut out, &sample);
+    process(&mut out, &scrape.process);
+    out.finish()
+}
+
+fn traffic(out: &mut Exposition, sample: &CoreSample) {
+    out.begin(&REQUESTS);
+    for ((api, error), count) in &sample.requests {
+        let error =
+            ErrorCode::from_code(*error).map_or_else(|| error.to_string(), |error| error.name().to_owned());
+        out.sample(&[api.name(), &error], *count);
+    }
+    out.begin(&REQUEST_TIMES);
+    for (api, times) in &sample.latencies {
+        out.histogram(&[api.name()], &LATENCY_BOUNDS_S, &times.counts, times.sum_s);
+    }
+    out.begin(&RECEIVED).sample(&[], sample.bytes_received);
+    out.begin(&SENT).sample(&[], sample.bytes_sent);
+    // The cores are asked one after the other: a connection may be counted as closed before it is as opened.
+    out.begin(&CONNECTIONS).sample(&[], sample.connections_opened.saturating_sub(sample.connections_closed));
+    out.begin(&CONNECTIONS_OPENED).sample(&[], sample.connections_opened);
+    out.begin(&CONNECTIONS_REFUSED).sample(&[], sample.connections_refused);
+    out.begin(&FETCH_SESSIONS).sample(&[], sample.fetch_sessions);
+    out.begin(&REQUEST_MEMORY).sample(&[], sample.request_memory_free_bytes);
+}
+
+/// `partitions` in the order of topics and indexes.
+fn partitions(out: &mut Exposition, partitions: &[PartitionSample]) {
+    let by_topic = || partitions.chunk_by(|a, b| a.topic == b.topic);
+    for (family, count) in [
+        (&TOPIC_APPENDED_BYTES, (|p| p.bytes_in) as fn(&PartitionSample) -> u64),
+        (&TOPIC_APPENDED_RECORDS, |p| p.records_in),
+        (&TOPIC_FETCHED_BYTES, |p| p.bytes_out),
+    ] {
+        out.begin(family);
+        for topic in by_topic() {
+            out.sample(&[&topic[0].topic], topic.iter().map(count).sum::<u64>());
+        }
+    }
+    out.begin(&PARTITIONS).sample(&[], partitions.len() as u64);
+    out.begin(&PARTITIONS_FENCED).sample(&[], partitions.iter().filter(|p| p.fenced).count() as u64);
+    for (family, value) in [
+        (&LOG_START, (|p| p.log_start_offset) as fn(&PartitionSample) -> i64),
+        (&LOG_END, |p| p.log_end_offset),
+        (&HIGH_WATERMARK, |p| p.high_watermark),
+        (&PARTITION_BYTES, |p| i64::try_from(p.size_bytes).unwrap_or(i64::MAX)),
+    ] {
+        out.begin(family);
+        for partition in partitions {
+            out.sample(&[&partition.topic, &partition.partition.to_string()], value(partition));
+        }
+    }
+}
+
+fn groups(out: &mut Exposition, sample: &CoreSample) {
+    out.begin(&GROUPS);
+    for (state, count) in &sample.groups {
+        out.sample(&[state], *count);
+    }
+    let ends: HashMap<(&str, i32), i64> = sample
+        .partitions
+        .iter()
+        .map(|partition| ((partition.topic.as_str(), partition.partition), partition.high_watermark))
+        .collect();
+    // Of a deleted topic there is nothing left to lag behind.
+    let lags: Vec<_> = sample
+        .committed
+        .iter()
+        .filter_map(|committed| {
+            let end = ends.get(&(committed.topic.as_str(), committed.partition))?;
+            Some((committed, u64::try_from(end - committed.offset).unwrap_or(0)))
+        })
+        .collect();
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (committed, lag) in &lags {
+        *sums.entry(&committed.group).or_default() += lag;
+    }
+    out.begin(&GROUP_LAG);
+    for (group, sum) in sums {
+        out.sample(&[group], sum);
+    }
+    out.begin(&GROUP_PARTITION_LAG);
+    for (committed, lag) in &lags {
+        out.sample(&[&committed.group, &committed.topic, &committed.partition.to_string()], *lag);
+    }
+    out.begin(&GROUP_PARTITION_COMMITTED);
+    for committed in &sample.committed {
+        out.sample(&[&committed.group, &committed.topic, &committed.partition.to_string()], committed.offset);
+    }
+}
+
+fn process(out: &mut Exposition, process: &ProcessUse) {
+    out.begin(&PROCESS_CPU).sample(&[], process.cpu_s);
+    out.begin(&PROCESS_RESIDENT).sample(&[], process.resident_bytes);
+    out.begin(&PROCESS_VIRTUAL).sample(&[], process.virtual_bytes);
+    out.begin(&PROCESS_FDS).sample(&[], process.open_fds);
+    out.begin(&PROCESS_FDS_MAX).sample(&[], process.fds_max);
+    out.begin(&PROCESS_THREADS).sample(&[], process.threads);
+    out.begin(&PROCESS_STARTED).sample(&[], process.started_s);
+}
+
+#[cfg(test)]
+mod tests;
