@@ -52,17 +52,7 @@ pub(crate) fn inline_write_bytes_max(ways: &[WriteWay], path: &Path) -> usize {
 /// # Errors
 /// When io_uring is demanded and does not work; when a data directory cannot be written to.
 pub(crate) fn plan(choice: BackendChoice, data_dirs: &[PathBuf]) -> io::Result<DiskPlan> {
-    let flavour = match (choice, ring::probe()) {
-        (BackendChoice::Blocking, _) => None,
-        (BackendChoice::Uring, Err(error)) => {
-            return Err(io::Error::new(error.kind(), format!("io_uring does not work here: {error}")));
-        }
-        (BackendChoice::Auto, Err(error)) => {
-            tracing::warn!(%error, "io_uring does not work here: files go through blocking calls");
-            None
-        }
-        (BackendChoice::Auto | BackendChoice::Uring, Ok(flavour)) => Some(flavour),
-    };
+    let flavour = decide(choice, ring::probe())?;
     let mut ways = Vec::new();
     if flavour.is_some() {
         for dir in data_dirs {
@@ -75,6 +65,21 @@ pub(crate) fn plan(choice: BackendChoice, data_dirs: &[PathBuf]) -> io::Result<D
     tracing::debug!(?flavour, ?ways, "the way to the disk");
     let demanded = choice == BackendChoice::Uring;
     Ok(DiskPlan { flavour, demanded, ways: ways.into(), pool: Pool::new() })
+}
+
+/// Decides from what is wanted and what the probe found.
+fn decide(choice: BackendChoice, probed: io::Result<Flavour>) -> io::Result<Option<Flavour>> {
+    match (choice, probed) {
+        (BackendChoice::Blocking, _) => Ok(None),
+        (BackendChoice::Auto | BackendChoice::Uring, Ok(flavour)) => Ok(Some(flavour)),
+        (BackendChoice::Auto, Err(error)) => {
+            tracing::warn!(%error, "io_uring does not work here: files go through blocking calls");
+            Ok(None)
+        }
+        (BackendChoice::Uring, Err(error)) => {
+            Err(io::Error::new(error.kind(), format!("io_uring does not work here: {error}")))
+        }
+    }
 }
 
 /// Tries a buffered write that must not block. A file system that cannot answers EOPNOTSUPP; any other answer,
@@ -120,6 +125,17 @@ impl DiskPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn auto_falls_back_and_a_demand_does_not() {
+        let forbidden = || Err(io::Error::from_raw_os_error(libc::EPERM));
+        let decided = |choice, probed| decide(choice, probed).ok();
+        assert_eq!(decided(BackendChoice::Auto, Ok(Flavour::Plain)), Some(Some(Flavour::Plain)));
+        assert_eq!(decided(BackendChoice::Auto, forbidden()), Some(None));
+        assert_eq!(decided(BackendChoice::Uring, Ok(Flavour::Deferred)), Some(Some(Flavour::Deferred)));
+        assert_eq!(decided(BackendChoice::Uring, forbidden()), None);
+        assert_eq!(decided(BackendChoice::Blocking, Ok(Flavour::Deferred)), Some(None));
+    }
 
     #[test]
     fn the_nearest_data_directory_decides() {
