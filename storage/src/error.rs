@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ouzel_model::Offset;
 
-/// A log that takes no more records, and why. It stays so until it is opened anew: after a failed flush nobody knows
+/// A log that takes no more records, and why; also what a waiter hears whose records were cut. It stays so until it is opened anew: after a failed flush nobody knows
 /// what is on the disk, and a second attempt that succeeds would prove nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fenced {
@@ -104,6 +104,9 @@ pub enum ReadError {
     /// What was read is not what was written.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// The partition was deleted.
+    #[error("the partition was deleted")]
+    Deleted,
     /// Below the log's start or above its end.
     #[error("offset {from} is outside the log [{log_start}, {log_end}]")]
     OutOfRange {

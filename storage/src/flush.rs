@@ -50,7 +50,8 @@ struct Waiting {
 impl FileCommitter {
     /// A committer for one core.
     pub fn new(disk: Disk) -> FileCommitter {
-        let inner = Inner { disk, waiting: RefCell::default(), running: Cell::new(false), rounds: Cell::new(0) };
+        let inner =
+            Inner { disk, waiting: RefCell::default(), running: Cell::new(false), rounds: Cell::new(0) };
         FileCommitter { inner: Rc::new(inner) }
     }
 
@@ -107,10 +108,9 @@ impl Inner {
             }
             for (waiting, syncs) in round.into_iter().zip(syncs) {
                 let mut result = match &waiting.request.dir {
-                    Some(dir) => dir_results
-                        .get(dir)
-                        .cloned()
-                        .unwrap_or_else(|| Err(Arc::new(io::Error::other("the flush of a directory was lost")))),
+                    Some(dir) => dir_results.get(dir).cloned().unwrap_or_else(|| {
+                        Err(Arc::new(io::Error::other("the flush of a directory was lost")))
+                    }),
                     None => Ok(()),
                 };
                 for sync in syncs {

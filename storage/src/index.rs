@@ -79,6 +79,12 @@ impl Indexes {
         self.largest.map_or(TimestampMs::NONE, |largest| largest.timestamp)
     }
 
+    /// The same, to be appended to: `bytes` lie behind the position of the last entry.
+    pub(crate) fn resumed(mut self, bytes: u64) -> Indexes {
+        self.bytes_since_entry = bytes;
+        self
+    }
+
     /// A position at or before the batch that holds `offset`: where to begin the scan.
     pub fn position_before(&self, base: Offset, offset: Offset) -> u64 {
         // An entry names its batch's last offset, so the batch holds `offset` if that is at or above it; the entry
@@ -126,14 +132,16 @@ impl Indexes {
     pub fn decode(offsets: &[u8], times: &[u8], log_bytes: u64, span: u64) -> Option<Indexes> {
         let offsets = decode_offsets(offsets)?;
         let times = decode_times(times)?;
-        let ascending = offsets.windows(2).all(|w| {
-            w[0].relative_offset < w[1].relative_offset && w[0].position < w[1].position
-        }) && times
+        let ascending = offsets
             .windows(2)
-            .all(|w| w[0].timestamp < w[1].timestamp && w[0].relative_offset <= w[1].relative_offset);
-        let within = offsets.last().is_none_or(|e| u64::from(e.position) < log_bytes && u64::from(e.relative_offset) < span)
+            .all(|w| w[0].relative_offset < w[1].relative_offset && w[0].position < w[1].position)
+            && times
+                .windows(2)
+                .all(|w| w[0].timestamp < w[1].timestamp && w[0].relative_offset <= w[1].relative_offset);
+        let within = offsets
+            .last()
+            .is_none_or(|e| u64::from(e.position) < log_bytes && u64::from(e.relative_offset) < span)
             && times.last().is_none_or(|e| u64::from(e.relative_offset) < span);
-        // A sealed segment with batches always has its largest timestamp entered, unless it has none at all.
         if !ascending || !within {
             return None;
         }
@@ -159,7 +167,8 @@ fn decode_times(bytes: &[u8]) -> Option<Vec<TimeEntry>> {
         timestamp: TimestampMs(i64::from_be_bytes([e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7]])),
         relative_offset: u32::from_be_bytes([e[8], e[9], e[10], e[11]]),
     });
-    let entries = entries.enumerate().take_while(|(at, e)| *at == 0 || e.timestamp.value() != 0).map(|(_, e)| e);
+    let entries =
+        entries.enumerate().take_while(|(at, e)| *at == 0 || e.timestamp.value() != 0).map(|(_, e)| e);
     rest.is_empty().then(|| entries.collect())
 }
 
@@ -207,7 +216,10 @@ mod tests {
         indexes.enter_largest();
         let (offsets, times) = (indexes.encode_offsets(), indexes.encode_times());
         let read = Indexes::decode(&offsets, &times, 500, 100).unwrap();
-        assert_eq!((read.offsets, read.times, read.largest), (indexes.offsets, indexes.times, indexes.largest));
+        assert_eq!(
+            (read.offsets, read.times, read.largest),
+            (indexes.offsets, indexes.times, indexes.largest)
+        );
         assert!(Indexes::decode(&offsets, &times, 400, 100).is_none(), "a position beyond the log");
         assert!(Indexes::decode(&offsets, &times, 500, 80).is_none(), "an offset beyond the segment");
         assert!(Indexes::decode(&offsets[..13], &times, 500, 100).is_none(), "half an entry");

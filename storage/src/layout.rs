@@ -19,10 +19,14 @@ pub const SNAPSHOT: &str = "snapshot";
 pub const PRODUCERS: &str = "producers";
 /// A file that is as good as gone: unlinked after `file.delete.delay.ms`, or at the next start.
 pub const DELETED_SUFFIX: &str = ".deleted";
+/// What is about to replace the file of that name.
+pub const TEMPORARY_SUFFIX: &str = ".tmp";
 /// A directory that is as good as gone.
 pub const DELETED_DIR_SUFFIX: &str = "-delete";
 /// Which topic incarnation a directory belongs to.
 pub const PARTITION_METADATA: &str = "partition.metadata";
+/// The partition's first readable offset, where it is not a segment's first; in the form of Kafka's file of that name.
+pub const LOG_START: &str = "log-start-offset-checkpoint";
 /// The history of leader epochs.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 

@@ -17,12 +17,15 @@
 //!
 //! A crash of the process loses what lies above the written end; a power cut what lies above the flushed end.
 
+mod close;
+mod gate;
 mod lookup;
 mod progress;
 mod retain;
+mod truncate;
 mod writer;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -31,6 +34,7 @@ use bytes::{Bytes, BytesMut};
 use ouzel_model::batch::{Header, TimestampType, stamp, stamp_log_append_time};
 use ouzel_model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 use ouzel_runtime::Runtime;
+use tokio::sync::Notify;
 
 use crate::config::LogConfig;
 use crate::error::{AppendError, Fenced, ReadError};
@@ -40,9 +44,13 @@ use crate::producers::{ProducerVerdict, Producers};
 use crate::segment::{OpenSegments, Segment};
 use crate::tail_cache::{Tail, TailCache};
 
+use gate::Gate;
 pub use lookup::TimedOffset;
 use progress::Progress;
 use writer::Job;
+
+/// Positions in a segment fit the 31 bits that Kafka's index has for them.
+const SEGMENT_BYTES_MAX: u64 = i32::MAX as u64;
 
 /// A handle to a log; clones are the same log.
 #[derive(Clone)]
@@ -68,7 +76,7 @@ pub struct LogShared {
     /// The core's open sealed segments.
     pub open_segments: OpenSegments,
     /// Whether the data directory's disk is so full that appends are refused.
-    pub disk_low: Rc<std::cell::Cell<bool>>,
+    pub disk_low: Rc<Cell<bool>>,
 }
 
 /// Where a log stands; see the chain in the module's documentation.
@@ -112,6 +120,15 @@ pub(crate) struct Inner {
     tail: Rc<Tail>,
     state: RefCell<State>,
     progress: Progress,
+    gate: Gate,
+    /// Wakes a flusher that waits for its time.
+    flush_wake: Notify,
+    /// Told when the writer or the flusher ends.
+    settled: Notify,
+    /// Held by whoever replaces one of the log's small files: two at a time would share the temporary one.
+    small_files: tokio::sync::Mutex<()>,
+    /// How often the tail was cut: what was read from a file across a cut may mix old bytes and new.
+    cuts: Cell<u64>,
     /// For the tasks it starts.
     me: std::rc::Weak<Inner>,
 }
@@ -126,6 +143,12 @@ pub(crate) struct State {
     written_end: Offset,
     flushed_end: Offset,
     fenced: Option<Fenced>,
+    /// The log is being closed, or is closed: it takes no more records.
+    closing: bool,
+    /// The tail is being cut: no appends until that is done.
+    cutting: bool,
+    /// The files do not say all that the next start needs: indexes, producers.
+    unclosed: bool,
     producers: Producers,
     epochs: LeaderEpochs,
     /// The epochs' file does not say what `epochs` says.
@@ -143,6 +166,8 @@ pub(crate) struct Recovered {
     pub(crate) producers: Producers,
     pub(crate) epochs: LeaderEpochs,
     pub(crate) epochs_dirty: bool,
+    /// Not closed in order the last time.
+    pub(crate) unclosed: bool,
 }
 
 impl Log {
@@ -153,12 +178,16 @@ impl Log {
         dir: PathBuf,
         recovered: Recovered,
     ) -> Log {
-        let Recovered { config, mut segments, log_start, log_end, producers, epochs, epochs_dirty } = recovered;
+        let Recovered { config, mut segments, log_start, log_end, producers, epochs, epochs_dirty, unclosed } =
+            recovered;
         if segments.is_empty() {
             segments.push(Segment::new(&dir, log_end));
         }
         for sealed in &segments[..segments.len() - 1] {
             sealed.sealed.set(true);
+            if sealed.is_open() {
+                shared.open_segments.touch(sealed);
+            }
         }
         let tail = shared.tail_cache.tail(log_end);
         let state = State {
@@ -169,6 +198,9 @@ impl Log {
             written_end: log_end,
             flushed_end: log_end,
             fenced: None,
+            closing: false,
+            cutting: false,
+            unclosed,
             producers,
             epochs,
             epochs_dirty,
@@ -183,9 +215,17 @@ impl Log {
             tail,
             state: RefCell::new(state),
             progress: Progress::default(),
+            gate: Gate::default(),
+            flush_wake: Notify::new(),
+            settled: Notify::new(),
+            small_files: tokio::sync::Mutex::new(()),
+            cuts: Cell::new(0),
             me: me.clone(),
         });
-        Log { inner }
+        let log = Log { inner };
+        // A trim that was noted may not have got to its files.
+        log.inner.drop_below_start();
+        log
     }
 
     /// The directory.
@@ -224,6 +264,14 @@ impl Log {
         self.inner.state.borrow().segments.iter().map(|segment| segment.size_bytes.get()).sum()
     }
 
+    /// Begins a new segment, if the active one is not empty.
+    pub fn roll(&self) {
+        let mut state = self.inner.state.borrow_mut();
+        if state.fenced.is_none() && state.active().size_bytes.get() > 0 {
+            self.inner.roll(&mut state);
+        }
+    }
+
     /// How many segments it has.
     pub fn segment_count(&self) -> usize {
         self.inner.state.borrow().segments.len()
@@ -233,6 +281,7 @@ impl Log {
     pub fn set_config(&self, config: LogConfig) {
         self.inner.state.borrow_mut().config = Rc::new(config);
         self.inner.flush_if_due();
+        self.inner.flush_wake.notify_one();
     }
 
     /// Judges a batch by what the log knows of its producer.
@@ -244,7 +293,8 @@ impl Log {
     pub fn begin_epoch(&self, epoch: LeaderEpoch) {
         let mut state = self.inner.state.borrow_mut();
         let log_end = state.log_end;
-        state.assign_epoch(epoch, log_end);
+        // Its file hears of it with the first batch: a reign that wrote nothing need not be remembered.
+        state.epochs.assign(epoch, log_end);
     }
 
     /// Where an epoch ended: the largest known epoch at or below it and that one's end; both none if there is no such.
@@ -275,11 +325,20 @@ impl Log {
     ///
     /// # Errors
     /// See [`AppendError`]; nothing has changed then.
-    pub fn append(&self, mut batch: BytesMut, epoch: LeaderEpoch, now: TimestampMs) -> Result<Appended, AppendError> {
+    pub fn append(
+        &self,
+        mut batch: BytesMut,
+        epoch: LeaderEpoch,
+        now: TimestampMs,
+    ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let mut state = inner.state.borrow_mut();
         if let Some(fenced) = &state.fenced {
             return Err(fenced.clone().into());
+        }
+        if state.closing || state.cutting {
+            let what = if state.closing { "closed" } else { "being truncated" };
+            return Err(Fenced::new(format_args!("{} is {what}", inner.topic_partition)).into());
         }
         if inner.shared.disk_low.get() {
             return Err(AppendError::DiskLow);
@@ -297,7 +356,9 @@ impl Log {
             stamp_log_append_time(&mut batch, now);
         } else if header.attributes.timestamp_type() == TimestampType::LogAppendTime {
             // A producer may not set it; validation has refused such a batch on every way that leads here.
-            return Err(AppendError::NotABatch("a batch claims the broker's time, but the log has none".into()));
+            return Err(AppendError::NotABatch(
+                "a batch claims the broker's time, but the log has none".into(),
+            ));
         }
         let base_offset = state.log_end;
         stamp(&mut batch, base_offset, epoch);
@@ -323,8 +384,10 @@ impl Log {
             active.first_timestamp.set(Some(header.max_timestamp));
         }
         active.size_bytes.set(position + batch.len() as u64);
+        active.last_write.set(now);
         active.end.set(header.next_offset());
         state.log_end = header.next_offset();
+        state.unclosed = true;
 
         let bytes = batch.freeze();
         inner.tail.push(base_offset, header.last_offset(), bytes.clone());
@@ -333,18 +396,17 @@ impl Log {
         Ok(Appended { base_offset, last_offset: header.last_offset(), log_append_time })
     }
 
-    /// Resolves when everything below `end` is in the file.
+    /// Resolves when everything below `end` is in the file. Dropping the future leaves nothing behind.
     ///
     /// # Errors
-    /// The log was fenced first; whether the bytes survive is then unknown.
+    /// The log was fenced first (whether the bytes survive is then unknown), or truncated below `end`.
     pub async fn wait_written(&self, end: Offset) -> Result<(), Fenced> {
         let written_end = self.inner.state.borrow().written_end;
         if written_end >= end {
             return Ok(());
         }
         self.check_fence()?;
-        self.inner.progress.written.wait_for(end).await;
-        self.settled(self.inner.state.borrow().written_end >= end)
+        self.inner.progress.written.wait_for(end).await
     }
 
     /// Resolves when everything below `end` is flushed. It does not ask for a flush: in the modes that flush late, or
@@ -358,20 +420,16 @@ impl Log {
             return Ok(());
         }
         self.check_fence()?;
-        self.inner.progress.flushed.wait_for(end).await;
-        self.settled(self.inner.state.borrow().flushed_end >= end)
+        self.inner.progress.flushed.wait_for(end).await
+    }
+
+    /// How many wait for an end now; for the metrics.
+    pub fn waiter_count(&self) -> usize {
+        self.inner.progress.written.len() + self.inner.progress.flushed.len()
     }
 
     fn check_fence(&self) -> Result<(), Fenced> {
         self.inner.state.borrow().fenced.clone().map_or(Ok(()), Err)
-    }
-
-    fn settled(&self, reached: bool) -> Result<(), Fenced> {
-        if reached {
-            return Ok(());
-        }
-        self.check_fence()?;
-        Err(Fenced::new(format!("{} was closed", self.inner.topic_partition)))
     }
 
     /// Calls `hook` after each step of the written or flushed end, and of the log start. The hook must not append.
@@ -380,7 +438,7 @@ impl Log {
     }
 
     /// Reads whole batches from the one that holds `from` up to `bound` (exclusive): about `bytes_max` bytes, and with
-    /// `at_least_one` a first batch larger than that. One read does not go beyond one segment.
+    /// `at_least_one` a first batch larger than that. Records that are not written yet are read from memory.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -401,9 +459,9 @@ impl State {
     }
 
     fn assign_epoch(&mut self, epoch: LeaderEpoch, start: Offset) {
-        if self.epochs.assign(epoch, start) {
-            self.epochs_dirty = true;
-        }
+        self.epochs_dirty |= self.epochs.assign(epoch, start);
+        // Its entry may stand there since the reign began.
+        self.epochs_dirty |= self.epochs.latest().is_some_and(|latest| latest.start_offset == start);
     }
 }
 
@@ -415,7 +473,8 @@ impl Inner {
             return;
         }
         let config = &state.config;
-        let full = active.size_bytes.get() + next.size_bytes() as u64 > config.segment_bytes;
+        let full =
+            active.size_bytes.get() + next.size_bytes() as u64 > config.segment_bytes.min(SEGMENT_BYTES_MAX);
         // Age as Kafka counts it: from the first batch's timestamp to the one about to enter.
         let first = active.first_timestamp.get().unwrap_or(now);
         let aged = next.max_timestamp.value().saturating_sub(first.value()) > config.segment_ms;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use ouzel_model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 use ouzel_runtime::disk::{DirEntry, OpenMode};
 
-use crate::checkpoint;
+use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::config::LogConfig;
 use crate::error::{Damage, OpenError, ReadError};
 use crate::layout;
@@ -19,7 +19,7 @@ use crate::producers::{Producers, snapshot};
 use crate::recovery_table::{
     self, Action, Checkpoint, DamageKind, Deletion, Index, Observed, Roll, Scan, Stop, decide,
 };
-use crate::segment::{Segment, Walk, write_cache};
+use crate::segment::{Segment, Walk, write_derived};
 
 /// What a log is opened with.
 pub struct OpenLog {
@@ -109,6 +109,10 @@ struct Recovery {
     epochs_walked: Vec<(LeaderEpoch, Offset)>,
     /// Segments that were walked from their start: their indexes are right.
     walked_from: Offset,
+    /// The first readable offset, if it was noted: a trim, or a log of which nothing is left.
+    start_note: Option<Offset>,
+    /// Segments whose index files were written anew just now.
+    rebuilt: BTreeSet<Offset>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,7 +132,9 @@ fn read_error(error: ReadError) -> OpenError {
     match error {
         ReadError::Io { path, source } => OpenError::Io { action: "read", path, source },
         ReadError::Damaged(damage) => OpenError::Damaged(damage),
-        ReadError::OutOfRange { .. } => unreachable!("recovery reads files, not offsets"),
+        ReadError::OutOfRange { .. } | ReadError::Deleted => {
+            unreachable!("recovery reads files, not offsets")
+        }
     }
 }
 
@@ -138,6 +144,8 @@ impl Recovery {
         let dir = options.dir.clone();
         if !disk.exists(&dir).await.map_err(io_error("look for", &dir))? {
             disk.create_dir_all(&dir).await.map_err(io_error("create", &dir))?;
+            let parent = dir.parent().unwrap_or(Path::new("/"));
+            disk.sync_dir(parent).await.map_err(io_error("flush", parent))?;
         }
         let config = Rc::new(options.config.clone());
         let mut recovery = Recovery {
@@ -150,9 +158,12 @@ impl Recovery {
             epochs_file: EpochsFile::Missing,
             epochs_walked: Vec::new(),
             walked_from: Offset(i64::MAX),
+            start_note: None,
+            rebuilt: BTreeSet::new(),
             options,
         };
         recovery.check_identity().await?;
+        recovery.read_log_start().await?;
         recovery.list().await?;
         recovery.read_epochs().await?;
         Ok(recovery)
@@ -194,12 +205,30 @@ impl Recovery {
         logs.sort_unstable();
         let kept: Vec<_> = std::mem::take(&mut self.segments);
         for (at, (base, bytes)) in logs.iter().enumerate() {
-            let known = kept.iter().find(|segment| segment.base == *base && segment.size_bytes.get() == *bytes);
+            let known =
+                kept.iter().find(|segment| segment.base == *base && segment.size_bytes.get() == *bytes);
             // A sealed segment ends where the next begins; the last one's end is found by walking it.
             let end = logs.get(at + 1).map_or(*base, |next| next.0);
             self.segments.push(known.cloned().unwrap_or_else(|| Segment::existing(dir, *base, end, *bytes)));
         }
         Ok(())
+    }
+
+    async fn read_log_start(&mut self) -> Result<(), OpenError> {
+        let disk = &self.options.shared.runtime.disk;
+        let path = self.options.dir.join(layout::LOG_START);
+        match checkpoint::read(disk, &path, OffsetCheckpoint::decode).await {
+            Ok(note) => {
+                self.start_note = note.and_then(|note| note.0.values().max().copied());
+                Ok(())
+            }
+            Err(checkpoint::CheckpointError::Io { path, source }) => Err(io_error("read", &path)(source)),
+            // It is replaced as a whole and flushed: no crash explains this, and records that were deleted on purpose must
+            // not come back.
+            Err(checkpoint::CheckpointError::Malformed { path, source }) => {
+                Err(Damage::new(&path, 0, "the log start offset", source).into())
+            }
+        }
     }
 
     async fn read_epochs(&mut self) -> Result<(), OpenError> {
@@ -231,14 +260,18 @@ impl Recovery {
                 self.scan = None;
             }
         }
-        let flushed = self.options.flushed.max(self.log_start());
+        let flushed = self.options.flushed.max(self.first_base());
         Ok(Observed {
             stop,
             flushed,
             scan: self.scan.clone(),
             index: self.index_state(),
             roll: self.roll_state(),
-            deletion: if self.has_suffix(layout::DELETED_SUFFIX) { Deletion::OfSegments } else { Deletion::None },
+            deletion: if self.has_suffix(layout::DELETED_SUFFIX) {
+                Deletion::OfSegments
+            } else {
+                Deletion::None
+            },
             checkpoint: self.checkpoint_state(),
         })
     }
@@ -253,19 +286,22 @@ impl Recovery {
         self.entries.iter().find(|entry| entry.name == *name).map(|entry| entry.bytes)
     }
 
-    fn log_start(&self) -> Offset {
-        self.segments.first().map_or(Offset::ZERO, |first| first.base)
+    /// Where the batches begin: below the log start, if that was trimmed to the middle of a segment.
+    fn first_base(&self) -> Offset {
+        self.segments.first().map_or(self.start_note.unwrap_or(Offset::ZERO), |first| first.base)
     }
 
     fn log_end(&self) -> Offset {
-        self.segments.last().map_or(Offset::ZERO, |last| last.end.get())
+        self.segments.last().map_or(self.first_base(), |last| last.end.get())
     }
 
     /// Of sealed segments, by presence and size alone; one that lies is found out when it is first read.
     fn index_state(&self) -> Index {
         let sealed = self.segments.len().saturating_sub(1);
-        for segment in &self.segments[..sealed] {
-            let (offsets, times) = (self.has(segment.base, layout::INDEX), self.has(segment.base, layout::TIME_INDEX));
+        for segment in self.segments[..sealed].iter().filter(|segment| !self.rebuilt.contains(&segment.base))
+        {
+            let (offsets, times) =
+                (self.has(segment.base, layout::INDEX), self.has(segment.base, layout::TIME_INDEX));
             match (offsets, times) {
                 (Some(offsets), Some(times)) if offsets % 8 == 0 && times % 12 == 0 => {
                     if times == 0 && segment.size_bytes.get() > 0 {
@@ -295,7 +331,7 @@ impl Recovery {
     fn checkpoint_state(&self) -> Checkpoint {
         match self.epochs_file {
             EpochsFile::Rewritten => return Checkpoint::Consistent,
-            EpochsFile::Missing if self.log_end() == self.log_start() && self.epochs_walked.is_empty() => {
+            EpochsFile::Missing if self.log_end() == self.first_base() && self.epochs_walked.is_empty() => {
                 return Checkpoint::Consistent;
             }
             EpochsFile::Missing => return Checkpoint::Missing,
@@ -312,21 +348,23 @@ impl Recovery {
     /// After a clean stop: the last segment from its last index entry on, and the snapshot at its end.
     async fn walk_tail(&mut self) -> Result<Offset, OpenError> {
         let Some(last) = self.segments.last().cloned() else {
-            self.scan = Some(self.whole_scan(Offset::ZERO, self.options.dir.clone(), 0));
-            return Ok(Offset::ZERO);
+            let end = self.first_base();
+            self.scan = Some(self.whole_scan(end, self.options.dir.clone(), 0));
+            self.producers = Producers::new(end);
+            return Ok(end);
         };
-        let walk = self.walk(&last).await?;
+        let disk = self.options.shared.runtime.disk.clone();
+        let begin = last.walk_behind_index(&disk).await.map_err(read_error)?;
+        let walk = self.walk(&last, begin.unwrap_or_else(|| Walk::at_start(last.base))).await?;
         if walk.damage.is_some() {
             return Ok(Offset::NONE);
         }
         let (end, position) = (walk.end, walk.position);
         self.adopt(&last, walk);
-        let now = self.options.now;
-        if !self.load_producers(end, now).await {
+        if !self.load_producers(end).await {
             // Without the snapshot the producers are those a walk finds.
             return Ok(Offset::NONE);
         }
-        self.walked_from = self.walked_from.min(last.base);
         self.scan = Some(self.whole_scan(end, last.path().to_owned(), position));
         Ok(end)
     }
@@ -335,12 +373,12 @@ impl Recovery {
         Scan { end, file, position, damage: None, witnessed_end: end }
     }
 
-    async fn walk(&mut self, segment: &Rc<Segment>) -> Result<Walk, OpenError> {
+    async fn walk(&mut self, segment: &Rc<Segment>, begin: Walk) -> Result<Walk, OpenError> {
         let disk = self.options.shared.runtime.disk.clone();
         let now = self.options.now;
         let (producers, epochs) = (&mut self.producers, &mut self.epochs_walked);
         segment
-            .walk(&disk, self.config.index_interval_bytes, |header| {
+            .walk(&disk, begin, Offset(i64::MAX), self.config.index_interval_bytes, |header| {
                 producers.update(header, now);
                 let epoch = header.partition_leader_epoch;
                 if epochs.last().is_none_or(|(last, _)| *last < epoch) && epoch >= LeaderEpoch(0) {
@@ -360,13 +398,15 @@ impl Recovery {
     }
 
     /// Loads the snapshot named after `end`; false if there is none that can be read.
-    async fn load_producers(&mut self, end: Offset, now: TimestampMs) -> bool {
-        if end == self.log_start() && self.has(end, layout::SNAPSHOT).is_none() {
+    async fn load_producers(&mut self, end: Offset) -> bool {
+        let now = self.options.now;
+        if end == self.first_base() && self.has(end, layout::SNAPSHOT).is_none() {
             self.producers = Producers::new(end);
             return true;
         }
         let disk = &self.options.shared.runtime.disk;
-        let Ok(bytes) = disk.read(&layout::segment_file(&self.options.dir, end, layout::SNAPSHOT)).await else {
+        let Ok(bytes) = disk.read(&layout::segment_file(&self.options.dir, end, layout::SNAPSHOT)).await
+        else {
             return false;
         };
         let windows = disk.read(&layout::segment_file(&self.options.dir, end, layout::PRODUCERS)).await.ok();
@@ -384,13 +424,12 @@ impl Recovery {
 
     /// Walks everything from the segment that holds `from`, with the producers as they were at its start.
     async fn scan_from(&mut self, from: Offset) -> Result<(), OpenError> {
-        let now = self.options.now;
         // A window is five batches: a producer whose newest ones lie before the walk keeps them from the snapshot.
         let holds = self.segments.iter().rposition(|segment| segment.base <= from).unwrap_or(0);
         let mut first = holds;
         loop {
             let base = self.segments.get(first).map_or(Offset::ZERO, |segment| segment.base);
-            if self.load_producers(base, now).await {
+            if self.load_producers(base).await {
                 break;
             }
             if first == 0 {
@@ -402,9 +441,11 @@ impl Recovery {
         self.epochs_walked.clear();
         let segments: Vec<_> = self.segments[first..].to_vec();
         self.walked_from = segments.first().map_or(Offset::ZERO, |segment| segment.base);
-        let mut scan = self.whole_scan(self.log_start(), self.options.dir.clone(), 0);
+        let mut scan = self.whole_scan(self.first_base(), self.options.dir.clone(), 0);
+        let mut last_epoch = None;
         for (at, segment) in segments.iter().enumerate() {
-            let walk = self.walk(segment).await?;
+            let walk = self.walk(segment, Walk::at_start(segment.base).after(last_epoch)).await?;
+            last_epoch = walk.last_epoch();
             scan.end = walk.end;
             scan.file = segment.path().to_owned();
             scan.position = walk.position;
@@ -426,6 +467,15 @@ impl Recovery {
             let short_of_next = next_base.is_some_and(|next| walk.end < next);
             self.adopt(segment, walk);
             scan.witnessed_end = scan.end;
+            if let Some(next) = segments.get(at + 1).filter(|next| next.base < scan.end) {
+                scan.damage = Some(recovery_table::Damage {
+                    kind: DamageKind::OutOfOrder,
+                    expected: format!("a segment that begins at offset {}", scan.end),
+                    found: format!("one that begins at {}", next.base),
+                });
+                (scan.file, scan.position) = (next.path().to_owned(), 0);
+                break;
+            }
             if short_of_next {
                 scan.witnessed_end = next_base.unwrap_or(scan.end);
                 break;
@@ -457,7 +507,9 @@ impl Recovery {
             Action::FinishRoll => self.finish_roll().await,
             Action::RebuildIndexes => self.rebuild_indexes().await,
             Action::RewriteCheckpoints => self.rewrite_epochs().await,
-            Action::FinishSegmentDeletion => self.remove_where(|name| name.ends_with(layout::DELETED_SUFFIX)).await,
+            Action::FinishSegmentDeletion => {
+                self.remove_where(|name| name.ends_with(layout::DELETED_SUFFIX)).await
+            }
             Action::FinishDeletion => {
                 let dir = &self.options.dir;
                 self.options.shared.runtime.disk.remove_dir_all(dir).await.map_err(io_error("remove", dir))
@@ -472,7 +524,12 @@ impl Recovery {
         let disk = &self.options.shared.runtime.disk;
         for entry in self.entries.iter().filter(|entry| !entry.is_dir && goes(&entry.name)) {
             let path = self.options.dir.join(&entry.name);
-            disk.remove_file(&path).await.map_err(io_error("remove", &path))?;
+            match disk.remove_file(&path).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &path)(error));
+                }
+                _ => {}
+            }
         }
         self.list().await
     }
@@ -521,7 +578,7 @@ impl Recovery {
             let disk = &self.options.shared.runtime.disk;
             for (extension, bytes) in [(layout::SNAPSHOT, bytes), (layout::PRODUCERS, windows)] {
                 let path = layout::segment_file(&self.options.dir, end, extension);
-                write_cache(disk, &path, bytes).await.map_err(io_error("write", &path))?;
+                write_derived(disk, &path, bytes).await.map_err(io_error("write", &path))?;
             }
             self.list().await?;
         }
@@ -531,12 +588,11 @@ impl Recovery {
     /// Walks the segments before `end` from the newest snapshot at or before it.
     async fn producers_at(&mut self, end: Offset) -> Result<Producers, OpenError> {
         let after = self.producers.clone();
-        let now = self.options.now;
         let before: Vec<_> = self.segments.iter().filter(|segment| segment.base < end).cloned().collect();
         let mut first = before.len().saturating_sub(1);
         loop {
             let base = before.get(first).map_or(end, |segment| segment.base);
-            if self.load_producers(base, now).await {
+            if self.load_producers(base).await {
                 break;
             }
             if first == 0 {
@@ -547,7 +603,7 @@ impl Recovery {
         }
         let epochs = self.epochs_walked.clone();
         for segment in before.iter().skip(first) {
-            self.walk(segment).await?;
+            self.walk(segment, Walk::at_start(segment.base)).await?;
         }
         self.epochs_walked = epochs;
         Ok(std::mem::replace(&mut self.producers, after))
@@ -557,31 +613,25 @@ impl Recovery {
     async fn rebuild_indexes(&mut self) -> Result<(), OpenError> {
         let disk = self.options.shared.runtime.disk.clone();
         let sealed = self.segments.len().saturating_sub(1);
-        for segment in self.segments[..sealed].to_vec() {
-            let (offsets, times) = (self.has(segment.base, layout::INDEX), self.has(segment.base, layout::TIME_INDEX));
+        let segments: Vec<_> = self.segments[..sealed].to_vec();
+        for segment in segments {
+            let (offsets, times) =
+                (self.has(segment.base, layout::INDEX), self.has(segment.base, layout::TIME_INDEX));
             let good = offsets.is_some_and(|bytes| bytes % 8 == 0)
                 && times.is_some_and(|bytes| bytes % 12 == 0 && (bytes > 0 || segment.size_bytes.get() == 0));
             if good {
                 continue;
             }
-            let walk = segment
-                .walk(&disk, self.config.index_interval_bytes, |_| {})
-                .await
-                .map_err(read_error)?;
-            if let Some(damage) = walk.damage {
-                return Err(damage.into());
-            }
-            let mut indexes = walk.indexes;
-            indexes.enter_largest();
-            segment.write_indexes(&disk, &indexes).await.map_err(io_error("write the indexes of", segment.path()))?;
+            segment.rebuild_indexes(&disk, self.config.index_interval_bytes).await.map_err(read_error)?;
+            self.rebuilt.insert(segment.base);
         }
         self.list().await
     }
 
     async fn rewrite_epochs(&mut self) -> Result<(), OpenError> {
         // Without a readable file every epoch must come from the batches, also those before the walk.
-        if self.epochs_file != EpochsFile::Read && self.walked_from > self.log_start() {
-            let start = self.log_start();
+        if self.epochs_file != EpochsFile::Read && self.walked_from > self.first_base() {
+            let start = self.first_base();
             self.scan_from(start).await?;
         }
         self.epochs.truncate_to(self.log_end());
@@ -595,6 +645,9 @@ impl Recovery {
 
     /// Nothing may be shown or built upon that a power cut could still take.
     async fn flush_all(&self) -> Result<(), OpenError> {
+        if self.segments.is_empty() {
+            return Ok(());
+        }
         let disk = &self.options.shared.runtime.disk;
         for segment in self.segments.iter().filter(|segment| segment.base >= self.walked_from) {
             let file = segment.file(disk).await.map_err(io_error("open", segment.path()))?;
@@ -603,9 +656,19 @@ impl Recovery {
         disk.sync_dir(&self.options.dir).await.map_err(io_error("flush", &self.options.dir))
     }
 
-    async fn open(self) -> Result<Log, OpenError> {
-        let (log_start, log_end) = (self.log_start(), self.log_end());
-        // The active segment's indexes are written when it is sealed; what stands there now would only go stale.
+    async fn open(mut self) -> Result<Log, OpenError> {
+        let log_start = self.start_note.unwrap_or(Offset::ZERO).max(self.first_base());
+        if log_start > self.log_end() {
+            // The records behind the start were lost with the power, those before it are trimmed: nothing is left.
+            self.remove_where(|name| layout::parse_segment_file(name).is_some()).await?;
+            self.producers = Producers::new(log_start);
+            self.epochs.truncate_to(log_start);
+        }
+        let log_end = self.log_end();
+        self.remove_strays(log_end).await?;
+        for segment in &self.segments {
+            segment.last_write.set(self.options.now);
+        }
         let recovered = Recovered {
             config: self.config,
             log_start,
@@ -613,9 +676,24 @@ impl Recovery {
             producers: self.producers,
             epochs: self.epochs,
             epochs_dirty: false,
+            unclosed: self.options.stop != Stop::Clean,
             segments: self.segments,
         };
         let OpenLog { shared, dir, topic_partition, topic_id, .. } = self.options;
         Ok(Log::new(shared, topic_partition, topic_id, dir, recovered))
+    }
+
+    /// Removes the snapshots of earlier stops, and what a write that replaces a whole file left half done.
+    async fn remove_strays(&mut self, log_end: Offset) -> Result<(), OpenError> {
+        let bases: BTreeSet<Offset> = self.segments.iter().map(|segment| segment.base).collect();
+        let stray = |name: &str| match layout::parse_segment_file(name) {
+            Some((base, layout::SNAPSHOT | layout::PRODUCERS)) => base != log_end && !bases.contains(&base),
+            _ => name.ends_with(layout::TEMPORARY_SUFFIX),
+        };
+        if self.entries.iter().any(|entry| stray(&entry.name)) {
+            self.remove_where(stray).await
+        } else {
+            Ok(())
+        }
     }
 }

@@ -24,7 +24,8 @@ pub fn expired(segments: &[SegmentAge], config: &LogConfig, now: TimestampMs) ->
     };
     let by_time = config.retention_ms.map_or(0, |keep_ms| {
         let old = |segment: &&SegmentAge| {
-            u64::try_from(now.value().saturating_sub(segment.max_timestamp.value())).is_ok_and(|age| age > keep_ms)
+            u64::try_from(now.value().saturating_sub(segment.max_timestamp.value()))
+                .is_ok_and(|age| age > keep_ms)
         };
         candidates.iter().take_while(old).count()
     });

@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 
-use ouzel_model::batch::{BatchError, HEADER_BYTES, Header};
-use ouzel_model::{Offset, TimestampMs};
+use ouzel_model::batch::{BatchError, BatchView, HEADER_BYTES, Header};
+use ouzel_model::{LeaderEpoch, Offset, TimestampMs};
 use ouzel_runtime::disk::OpenMode;
 use ouzel_runtime::{Bytes, Disk, File};
 
@@ -30,10 +30,14 @@ pub(crate) struct Segment {
     pub(crate) written_bytes: Cell<u64>,
     /// Timestamp of the first batch; the age of the segment counts from it.
     pub(crate) first_timestamp: Cell<Option<TimestampMs>>,
+    /// The broker's time at the last append, or at the opening of the log.
+    pub(crate) last_write: Cell<TimestampMs>,
     /// The active segment's are always here; a sealed one's are read when first needed.
     indexes: RefCell<Option<Rc<RefCell<Indexes>>>>,
     file: RefCell<Option<File>>,
     pub(crate) sealed: Cell<bool>,
+    /// See [`OpenSegments`]; 0 before the first.
+    last_turn: Cell<u64>,
 }
 
 impl Segment {
@@ -46,9 +50,11 @@ impl Segment {
             size_bytes: Cell::new(0),
             written_bytes: Cell::new(0),
             first_timestamp: Cell::new(None),
+            last_write: Cell::new(TimestampMs::NONE),
             indexes: RefCell::new(Some(Rc::default())),
             file: RefCell::new(None),
             sealed: Cell::new(false),
+            last_turn: Cell::new(0),
         })
     }
 
@@ -91,29 +97,17 @@ impl Segment {
         if let Some(indexes) = self.indexes_in_memory() {
             return Ok(indexes);
         }
-        let indexes = match self.read_indexes(disk).await {
-            Some(indexes) => indexes,
-            None => {
-                tracing::warn!(segment = %self.path.display(), "the indexes are missing or wrong; building them anew");
-                let rebuilt = self.walk(disk, interval_bytes, |_| {}).await?;
-                if let Some(damage) = rebuilt.damage {
-                    return Err(damage.into());
-                }
-                self.write_indexes(disk, &rebuilt.indexes).await.map_err(|source| self.failed(source))?;
-                rebuilt.indexes
-            }
-        };
-        // Another read may have loaded them meanwhile; either copy is right.
-        self.set_indexes(indexes);
+        match self.read_indexes(disk).await {
+            // Another read may have loaded them meanwhile; either copy is right.
+            Some(indexes) => self.set_indexes(indexes),
+            None => self.rebuild_indexes(disk, interval_bytes).await?,
+        }
         open.touch(self);
         Ok(self.indexes_in_memory().unwrap_or_default())
     }
 
     async fn read_indexes(&self, disk: &Disk) -> Option<Indexes> {
-        let offsets = disk.read(&layout::segment_file(self.dir(), self.base, layout::INDEX)).await.ok()?;
-        let times = disk.read(&layout::segment_file(self.dir(), self.base, layout::TIME_INDEX)).await.ok()?;
-        let span = u64::try_from(self.end.get() - self.base).ok()?;
-        let indexes = Indexes::decode(&offsets, &times, self.written_bytes.get(), span)?;
+        let indexes = self.read_index_files(disk, u64::try_from(self.end.get() - self.base).ok()?).await?;
         // An index that lies may still be well formed: its last entry must meet its batch.
         if let Some(last) = indexes.offsets.last() {
             let file = self.file(disk).await.ok()?;
@@ -126,12 +120,33 @@ impl Segment {
         Some(indexes)
     }
 
-    /// Writes both index files. They are caches: no flush, and a torn one is found out when it is read.
+    async fn read_index_files(&self, disk: &Disk, span: u64) -> Option<Indexes> {
+        let offsets = disk.read(&layout::segment_file(self.dir(), self.base, layout::INDEX)).await.ok()?;
+        let times = disk.read(&layout::segment_file(self.dir(), self.base, layout::TIME_INDEX)).await.ok()?;
+        Indexes::decode(&offsets, &times, self.written_bytes.get(), span)
+    }
+
+    /// Takes the indexes for wrong: the next reader builds them from the batches.
+    pub(crate) async fn rebuild_indexes(&self, disk: &Disk, interval_bytes: u64) -> Result<(), ReadError> {
+        tracing::warn!(segment = %self.path.display(), "the indexes are missing or wrong; building them anew");
+        let rebuilt =
+            self.walk(disk, Walk::at_start(self.base), Offset(i64::MAX), interval_bytes, |_| {}).await?;
+        if let Some(damage) = rebuilt.damage {
+            return Err(damage.into());
+        }
+        let mut indexes = rebuilt.indexes;
+        indexes.enter_largest();
+        self.write_indexes(disk, &indexes).await.map_err(|source| self.failed(source))?;
+        self.set_indexes(indexes);
+        Ok(())
+    }
+
+    /// Writes both index files and flushes them: a time index that lost its end would hide records from a look-up.
     pub(crate) async fn write_indexes(&self, disk: &Disk, indexes: &Indexes) -> io::Result<()> {
         let files = [(layout::INDEX, indexes.encode_offsets()), (layout::TIME_INDEX, indexes.encode_times())];
         for (extension, bytes) in files {
             let path = layout::segment_file(self.dir(), self.base, extension);
-            write_cache(disk, &path, bytes).await?;
+            place_derived(disk, &path, bytes).await?.sync_data().await?;
         }
         Ok(())
     }
@@ -161,6 +176,16 @@ impl Segment {
         Ok(file)
     }
 
+    /// Makes it the active segment again, cut to what `walk` saw.
+    pub(crate) fn cut(&self, walk: Walk) {
+        self.end.set(walk.end);
+        self.size_bytes.set(walk.position);
+        self.written_bytes.set(walk.position);
+        self.first_timestamp.set(walk.first_timestamp);
+        self.set_indexes(walk.indexes);
+        self.sealed.set(false);
+    }
+
     /// Gives up the file and the indexes; a sealed segment opens them anew when needed.
     fn close(&self) {
         self.file.replace(None);
@@ -172,54 +197,53 @@ impl Segment {
         ReadError::Io { path: self.path.clone(), source }
     }
 
-    /// Walks all batches of the file, CRC and order included, and builds the indexes on the way.
+    /// Walks the batches of the file from where `walk` stands, CRC and order included, and builds the indexes on the way.
     ///
-    /// Stops at the first batch that is not whole or not the one that belongs there, and says where. `each` sees every
-    /// sound batch's header.
+    /// Stops before the first batch that reaches `until` or beyond; and at the first one that is not whole or not the one
+    /// that belongs there, and says where. `each` sees every sound batch's header.
     pub(crate) async fn walk(
         &self,
         disk: &Disk,
+        mut walk: Walk,
+        until: Offset,
         interval_bytes: u64,
         mut each: impl FnMut(&Header),
     ) -> Result<Walk, ReadError> {
         let file = self.file(disk).await.map_err(|source| self.failed(source))?;
         let file_bytes = file.len().await.map_err(|source| self.failed(source))?;
-        let mut walk = Walk::at_start(self.base, file_bytes);
-        let mut last_epoch = None;
         while walk.position < file_bytes {
-            let chunk = file.read_at(walk.position, WALK_BYTES).await.map_err(|source| self.failed(source))?;
+            let mut len = WALK_BYTES;
+            let mut chunk = file.read_at(walk.position, len).await.map_err(|source| self.failed(source))?;
             let before = walk.position;
-            let mut rest: &[u8] = &chunk;
-            while !rest.is_empty() {
-                match self.sound_batch(rest, &walk, last_epoch) {
+            loop {
+                let rest = &chunk[(walk.position - before) as usize..];
+                if rest.is_empty() {
+                    break;
+                }
+                match sound_batch(rest, &walk) {
+                    Ok(header) if header.last_offset() >= until => return Ok(walk),
                     Ok(header) => {
                         each(&header);
-                        last_epoch = Some(header.partition_leader_epoch);
                         walk.take(self.base, &header, interval_bytes);
-                        rest = &rest[header.size_bytes()..];
                     }
                     Err(Unsound::NeedsMore(bytes)) if walk.position + bytes as u64 <= file_bytes => {
                         if walk.position > before {
                             break; // it begins the next chunk
                         }
-                        // Larger than a chunk: read it alone.
-                        let whole = file.read_at(walk.position, bytes).await.map_err(|source| self.failed(source))?;
-                        match self.sound_batch(&whole, &walk, last_epoch) {
-                            Ok(header) => {
-                                each(&header);
-                                last_epoch = Some(header.partition_leader_epoch);
-                                walk.take(self.base, &header, interval_bytes);
-                            }
-                            Err(unsound) => return Ok(walk.ended(self, unsound, &whole, file_bytes)),
-                        }
-                        break;
+                        // Larger than a chunk: with all of its bytes it is asked for no more.
+                        assert!(bytes > len, "a batch of {bytes} bytes does not need more than {len}");
+                        len = bytes;
+                        chunk =
+                            file.read_at(walk.position, len).await.map_err(|source| self.failed(source))?;
                     }
                     Err(unsound) => {
-                        let all_zero = rest_is_zero(&file, walk.position, file_bytes).await;
-                        let all_zero = all_zero.map_err(|source| self.failed(source))?;
-                        let mut walk = walk.ended(self, unsound, rest, file_bytes);
-                        walk.zeroes = all_zero;
-                        return Ok(walk);
+                        let left = file_bytes - walk.position;
+                        // Less than a header says nothing by being zero: base offsets begin with zeros.
+                        walk.zeroes = left >= HEADER_BYTES as u64
+                            && rest_is_zero(&file, walk.position, file_bytes)
+                                .await
+                                .map_err(|source| self.failed(source))?;
+                        return Ok(walk.ended(self, unsound, file_bytes));
                     }
                 }
             }
@@ -227,38 +251,68 @@ impl Segment {
         Ok(walk)
     }
 
-    fn sound_batch(
-        &self,
-        bytes: &[u8],
-        walk: &Walk,
-        last_epoch: Option<ouzel_model::LeaderEpoch>,
-    ) -> Result<Header, Unsound> {
-        use ouzel_model::batch::BatchView;
-        let view = BatchView::parse(bytes).map_err(|error| match error {
-            BatchError::Truncated { needed, .. } => Unsound::NeedsMore(needed),
-            other => Unsound::Bad(other.to_string()),
-        })?;
-        view.verify_crc().map_err(|error| Unsound::Bad(error.to_string()))?;
-        let header = view.header;
-        if header.base_offset < walk.end {
-            return Err(Unsound::OutOfOrder(format!("base offset {}", header.base_offset)));
+    /// Where a walk may go on in a segment whose index files are right, after a clean stop: behind the batch of the last
+    /// index entry. `None` if they are not there or do not fit the file; then the walk begins at the start.
+    pub(crate) async fn walk_behind_index(&self, disk: &Disk) -> Result<Option<Walk>, ReadError> {
+        let file = self.file(disk).await.map_err(|source| self.failed(source))?;
+        let header_at = async |position: u64| {
+            let bytes = file.read_at(position, HEADER_BYTES).await.map_err(|source| self.failed(source))?;
+            Ok::<_, ReadError>(Header::parse(&bytes).ok())
+        };
+        let Some(indexes) = self.read_index_files(disk, i32::MAX as u64 + 1).await else { return Ok(None) };
+        let Some(last) = indexes.offsets.last().copied() else { return Ok(None) };
+        let position = u64::from(last.position);
+        let (Some(first), Some(header)) = (header_at(0).await?, header_at(position).await?) else {
+            return Ok(None);
+        };
+        if header.last_offset() != self.base + i64::from(last.relative_offset) {
+            return Ok(None);
         }
-        // Compaction leaves gaps; a log that is only appended to has none, but its first batch may lie behind its base.
-        if header.last_offset_delta < 0 || last_epoch.is_some_and(|last| header.partition_leader_epoch < last) {
-            return Err(Unsound::OutOfOrder(format!("leader epoch {}", header.partition_leader_epoch)));
-        }
-        Ok(header)
+        let mut walk = Walk::at_start(self.base);
+        walk.indexes = indexes.resumed(header.size_bytes() as u64);
+        walk.position = position + header.size_bytes() as u64;
+        walk.end = header.next_offset();
+        walk.first_timestamp = Some(first.max_timestamp);
+        walk.last_epoch = Some(header.partition_leader_epoch);
+        Ok(Some(walk))
     }
 }
 
-/// Writes a derived file in place: no flush, no rename; whoever reads it checks it.
-pub(crate) async fn write_cache(disk: &Disk, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
+fn sound_batch(bytes: &[u8], walk: &Walk) -> Result<Header, Unsound> {
+    let view = BatchView::parse(bytes).map_err(|error| match error {
+        BatchError::Truncated { needed, .. } => Unsound::NeedsMore(needed),
+        other => Unsound::Bad(other.to_string()),
+    })?;
+    view.verify_crc().map_err(|error| Unsound::Bad(error.to_string()))?;
+    // The CRC leaves out base offset and leader epoch: their order is what tells a flipped bit in them. Without
+    // compaction there are no gaps.
+    let header = view.header;
+    if header.base_offset != walk.end || header.last_offset_delta < 0 {
+        return Err(Unsound::OutOfOrder(format!(
+            "offsets {} to {}",
+            header.base_offset,
+            header.last_offset()
+        )));
+    }
+    if walk.last_epoch.is_some_and(|last| header.partition_leader_epoch < last) {
+        return Err(Unsound::OutOfOrder(format!("leader epoch {}", header.partition_leader_epoch)));
+    }
+    Ok(header)
+}
+
+/// Writes a derived file in place: no rename and no flush, whoever reads it checks it.
+pub(crate) async fn write_derived(disk: &Disk, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
+    place_derived(disk, path, bytes).await.map(|_| ())
+}
+
+async fn place_derived(disk: &Disk, path: &Path, bytes: Vec<u8>) -> io::Result<File> {
     let file = disk.open(path, OpenMode::CreateOrOpen).await?;
     let len = bytes.len() as u64;
     if len > 0 {
         file.write_at(0, vec![Bytes::from(bytes)]).await?;
     }
-    file.truncate(len).await
+    file.truncate(len).await?;
+    Ok(file)
 }
 
 async fn rest_is_zero(file: &File, mut position: u64, end: u64) -> io::Result<bool> {
@@ -294,10 +348,12 @@ pub(crate) struct Walk {
     pub(crate) zeroes: bool,
     /// A sound batch that does not belong here.
     pub(crate) out_of_order: bool,
+    last_epoch: Option<LeaderEpoch>,
 }
 
 impl Walk {
-    fn at_start(base: Offset, _file_bytes: u64) -> Walk {
+    /// Before the first batch of the segment that begins at `base`.
+    pub(crate) fn at_start(base: Offset) -> Walk {
         Walk {
             position: 0,
             end: base,
@@ -307,7 +363,19 @@ impl Walk {
             torn: false,
             zeroes: false,
             out_of_order: false,
+            last_epoch: None,
         }
+    }
+
+    /// The same, behind a batch of this epoch: later ones must not be of an older one.
+    pub(crate) fn after(mut self, epoch: Option<LeaderEpoch>) -> Walk {
+        self.last_epoch = epoch;
+        self
+    }
+
+    /// The epoch of the last sound batch.
+    pub(crate) fn last_epoch(&self) -> Option<LeaderEpoch> {
+        self.last_epoch
     }
 
     fn take(&mut self, base: Offset, header: &Header, interval_bytes: u64) {
@@ -321,11 +389,12 @@ impl Walk {
             interval_bytes,
         );
         self.first_timestamp.get_or_insert(header.max_timestamp);
+        self.last_epoch = Some(header.partition_leader_epoch);
         self.position += bytes;
         self.end = header.next_offset();
     }
 
-    fn ended(mut self, segment: &Segment, unsound: Unsound, _bytes: &[u8], file_bytes: u64) -> Walk {
+    fn ended(mut self, segment: &Segment, unsound: Unsound, file_bytes: u64) -> Walk {
         let expected = format!("a batch with base offset {}", self.end);
         let found = match unsound {
             Unsound::NeedsMore(bytes) => {
@@ -343,12 +412,19 @@ impl Walk {
     }
 }
 
-/// The sealed segments of one core whose files are open: the oldest gives its file up when there are too many, so that
-/// any number of partitions fits the limit of open files.
+/// The sealed segments of one core whose files are open: the one unused for longest gives its file up when there are too
+/// many, so that any number of partitions fits the limit of open files.
 #[derive(Clone)]
 pub struct OpenSegments {
-    inner: Rc<RefCell<VecDeque<Weak<Segment>>>>,
+    inner: Rc<RefCell<Turns>>,
     segments_max: usize,
+}
+
+/// By last use, oldest first. A segment used again has a younger turn too, and its older ones count for nothing.
+#[derive(Default)]
+struct Turns {
+    of: VecDeque<(u64, Weak<Segment>)>,
+    now: u64,
 }
 
 impl OpenSegments {
@@ -361,10 +437,20 @@ impl OpenSegments {
         if !segment.sealed.get() {
             return;
         }
-        let mut open = self.inner.borrow_mut();
-        open.push_back(Rc::downgrade(segment));
-        while open.len() > self.segments_max {
-            if let Some(oldest) = open.pop_front().and_then(|weak| weak.upgrade())
+        let mut turns = self.inner.borrow_mut();
+        // A segment read over and over takes a turn now and then, not each time: it would push all others out.
+        let recent = self.segments_max as u64 / 2;
+        if segment.last_turn.get() > 0 && segment.last_turn.get() + recent > turns.now && segment.is_open() {
+            return;
+        }
+        turns.now += 1;
+        segment.last_turn.set(turns.now);
+        let turn = (turns.now, Rc::downgrade(segment));
+        turns.of.push_back(turn);
+        while turns.of.len() > self.segments_max {
+            let Some((turn, oldest)) = turns.of.pop_front() else { return };
+            if let Some(oldest) = oldest.upgrade()
+                && oldest.last_turn.get() == turn
                 && oldest.sealed.get()
                 && !Rc::ptr_eq(&oldest, segment)
             {

@@ -54,7 +54,11 @@ impl TailCache {
 
     /// A log's part of the cache; `written_end` is where its log ends on the disk.
     pub fn tail(&self, written_end: Offset) -> Rc<Tail> {
-        Rc::new(Tail { budget: self.inner.clone(), batches: RefCell::default(), written_end: Cell::new(written_end) })
+        Rc::new(Tail {
+            budget: self.inner.clone(),
+            batches: RefCell::default(),
+            written_end: Cell::new(written_end),
+        })
     }
 }
 
@@ -64,13 +68,12 @@ impl Budget {
         let mut order = self.order.borrow_mut();
         while self.bytes.get() > self.bytes_max {
             let Some((tail, ticket)) = order.front() else { return };
-            match tail.upgrade() {
-                Some(tail) if tail.holds(*ticket) => {
-                    if !tail.evict_front() {
-                        return;
-                    }
-                }
-                _ => {}
+            // An entry whose batch went with its log, or was cut, has had its turn already.
+            if let Some(tail) = tail.upgrade()
+                && tail.holds(*ticket)
+                && !tail.evict_front()
+            {
+                return;
             }
             order.pop_front();
         }
@@ -97,7 +100,13 @@ impl Tail {
 
     /// Whole batches from the one that holds `from` up to `bound`, at most about `bytes_max`; `None` if `from` is older
     /// than the tail.
-    pub fn read(&self, from: Offset, bound: Offset, bytes_max: usize, at_least_one: bool) -> Option<Vec<Bytes>> {
+    pub fn read(
+        &self,
+        from: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Option<Vec<Bytes>> {
         let batches = self.batches.borrow();
         if batches.front().is_none_or(|first| from < first.base_offset) {
             return None;
@@ -185,7 +194,8 @@ mod tests {
         let cache = TailCache::new(10_000);
         let tail = cache.tail(Offset(0));
         (0..5).for_each(|i| push(&tail, i * 10));
-        let count = |from, bound, bytes, one| tail.read(Offset(from), Offset(bound), bytes, one).unwrap().len();
+        let count =
+            |from, bound, bytes, one| tail.read(Offset(from), Offset(bound), bytes, one).unwrap().len();
         assert_eq!(count(0, 50, 10_000, false), 5);
         assert_eq!(count(13, 50, 10_000, false), 4);
         assert_eq!(count(13, 35, 10_000, false), 2);

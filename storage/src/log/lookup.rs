@@ -25,6 +25,9 @@ pub struct TimedOffset {
     pub timestamp: TimestampMs,
 }
 
+/// A read that meets a truncation is done again; more often than this, something cuts the log without end.
+const ATTEMPTS_MAX: usize = 16;
+
 impl Inner {
     pub(super) async fn read(
         &self,
@@ -33,36 +36,73 @@ impl Inner {
         bytes_max: usize,
         at_least_one: bool,
     ) -> Result<ReadSlices, ReadError> {
-        let mut from = from;
+        for _ in 0..ATTEMPTS_MAX {
+            let cuts = self.cuts.get();
+            let slices = self.try_read(from, bound, bytes_max, at_least_one).await;
+            // What was read across a cut may mix the bytes of two batches.
+            if self.cuts.get() == cuts {
+                return match slices {
+                    Err(_) if from < self.log_start() => Err(self.out_of_range(from)),
+                    other => other,
+                };
+            }
+        }
+        Ok(ReadSlices::default())
+    }
+
+    fn log_start(&self) -> Offset {
+        self.state.borrow().log_start
+    }
+
+    fn out_of_range(&self, from: Offset) -> ReadError {
+        let state = self.state.borrow();
+        ReadError::OutOfRange { from, log_start: state.log_start, log_end: state.log_end }
+    }
+
+    async fn try_read(
+        &self,
+        from: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<ReadSlices, ReadError> {
+        let mut read = ReadSlices::default();
+        let mut next = from;
         loop {
-            {
+            let (log_start, log_end) = {
                 let state = self.state.borrow();
-                let (log_start, log_end) = (state.log_start, state.log_end);
-                if from < log_start || from > log_end {
-                    return Err(ReadError::OutOfRange { from, log_start, log_end });
-                }
-                if from >= bound {
-                    return Ok(ReadSlices::default());
-                }
+                (state.log_start, state.log_end)
+            };
+            if next < log_start || next > log_end {
+                return Err(self.out_of_range(from));
             }
-            if let Some(batches) = self.tail.read(from, bound, bytes_max, at_least_one) {
-                let bytes = batches.iter().map(Bytes::len).sum();
-                return Ok(ReadSlices { batches, bytes });
+            let left = bytes_max.saturating_sub(read.bytes);
+            let one = at_least_one && read.bytes == 0;
+            if next >= bound.min(log_end) || (left == 0 && !one) {
+                return Ok(read);
             }
-            let Some(segment) = self.segment_of(from) else { return Ok(ReadSlices::default()) };
-            let file_end = (segment.base, segment.end.get());
-            match self.read_segment(&segment, from, bound, bytes_max, at_least_one).await {
-                Ok(Some(slices)) => return Ok(slices),
-                // Nothing at or behind `from` in this file. In a compacted log the next segment goes on.
-                Ok(None) if self.has_segment_after(&segment) => from = file_end.1.max(from),
-                Ok(None) => return Ok(ReadSlices::default()),
-                // Retention took the segment while we were reading it.
-                Err(_) if from < self.state.borrow().log_start => {
-                    let state = self.state.borrow();
-                    return Err(ReadError::OutOfRange { from, log_start: state.log_start, log_end: state.log_end });
+            if let Some(batches) = self.tail.read(next, bound, left, one) {
+                read.bytes += batches.iter().map(Bytes::len).sum::<usize>();
+                read.batches.extend(batches);
+                return Ok(read);
+            }
+            let Some(segment) = self.segment_of(next) else { return Ok(read) };
+            let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
+            let Some(piece) = self.read_segment(&segment, next, bound, left, one).await? else {
+                // Nothing at or behind `next` in this file: the next one goes on, if there is one.
+                if !self.has_segment_after(&segment) {
+                    return Ok(read);
                 }
-                Err(error) => return Err(error),
+                next = segment.end.get().max(next);
+                continue;
+            };
+            let Piece { bytes, end } = piece;
+            if bytes.is_empty() {
+                return Ok(read);
             }
+            read.bytes += bytes.len();
+            read.batches.push(bytes);
+            next = end;
         }
     }
 
@@ -84,14 +124,45 @@ impl Inner {
         bound: Offset,
         bytes_max: usize,
         at_least_one: bool,
-    ) -> Result<Option<ReadSlices>, ReadError> {
-        let disk = &self.shared.runtime.disk;
+    ) -> Result<Option<Piece>, ReadError> {
+        let shared = &self.shared;
+        let disk = &shared.runtime.disk;
         let interval_bytes = self.state.borrow().config.index_interval_bytes;
-        let indexes = segment.indexes(disk, &self.shared.open_segments, interval_bytes).await?;
-        let mut position = indexes.borrow().position_before(segment.base, from);
+        let indexes = segment.indexes(disk, &shared.open_segments, interval_bytes).await?;
+        shared.open_segments.touch(segment);
+        let begin = indexes.borrow().position_before(segment.base, from);
+        match self.read_file(segment, begin, from, bound, bytes_max, at_least_one).await {
+            Ok(Some(Found { first_base, piece })) if first_base <= from => Ok(Some(piece)),
+            Err(error @ (ReadError::Io { .. } | ReadError::OutOfRange { .. } | ReadError::Deleted)) => {
+                Err(error)
+            }
+            // The index led to no batch, or beyond the one that was looked for: it lies, or the file is damaged.
+            _ if begin > 0 && segment.sealed.get() => {
+                segment.rebuild_indexes(disk, interval_bytes).await?;
+                let begin = segment.indexes(disk, &shared.open_segments, interval_bytes).await?;
+                let begin = begin.borrow().position_before(segment.base, from);
+                let found = self.read_file(segment, begin, from, bound, bytes_max, at_least_one).await?;
+                Ok(found.map(|found| found.piece))
+            }
+            other => other.map(|found| found.map(|found| found.piece)),
+        }
+    }
+
+    /// Reads whole batches from the first that reaches `from`, looking for it from position `begin` on.
+    async fn read_file(
+        &self,
+        segment: &Rc<Segment>,
+        begin: u64,
+        from: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Option<Found>, ReadError> {
+        let disk = &self.shared.runtime.disk;
         let end = segment.written_bytes.get();
         let file = segment.file(disk).await.map_err(|source| segment.failed(source))?;
-        let mut want = bytes_max.saturating_add(SEEK_BYTES);
+        let mut position = begin;
+        let mut want = bytes_max.min(READ_BYTES_MAX).saturating_add(SEEK_BYTES);
         // Seek: step over whole batches below `from`.
         while position < end {
             let len = want.min((end - position) as usize);
@@ -107,24 +178,47 @@ impl Inner {
                 }
             };
             let Some(first) = first else {
-                // All of the chunk lies before `from`; the last batch may reach beyond it.
-                position += at.max(if at == 0 { chunk.len() } else { at }) as u64;
+                // All of the chunk lies before `from`; the last batch may reach beyond it. A rest without a whole header
+                // moves nothing only where the file ends early.
+                position += if at == 0 { chunk.len().max(1) } else { at } as u64;
                 continue;
             };
             let there = chunk.len() - at;
             if first.size_bytes() > there && (position + at as u64) + first.size_bytes() as u64 <= end {
                 // The batch is larger than what was read of it: begin there, with room for all of it.
                 if first.size_bytes() > bytes_max && !at_least_one {
-                    return Ok(Some(ReadSlices::default()));
+                    return Ok(Some(Found { first_base: first.base_offset, piece: Piece::empty(from) }));
                 }
                 position += at as u64;
-                want = first.size_bytes().max(bytes_max);
+                want = first.size_bytes().max(bytes_max.min(READ_BYTES_MAX));
                 continue;
             }
-            return Ok(Some(take_batches(&chunk.slice(at..), bound, bytes_max, at_least_one)));
+            let piece = take_batches(&chunk.slice(at..), from, bound, bytes_max, at_least_one);
+            return Ok(Some(Found { first_base: first.base_offset, piece }));
         }
         Ok(None)
     }
+}
+
+/// The largest read of a file at once; a larger fetch is put together from several.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// Whole batches of one file, and the offset behind them.
+struct Piece {
+    bytes: Bytes,
+    end: Offset,
+}
+
+impl Piece {
+    fn empty(at: Offset) -> Piece {
+        Piece { bytes: Bytes::new(), end: at }
+    }
+}
+
+struct Found {
+    /// Base offset of the first batch that reaches the offset looked for.
+    first_base: Offset,
+    piece: Piece,
 }
 
 /// The header at the front of `bytes`; `None` if not even that is all there.
@@ -137,8 +231,8 @@ fn next_header(file: &Path, bytes: &[u8], position: u64) -> Result<Option<Header
 }
 
 /// The longest run of whole batches below `bound` that fits.
-fn take_batches(bytes: &Bytes, bound: Offset, bytes_max: usize, at_least_one: bool) -> ReadSlices {
-    let mut taken = 0;
+fn take_batches(bytes: &Bytes, from: Offset, bound: Offset, bytes_max: usize, at_least_one: bool) -> Piece {
+    let (mut taken, mut end) = (0, from);
     while taken + HEADER_BYTES <= bytes.len() {
         let Ok(header) = Header::parse(&bytes[taken..]) else { break };
         let with_it = taken + header.size_bytes();
@@ -146,12 +240,9 @@ fn take_batches(bytes: &Bytes, bound: Offset, bytes_max: usize, at_least_one: bo
         if header.last_offset() >= bound || with_it > bytes.len() || !fits {
             break;
         }
-        taken = with_it;
+        (taken, end) = (with_it, header.next_offset());
     }
-    if taken == 0 {
-        return ReadSlices::default();
-    }
-    ReadSlices { batches: vec![bytes.slice(..taken)], bytes: taken }
+    if taken == 0 { Piece::empty(from) } else { Piece { bytes: bytes.slice(..taken), end } }
 }
 
 impl Log {
@@ -159,7 +250,11 @@ impl Log {
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub async fn offset_for_time(&self, target: TimestampMs, bound: Offset) -> Result<Option<TimedOffset>, ReadError> {
+    pub async fn offset_for_time(
+        &self,
+        target: TimestampMs,
+        bound: Offset,
+    ) -> Result<Option<TimedOffset>, ReadError> {
         for segment in self.segments_below(bound) {
             let (max_timestamp, begin) = {
                 let indexes = self.indexes_of(&segment).await?;
@@ -170,7 +265,9 @@ impl Log {
                 continue;
             }
             let matches = |_: Offset, timestamp: TimestampMs| timestamp >= target;
-            let found = self.search(begin, segment.end.get().min(bound), |h| h.max_timestamp >= target, matches).await?;
+            let found = self
+                .search(begin, segment.end.get().min(bound), |h| h.max_timestamp >= target, matches)
+                .await?;
             if found.is_some() {
                 return Ok(found);
             }

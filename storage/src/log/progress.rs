@@ -7,6 +7,8 @@ use std::rc::Rc;
 use ouzel_model::Offset;
 use tokio::sync::oneshot;
 
+use crate::error::Fenced;
+
 /// The waiters of a log and the one hook of its owner.
 #[derive(Default)]
 pub(super) struct Progress {
@@ -28,40 +30,65 @@ impl Progress {
         }
     }
 
-    /// Wakes everybody; they find out why by looking.
-    pub(super) fn give_up(&self) {
-        self.written.wake_all();
-        self.flushed.wake_all();
-        self.moved();
+    /// Tells everybody who waits for more than `end` that it will not come.
+    pub(super) fn give_up_beyond(&self, end: Offset, why: &Fenced) {
+        self.written.give_up_beyond(end, why);
+        self.flushed.give_up_beyond(end, why);
     }
 }
 
-/// Waiters for one end, by the offset they wait for. One that was dropped leaves an entry until its offset passes.
+/// Tells one waiter whether its end came.
+type Verdict = oneshot::Sender<Result<(), Fenced>>;
+
+/// Waiters for one end, by the offset they wait for. A waiter that is dropped takes its entry with it.
 #[derive(Default)]
 pub(super) struct EndWaiters {
-    waiting: RefCell<BTreeMap<(Offset, u64), oneshot::Sender<()>>>,
-    next: Cell<u64>,
+    waiting: RefCell<BTreeMap<(Offset, u64), Verdict>>,
+    next_turn: Cell<u64>,
 }
 
 impl EndWaiters {
-    pub(super) async fn wait_for(&self, end: Offset) {
-        let (wake, woken) = oneshot::channel();
-        let turn = self.next.get();
-        self.next.set(turn + 1);
-        self.waiting.borrow_mut().insert((end, turn), wake);
-        // An error is the same news: look again.
-        let _ = woken.await;
+    /// Resolves with the verdict at the moment it falls: what happens to the log between then and the waiter's turn to
+    /// run cannot change it. A record that was cut must not pass for the one that took its place.
+    pub(super) async fn wait_for(&self, end: Offset) -> Result<(), Fenced> {
+        let (tell, told) = oneshot::channel();
+        let turn = self.next_turn.get();
+        self.next_turn.set(turn + 1);
+        self.waiting.borrow_mut().insert((end, turn), tell);
+        let _entry = Entry { waiters: self, key: (end, turn) };
+        told.await.unwrap_or_else(|_| Err(Fenced::new("the log was closed")))
     }
 
     pub(super) fn reached(&self, end: Offset) {
         let mut waiting = self.waiting.borrow_mut();
         let later = waiting.split_off(&(end, u64::MAX));
-        for (_, wake) in std::mem::replace(&mut *waiting, later) {
-            let _ = wake.send(());
+        let arrived = std::mem::replace(&mut *waiting, later);
+        drop(waiting);
+        for (_, tell) in arrived {
+            // Nobody listening any more is no news.
+            let _ = tell.send(Ok(()));
         }
     }
 
-    pub(super) fn wake_all(&self) {
-        self.waiting.take();
+    fn give_up_beyond(&self, end: Offset, why: &Fenced) {
+        let beyond = self.waiting.borrow_mut().split_off(&(end, u64::MAX));
+        for (_, tell) in beyond {
+            let _ = tell.send(Err(why.clone()));
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+}
+
+struct Entry<'a> {
+    waiters: &'a EndWaiters,
+    key: (Offset, u64),
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.waiters.waiting.borrow_mut().remove(&self.key);
     }
 }

@@ -16,7 +16,7 @@ use crate::config::Durability;
 use crate::error::Fenced;
 use crate::flush::FlushRequest;
 use crate::layout;
-use crate::segment::{Segment, write_cache};
+use crate::segment::{Segment, write_derived};
 
 /// Bytes of one write: what is queued beyond this goes with the next.
 const WRITE_BYTES_MAX: usize = 4 << 20;
@@ -29,76 +29,79 @@ pub(super) enum Job {
     Write { segment: Rc<Segment>, position: u64, bytes: Bytes, end: Offset },
     /// The segment is complete up to `end`: its indexes, and the producers' state at its end.
     Seal { segment: Rc<Segment>, end: Offset, snapshot: (Vec<u8>, Vec<u8>) },
+    /// The segment lies below the log start.
+    Drop { segment: Rc<Segment> },
 }
 
 /// What the two tasks remember.
 #[derive(Default)]
 pub(super) struct WriterState {
-    writing: bool,
-    flushing: bool,
-    /// Files that hold written, unflushed bytes, oldest first.
+    pub(super) writing: bool,
+    pub(super) flushing: bool,
+    /// Files that hold written, unflushed bytes, oldest first. They stay open until they are flushed: an error of the
+    /// kernel's own write-back is told to those who had the file open.
     unflushed: Vec<File>,
     unflushed_bytes: u64,
     unflushed_from: Option<Instant>,
     unflushed_since: Offset,
     /// A file was made whose name may not be on the disk yet.
     dir_unflushed: bool,
-    /// Somebody asked for a flush whatever the mode.
-    forced: bool,
+    /// Somebody asked for a flush up to here, whatever the mode.
+    wanted_end: Offset,
 }
 
 impl Inner {
-    pub(super) fn start_writer(self: &Inner, state: &mut State) {
+    pub(super) fn start_writer(&self, state: &mut State) {
         if state.writer.writing {
             return;
         }
-        state.writer.writing = true;
-        state.writer.wanted_by(self);
-    }
-}
-
-impl WriterState {
-    fn wanted_by(&self, inner: &Inner) {
-        if let Some(log) = inner.handle() {
+        if let Some(log) = self.handle() {
+            state.writer.writing = true;
             ouzel_runtime::spawn(async move { log.inner.write_all().await });
         }
     }
-}
 
-enum Next {
-    Write { segment: Rc<Segment>, position: u64, bufs: Vec<Bytes>, end: Offset },
-    Seal { segment: Rc<Segment>, end: Offset, snapshot: (Vec<u8>, Vec<u8>) },
-}
-
-impl Inner {
     /// The writer: until the queue is empty, or the log is fenced.
     async fn write_all(&self) {
-        loop {
-            let next = {
-                let mut state = self.state.borrow_mut();
-                match take_next(&mut state) {
-                    Some(next) if state.fenced.is_none() => next,
-                    _ => {
-                        state.writer.writing = false;
-                        return;
-                    }
-                }
-            };
+        while let Some(next) = self.next_write() {
+            // Shut only when the log is being deleted, which fenced it first.
+            let Some(_inside) = self.gate.enter() else { continue };
             match next {
                 Next::Write { segment, position, bufs, end } => {
                     if let Err(error) = self.write(&segment, position, bufs, end).await {
                         self.fence(format!("write {}: {error}", segment.path().display()));
                     }
                 }
-                Next::Seal { segment, end, snapshot } => self.seal(&segment, end, snapshot).await,
+                Next::Other(Job::Seal { segment, end, snapshot }) => self.seal(&segment, end, snapshot).await,
+                Next::Other(Job::Drop { segment }) => self.drop_files(&segment).await,
+                Next::Other(Job::Write { .. }) => unreachable!("writes are taken together"),
             }
         }
+        self.settled.notify_waiters();
     }
 
-    async fn write(&self, segment: &Rc<Segment>, position: u64, bufs: Vec<Bytes>, end: Offset) -> io::Result<()> {
+    /// The next piece of work; if there is none, the writer is over as soon as this returns.
+    fn next_write(&self) -> Option<Next> {
+        let mut state = self.state.borrow_mut();
+        if state.fenced.is_some() {
+            state.queue.clear();
+        }
+        let next = take_next(&mut state);
+        state.writer.writing = next.is_some();
+        next
+    }
+
+    async fn write(
+        &self,
+        segment: &Rc<Segment>,
+        position: u64,
+        bufs: Vec<Bytes>,
+        end: Offset,
+    ) -> io::Result<()> {
         let disk = &self.shared.runtime.disk;
         let is_new = !segment.is_open() && position == 0;
         let bytes: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
+        let mut was_full = false;
         let file = loop {
             let written = async {
                 let file = segment.file_for_append(disk).await?;
@@ -109,14 +112,21 @@ impl Inner {
                 Ok(file) => break file,
                 // Nothing was promised and nothing is lost: the bytes are still here, and writing them again to the
                 // same place is sound once there is room. (A flush that fails is another matter.)
-                Err(error) if is_full(&error) && self.state.borrow().fenced.is_none() => {
-                    tracing::error!(file = %segment.path().display(), "the disk is full; appends wait for room");
+                Err(error) if is_full(&error) && self.may_wait_for_room() => {
+                    if !was_full {
+                        tracing::error!(file = %segment.path().display(), "the disk is full; appends wait for room");
+                    }
+                    was_full = true;
                     self.shared.disk_low.set(true);
                     self.shared.runtime.clock.sleep(FULL_DISK_PAUSE).await;
                 }
                 Err(error) => return Err(error),
             }
         };
+        if was_full {
+            // Whoever watches the free space may set it again; with nobody watching, appends go on by themselves.
+            self.shared.disk_low.set(false);
+        }
         {
             let mut state = self.state.borrow_mut();
             segment.written_bytes.set(position + bytes);
@@ -141,7 +151,13 @@ impl Inner {
         Ok(())
     }
 
-    /// Writes what a sealed segment leaves behind. All of it is derived: a failure is logged, and recovery makes it anew.
+    fn may_wait_for_room(&self) -> bool {
+        let state = self.state.borrow();
+        state.fenced.is_none() && !state.closing
+    }
+
+    /// Writes what a sealed segment leaves behind, before the next segment's first byte: a segment that has a successor
+    /// on the disk has its indexes there too. All of it is derived: a failure is logged, and recovery makes it anew.
     async fn seal(&self, segment: &Rc<Segment>, end: Offset, (snapshot, windows): (Vec<u8>, Vec<u8>)) {
         let disk = &self.shared.runtime.disk;
         let sealing = async {
@@ -149,18 +165,22 @@ impl Inner {
                 let indexes = indexes.borrow().clone();
                 segment.write_indexes(disk, &indexes).await?;
             }
-            write_cache(disk, &layout::segment_file(&self.dir, end, layout::SNAPSHOT), snapshot).await?;
-            write_cache(disk, &layout::segment_file(&self.dir, end, layout::PRODUCERS), windows).await?;
-            self.write_epochs().await
+            write_derived(disk, &layout::segment_file(&self.dir, end, layout::PRODUCERS), windows).await?;
+            self.write_epochs().await?;
+            // Last: a roll is done when the snapshot is there.
+            write_derived(disk, &layout::segment_file(&self.dir, end, layout::SNAPSHOT), snapshot).await
         };
         if let Err(error) = sealing.await {
             tracing::warn!(segment = %segment.path().display(), %error, "a sealed segment's indexes could not be written");
         }
         self.shared.open_segments.touch(segment);
+        // As Kafka does: a sealed segment is flushed, late but whatever the mode, so that a start need not read it again.
+        self.want_flush(end);
     }
 
     /// Brings the epochs' file up to date.
     pub(super) async fn write_epochs(&self) -> io::Result<()> {
+        let _alone = self.small_files.lock().await;
         let text = {
             let mut state = self.state.borrow_mut();
             if !std::mem::replace(&mut state.epochs_dirty, false) {
@@ -168,113 +188,165 @@ impl Inner {
             }
             state.epochs.encode()
         };
-        let written = self.shared.runtime.disk.write_atomic(&self.dir.join(layout::LEADER_EPOCHS), text.into()).await;
+        let written =
+            self.shared.runtime.disk.write_atomic(&self.dir.join(layout::LEADER_EPOCHS), text.into()).await;
         if written.is_err() {
             self.state.borrow_mut().epochs_dirty = true;
         }
         written
     }
 
-    /// Starts the flusher if the mode wants a flush for what is written.
+    /// Lets the flusher go as far as `end`, whatever the mode, once that is written.
+    pub(super) fn want_flush(&self, end: Offset) {
+        {
+            let mut state = self.state.borrow_mut();
+            state.writer.wanted_end = state.writer.wanted_end.max(end);
+        }
+        self.flush_if_due();
+    }
+
+    /// Starts the flusher if something written is to be flushed, now or at a later time; wakes a sleeping one if its time
+    /// has come early.
     pub(super) fn flush_if_due(&self) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
-        if state.writer.flushing || state.fenced.is_some() || state.written_end <= state.flushed_end {
+        if state.fenced.is_some() || state.written_end <= state.flushed_end {
             return;
         }
-        let (_, age) = state.config.flush_limits();
-        if flush_is_due(state, self.shared.runtime.clock.now()) || age.is_some() {
-            state.writer.flushing = true;
-            if let Some(log) = self.handle() {
-                ouzel_runtime::spawn(async move { log.inner.flush_while_due().await });
+        let due = flush_is_due(state, self.shared.runtime.clock.now());
+        if state.writer.flushing {
+            if due {
+                self.flush_wake.notify_one();
             }
+        } else if (due || state.config.flush_limits().1.is_some())
+            && let Some(log) = self.handle()
+        {
+            state.writer.flushing = true;
+            ouzel_runtime::spawn(async move { log.inner.flush_while_due().await });
         }
     }
 
-    /// The flusher: until nothing written is due to be flushed.
+    /// The flusher: until nothing written is to be flushed.
     async fn flush_while_due(&self) {
         loop {
-            let (target, request) = {
-                let mut state = self.state.borrow_mut();
-                let now = self.shared.runtime.clock.now();
-                if state.fenced.is_some() || state.written_end <= state.flushed_end {
-                    state.writer.flushing = false;
-                    return;
-                }
-                if !flush_is_due(&state, now) {
-                    let (_, age) = state.config.flush_limits();
-                    match age.zip(state.writer.unflushed_from) {
-                        None => {
-                            state.writer.flushing = false;
-                            return;
-                        }
-                        Some((age, from)) => {
-                            drop(state);
-                            self.shared.runtime.clock.sleep_until(from + age).await;
-                            continue;
-                        }
+            match self.next_flush() {
+                Turn::Over => break,
+                Turn::At(time) => {
+                    tokio::select! {
+                        biased;
+                        () = self.flush_wake.notified() => {}
+                        () = self.shared.runtime.clock.sleep_until(time) => {}
                     }
                 }
-                let request = FlushRequest {
-                    files: std::mem::take(&mut state.writer.unflushed),
-                    dir: std::mem::take(&mut state.writer.dir_unflushed).then(|| self.dir.clone()),
-                };
-                state.writer.unflushed_bytes = 0;
-                state.writer.unflushed_from = None;
-                state.writer.forced = false;
-                (state.written_end, request)
+                Turn::Now { target, request } => match self.shared.committer.commit(request).await {
+                    Ok(Ok(())) => {
+                        self.state.borrow_mut().flushed_end = target;
+                        self.progress.flushed.reached(target);
+                        self.progress.moved();
+                    }
+                    Ok(Err(error)) => self.fence(format!("flush {}: {error}", self.dir.display())),
+                    Err(_) => self.fence(format!("flush {}: the committer is gone", self.dir.display())),
+                },
+            }
+        }
+        self.settled.notify_waiters();
+    }
+
+    fn next_flush(&self) -> Turn {
+        let mut state = self.state.borrow_mut();
+        let now = self.shared.runtime.clock.now();
+        let work = state.fenced.is_none() && state.written_end > state.flushed_end;
+        if work && flush_is_due(&state, now) {
+            let target = state.written_end;
+            let writer = &mut state.writer;
+            let request = FlushRequest {
+                files: std::mem::take(&mut writer.unflushed),
+                dir: std::mem::take(&mut writer.dir_unflushed).then(|| self.dir.clone()),
             };
-            let committed = self.shared.committer.commit(request).await;
-            match committed {
-                Ok(Ok(())) => {
-                    self.state.borrow_mut().flushed_end = target;
-                    self.progress.flushed.reached(target);
-                    self.progress.moved();
-                }
-                Ok(Err(error)) => self.fence(format!("flush {}: {error}", self.dir.display())),
-                Err(_) => self.fence(format!("flush {}: the committer is gone", self.dir.display())),
+            writer.unflushed_bytes = 0;
+            writer.unflushed_from = None;
+            return Turn::Now { target, request };
+        }
+        let age = state.config.flush_limits().1;
+        match age.zip(state.writer.unflushed_from) {
+            Some((age, from)) if work => Turn::At(from + age),
+            _ => {
+                state.writer.flushing = false;
+                Turn::Over
             }
         }
     }
 
     /// Stops the log for good: nothing is retried, nobody is told yes.
     pub(super) fn fence(&self, reason: String) {
+        let fenced = Fenced::new(reason);
         {
             let mut state = self.state.borrow_mut();
             if state.fenced.is_some() {
                 return;
             }
-            tracing::error!(partition = %self.topic_partition, reason, "the log is fenced until it is opened anew");
-            state.fenced = Some(Fenced::new(reason));
-            state.writer.flushing = false;
+            tracing::error!(partition = %self.topic_partition, reason = %fenced, "the log is fenced until it is opened anew");
+            state.fenced = Some(fenced.clone());
         }
-        self.progress.give_up();
+        self.end_with(&fenced);
     }
 
-    fn handle(&self) -> Option<Log> {
+    /// Tells everybody who waits, and the tasks, that the log is fenced.
+    pub(super) fn end_with(&self, fenced: &Fenced) {
+        self.progress.give_up_beyond(Offset::NONE, fenced);
+        self.flush_wake.notify_one();
+        self.progress.moved();
+    }
+
+    pub(super) fn handle(&self) -> Option<Log> {
         self.me.upgrade().map(|inner| Log { inner })
+    }
+
+    /// Resolves when neither the writer nor the flusher is at work.
+    pub(super) async fn at_rest(&self) {
+        loop {
+            let settled = self.settled.notified();
+            {
+                let state = self.state.borrow();
+                if !state.writer.writing && !state.writer.flushing {
+                    return;
+                }
+            }
+            settled.await;
+        }
     }
 }
 
 impl Log {
-    /// Writes and flushes everything appended so far, whatever the durability mode.
+    /// Writes and flushes everything appended so far, whatever the durability mode. Dropping the future does not take the
+    /// flush back.
     ///
     /// # Errors
     /// The log is, or was meanwhile, fenced.
     pub async fn flush(&self) -> Result<(), Fenced> {
         let end = self.offsets().log_end;
         self.wait_written(end).await?;
-        self.inner.state.borrow_mut().writer.forced = true;
-        self.inner.flush_if_due();
-        let waited = self.wait_flushed(end).await;
-        self.inner.state.borrow_mut().writer.forced = false;
-        waited
+        self.inner.want_flush(end);
+        self.wait_flushed(end).await
     }
 }
 
+/// What the flusher does next.
+enum Turn {
+    Now { target: Offset, request: FlushRequest },
+    At(Instant),
+    Over,
+}
+
+enum Next {
+    Write { segment: Rc<Segment>, position: u64, bufs: Vec<Bytes>, end: Offset },
+    Other(Job),
+}
+
+/// Takes one job, or all that can be written at once.
 fn take_next(state: &mut State) -> Option<Next> {
     match state.queue.pop_front()? {
-        Job::Seal { segment, end, snapshot } => Some(Next::Seal { segment, end, snapshot }),
+        job @ (Job::Seal { .. } | Job::Drop { .. }) => Some(Next::Other(job)),
         Job::Write { segment, position, bytes, mut end } => {
             let mut total = bytes.len();
             let mut bufs = vec![bytes];
@@ -297,7 +369,7 @@ fn flush_is_due(state: &State, now: Instant) -> bool {
     let (bytes_max, age_max) = state.config.flush_limits();
     let records = (state.written_end - writer.unflushed_since).unsigned_abs();
     state.config.durability == Durability::Durable
-        || writer.forced
+        || writer.wanted_end > state.flushed_end
         || bytes_max.is_some_and(|max| writer.unflushed_bytes >= max)
         || age_max.zip(writer.unflushed_from).is_some_and(|(age, from)| now.duration_since(from) >= age)
         || state.config.flush_records.is_some_and(|max| records >= max)

@@ -1,16 +1,18 @@
 //! What the tests of a log share: batches that say where they belong, logs on any backend, reading a log whole.
-#![allow(dead_code, reason = "every test file uses another part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "every test file uses another part")]
 
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use bytes::BytesMut;
 use ouzel_model::batch::{BatchBuilder, BatchView, Codec, RecordParts, RecordStream, batches};
-use ouzel_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicName, TopicPartition};
+use ouzel_model::{
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicName, TopicPartition,
+};
 use ouzel_runtime::Runtime;
-use ouzel_storage::recovery_table::Stop;
 use ouzel_storage::{
-    Appended, Committer, FileCommitter, Log, LogConfig, LogOptions, LogShared, OpenError, OpenSegments, TailCache,
+    Appended, Committer, FileCommitter, Log, LogConfig, LogShared, OpenError, OpenLog, OpenSegments, Stop,
+    TailCache,
 };
 
 pub const NOW: TimestampMs = TimestampMs(1_700_000_000_000);
@@ -52,33 +54,36 @@ impl Bench {
         self.data.join("t-0")
     }
 
-    pub async fn try_open(&self, config: &LogConfig, stop: Stop, flushed: Option<Offset>) -> Result<Log, OpenError> {
-        self.try_open_topic(TOPIC_ID, config, stop, flushed).await
-    }
-
-    pub async fn try_open_topic(
-        &self,
-        topic_id: TopicId,
-        config: &LogConfig,
-        stop: Stop,
-        flushed: Option<Offset>,
-    ) -> Result<Log, OpenError> {
+    pub fn options(&self, config: &LogConfig) -> OpenLog {
         let topic = TopicName::new("t").expect("a name");
-        let options = LogOptions {
+        OpenLog {
             shared: self.shared.clone(),
             dir: self.dir(),
             topic_partition: TopicPartition { topic, partition: ouzel_model::PartitionIndex(0) },
-            topic_id,
+            topic_id: TOPIC_ID,
             config: config.clone(),
-            stop,
-            flushed,
-        };
-        Log::open(options).await.map(|(log, _)| log)
+            stop: Stop::Unknown,
+            flushed: Offset::ZERO,
+            clean_end: None,
+            now: NOW,
+        }
+    }
+
+    /// Opens what a crash left, of which everything below `flushed` is known to be on the disk.
+    pub async fn reopen(&self, config: &LogConfig, stop: Stop, flushed: Offset) -> Result<Log, OpenError> {
+        Log::open(OpenLog { stop, flushed, ..self.options(config) }).await
+    }
+
+    /// Opens what [`Log::close`] left.
+    pub async fn reopen_clean(&self, config: &LogConfig, end: Offset) -> Log {
+        let options =
+            OpenLog { stop: Stop::Clean, flushed: end, clean_end: Some(end), ..self.options(config) };
+        Log::open(options).await.expect("the log opens")
     }
 
     /// Opens a log nobody knows anything about.
     pub async fn open(&self, config: &LogConfig) -> Log {
-        self.try_open(config, Stop::Unknown, None).await.expect("the log opens")
+        Log::open(self.options(config)).await.expect("the log opens")
     }
 
     /// The names in the partition's directory.
@@ -146,7 +151,11 @@ pub async fn read_all(log: &Log, from: Offset, bound: Offset, bytes_max: usize) 
         assert_eq!(slices.bytes, slices.batches.iter().map(bytes::Bytes::len).sum::<usize>());
         let piece: Vec<Seen> = slices.batches.iter().flat_map(|bytes| records(bytes)).collect();
         let Some(last) = piece.last() else { panic!("nothing at {next} below {bound}") };
-        assert!(piece[0].offset <= next.value(), "the first batch holds {next}, it begins at {}", piece[0].offset);
+        assert!(
+            piece[0].offset <= next.value(),
+            "the first batch holds {next}, it begins at {}",
+            piece[0].offset
+        );
         let after = Offset(last.offset + 1);
         assert!(after <= bound, "read beyond {bound}: {last:?}");
         seen.extend(piece.into_iter().filter(|record| record.offset >= next.value()));

@@ -1,0 +1,158 @@
+//! Cutting the tail: a follower's last records were not the leader's.
+
+use std::io;
+use std::rc::Rc;
+
+use ouzel_model::Offset;
+use ouzel_runtime::disk::OpenMode;
+
+use super::{Inner, Log};
+use crate::error::{Fenced, ReadError};
+use crate::layout;
+use crate::producers::{Producers, snapshot};
+use crate::segment::{Segment, Walk};
+
+impl Log {
+    /// Cuts the log to the last batch that lies below `to` as a whole, durably, and gives the new log end. Appends are
+    /// refused until that is done; whoever waits for a record that is cut hears so.
+    ///
+    /// What the owner wrote down elsewhere about how far this log is flushed must be lowered first: a crash in between
+    /// must not find a log that is shorter than promised.
+    ///
+    /// Dropped: the log may be cut or not, and is fenced.
+    ///
+    /// # Errors
+    /// The log is, or is now, fenced.
+    pub async fn truncate_to(&self, to: Offset) -> Result<Offset, Fenced> {
+        let inner = &self.inner;
+        let _appends_refused = Cutting::begin(inner)?;
+        self.flush().await?;
+        inner.at_rest().await;
+        if let Some(fenced) = self.fenced() {
+            return Err(fenced);
+        }
+        let offsets = self.offsets();
+        if to >= offsets.log_end {
+            return Ok(offsets.log_end);
+        }
+        let cut = inner.cut_tail(to.max(offsets.log_start)).await;
+        cut.map_err(|error| {
+            inner.fence(format!("truncate {}: {error}", inner.dir.display()));
+            Fenced::new(format_args!("truncate {}: {error}", inner.dir.display()))
+        })
+    }
+}
+
+/// Refuses appends while it lives.
+struct Cutting<'a> {
+    inner: &'a Inner,
+}
+
+impl<'a> Cutting<'a> {
+    fn begin(inner: &'a Inner) -> Result<Cutting<'a>, Fenced> {
+        let mut state = inner.state.borrow_mut();
+        if let Some(fenced) = &state.fenced {
+            return Err(fenced.clone());
+        }
+        if std::mem::replace(&mut state.cutting, true) {
+            return Err(Fenced::new(format_args!("{} is being truncated", inner.topic_partition)));
+        }
+        Ok(Cutting { inner })
+    }
+}
+
+impl Drop for Cutting<'_> {
+    fn drop(&mut self) {
+        self.inner.state.borrow_mut().cutting = false;
+    }
+}
+
+impl Inner {
+    async fn cut_tail(&self, to: Offset) -> Result<Offset, ReadError> {
+        let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
+        let disk = &self.shared.runtime.disk;
+        let segments = self.state.borrow().segments.clone();
+        let at = segments.partition_point(|segment| segment.base <= to).saturating_sub(1);
+        let kept = &segments[..=at];
+        let (walk, producers) = self.walk_to(kept, to).await?;
+        let (last, end, position) = (&kept[at], walk.end, walk.position);
+
+        // Nobody sees the records any more before the first byte of them goes.
+        {
+            let mut state = self.state.borrow_mut();
+            self.cuts.set(self.cuts.get() + 1);
+            state.segments.truncate(at + 1);
+            last.cut(walk);
+            (state.log_end, state.written_end, state.flushed_end) = (end, end, end);
+            state.producers = producers;
+            state.epochs_dirty |= state.epochs.truncate_to(end);
+            state.unclosed = true;
+            self.tail.truncate(end);
+        }
+        let cut = Fenced::new(format_args!("{} was truncated to offset {end}", self.topic_partition));
+        self.progress.give_up_beyond(end, &cut);
+        self.progress.moved();
+
+        // The log itself first, then all that speaks of more: a start that finds this half done finishes it.
+        let failed = |source| ReadError::Io { path: last.path().to_owned(), source };
+        if position > 0 || last.size_bytes.get() > 0 || disk.exists(last.path()).await.map_err(failed)? {
+            let file = disk.open(last.path(), OpenMode::CreateOrOpen).await.map_err(failed)?;
+            file.truncate(position).await.map_err(failed)?;
+            file.sync_data().await.map_err(failed)?;
+        }
+        let mut beyond = Vec::new();
+        for entry in disk.list_dir(&self.dir).await.map_err(failed)? {
+            let Some((base, extension)) = layout::parse_segment_file(&entry.name) else { continue };
+            let goes = match extension {
+                layout::SNAPSHOT | layout::PRODUCERS => base > end,
+                layout::LOG => base > last.base,
+                layout::INDEX | layout::TIME_INDEX => base >= last.base,
+                _ => false,
+            };
+            if goes {
+                beyond.push(self.dir.join(entry.name));
+            }
+        }
+        for path in beyond {
+            match disk.remove_file(&path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        disk.sync_dir(&self.dir).await.map_err(failed)?;
+        self.write_epochs().await.map_err(failed)?;
+        self.cuts.set(self.cuts.get() + 1);
+        Ok(end)
+    }
+
+    /// Walks the last of `segments` up to `to`, with the producers as they are there.
+    async fn walk_to(&self, segments: &[Rc<Segment>], to: Offset) -> Result<(Walk, Producers), ReadError> {
+        let runtime = &self.shared.runtime;
+        let now = ouzel_model::TimestampMs(runtime.clock.wall_ms());
+        let interval_bytes = self.state.borrow().config.index_interval_bytes;
+        let (mut first, mut producers) = (0, Producers::new(segments[0].base));
+        for (at, segment) in segments.iter().enumerate().rev() {
+            let file = |extension| layout::segment_file(&self.dir, segment.base, extension);
+            let Ok(bytes) = runtime.disk.read(&file(layout::SNAPSHOT)).await else { continue };
+            let windows = runtime.disk.read(&file(layout::PRODUCERS)).await.ok();
+            if let Ok((known, _)) = snapshot::load(&bytes, windows.as_deref(), segment.base, now) {
+                (first, producers) = (at, known);
+                break;
+            }
+        }
+        let mut walked = Walk::at_start(segments[first].base);
+        for segment in &segments[first..] {
+            let start = Walk::at_start(segment.base);
+            if segment.written_bytes.get() == 0 {
+                walked = start;
+                continue;
+            }
+            let update = |header: &ouzel_model::batch::Header| producers.update(header, now);
+            walked = segment.walk(&runtime.disk, start, to, interval_bytes, update).await?;
+            if let Some(damage) = walked.damage {
+                return Err(damage.into());
+            }
+        }
+        Ok((walked, producers))
+    }
+}
