@@ -107,8 +107,11 @@ pub(crate) fn java_classes(
     Ok(format!("{}:{class_path}", place.display()))
 }
 
-/// The broker's release binary, built if a source changed.
+/// The broker's release binary, built if a source changed; `OUZEL_BINARY` names another that is there already.
 pub(crate) fn ouzel_release(root: &Path) -> Result<PathBuf, String> {
+    if let Some(binary) = std::env::var_os("OUZEL_BINARY") {
+        return Ok(binary.into());
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Not quiet: a release build takes minutes, and its progress is the only sign of life.
     let status = Command::new(cargo)
