@@ -165,6 +165,8 @@ pub struct PartitionSample {
     pub records_in: u64,
     /// Fetched since start.
     pub bytes_out: u64,
+    /// Fetched since start.
+    pub records_out: u64,
     /// Whether it stopped taking records.
     pub fenced: bool,
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ouzel_metadata::TopicConfig;
+use ouzel_model::batch::batches;
 use ouzel_model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition, TopicPartition,
 };
@@ -217,6 +218,8 @@ pub struct Traffic {
     pub records_in: Cell<u64>,
     /// Record bytes read by fetches.
     pub bytes_out: Cell<u64>,
+    /// Records read by fetches: whole batches, so with those before the offset asked for.
+    pub records_out: Cell<u64>,
 }
 
 /// A batch on its way to its place; the order of places is fixed already.
@@ -421,6 +424,7 @@ impl Partition {
             .await
             .map_err(|error| ReadRefused::Storage(error.to_string()))?;
         self.traffic.bytes_out.set(self.traffic.bytes_out.get() + slices.bytes as u64);
+        self.traffic.records_out.set(self.traffic.records_out.get() + records_in(&slices.batches));
         read.batches = slices.batches;
         read.bytes = slices.bytes;
         Ok(read)
@@ -507,6 +511,7 @@ impl Partition {
             bytes_in: self.traffic.bytes_in.get(),
             records_in: self.traffic.records_in.get(),
             bytes_out: self.traffic.bytes_out.get(),
+            records_out: self.traffic.records_out.get(),
             fenced: self.log.local().fenced().is_some(),
         }
     }
@@ -515,6 +520,12 @@ impl Partition {
     pub(crate) fn wake_all(&self) {
         self.waiters.wake_all();
     }
+}
+
+/// How many records their headers tell.
+fn records_in(slices: &[Bytes]) -> u64 {
+    let headers = slices.iter().flat_map(|slice| batches(slice)).flatten();
+    headers.map(|batch| u64::from(batch.header.record_count.unsigned_abs())).sum()
 }
 
 impl From<ouzel_raft::AppendRefused> for AppendRefused {

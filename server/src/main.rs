@@ -100,7 +100,6 @@ fn run() -> Result<(), Failure> {
         &handle.disk_backend().to_string(),
     ));
     node.join().map_err(Failure::while_serving)?;
-    tracing::info!("stopped");
     Ok(())
 }
 

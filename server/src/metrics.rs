@@ -50,6 +50,7 @@ families! {
     TOPIC_APPENDED_BYTES = Counter "ouzel_topic_appended_bytes_total" ["topic"] "Bytes of record batches appended to the topic.";
     TOPIC_APPENDED_RECORDS = Counter "ouzel_topic_appended_records_total" ["topic"] "Records appended to the topic.";
     TOPIC_FETCHED_BYTES = Counter "ouzel_topic_fetched_bytes_total" ["topic"] "Bytes of record batches fetched from the topic.";
+    TOPIC_FETCHED_RECORDS = Counter "ouzel_topic_fetched_records_total" ["topic"] "Records fetched from the topic: whole batches, so with those before the offset asked for.";
 
     PARTITIONS = Gauge "ouzel_partitions" [] "Partitions this node holds.";
     PARTITIONS_FENCED = Gauge "ouzel_partitions_fenced" [] "Partitions that take no more records because their log failed.";
@@ -137,6 +138,7 @@ fn partitions(out: &mut Exposition, partitions: &[PartitionSample]) {
         (&TOPIC_APPENDED_BYTES, (|p| p.bytes_in) as fn(&PartitionSample) -> u64),
         (&TOPIC_APPENDED_RECORDS, |p| p.records_in),
         (&TOPIC_FETCHED_BYTES, |p| p.bytes_out),
+        (&TOPIC_FETCHED_RECORDS, |p| p.records_out),
     ] {
         out.begin(family);
         for topic in by_topic() {

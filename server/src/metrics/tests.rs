@@ -34,6 +34,7 @@ fn made_up() -> Scrape<'static> {
         bytes_in: 100,
         records_in: 10,
         bytes_out: 300,
+        records_out: 30,
         fenced: partition == 1,
     };
     // As cores send them: in no order.

@@ -18,6 +18,20 @@ fn sigterm_and_sigint_leave_in_order() {
     }
 }
 
+/// The mark of a stop in order is what the next start goes by.
+#[test]
+fn only_a_stop_in_order_spares_the_next_start_the_recovery() {
+    let dir = tempfile::tempdir().unwrap();
+    Broker::start(dir.path(), &[]).stop();
+    let broker = Broker::start(dir.path(), &[]);
+    broker.signal("-KILL");
+    let after_stop = broker.ended();
+    assert_eq!(after_stop.signal, Some(9));
+    assert!(!after_stop.stderr.contains("unclean stop"), "{}", after_stop.stderr);
+    let after_kill = Broker::start(dir.path(), &[]).stop();
+    assert!(after_kill.stderr.contains("unclean stop"), "{}", after_kill.stderr);
+}
+
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     for (signal, code) in [("-TERM", 143), ("-INT", 130)] {
