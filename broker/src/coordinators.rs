@@ -7,7 +7,8 @@
 mod records;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use ouzel_runtime::clock::Instant;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::core::{Core, Stopped};
-use crate::partition::{Acks, AppendRefused, Isolation, Partition, ReadRequest};
+use crate::partition::{Acks, AppendRefused, Appended, Isolation, Partition, ReadRequest};
 
 /// The topic that holds the groups' state.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -54,7 +55,7 @@ impl From<Stopped> for Unavailable {
 /// The shards of one core.
 #[derive(Default)]
 pub struct Coordinators {
-    shards: RefCell<HashMap<PartitionIndex, Rc<ShardRuntime>>>,
+    shards: RefCell<BTreeMap<PartitionIndex, Rc<ShardRuntime>>>,
 }
 
 impl Coordinators {
@@ -71,7 +72,7 @@ impl Coordinators {
 
     /// Stops all shards: whoever is parked is told to look for another coordinator.
     pub(crate) fn stop(&self) {
-        for (_, shard) in self.shards.borrow_mut().drain() {
+        for shard in self.shards.take().into_values() {
             shard.unload();
         }
     }
@@ -348,11 +349,13 @@ async fn load(shard: &ShardRuntime) -> Result<(), String> {
     Ok(())
 }
 
+/// An append that has its place and is not yet safe.
+type Appending = Pin<Box<dyn Future<Output = Result<Appended, AppendRefused>>>>;
+
 /// A write on its way to being safe.
 struct Settling {
     token: WriteToken,
-    appending:
-        Vec<std::pin::Pin<Box<dyn Future<Output = Result<crate::partition::Appended, AppendRefused>>>>>,
+    appending: Vec<Appending>,
     failed: Option<WriteFailure>,
 }
 
@@ -438,6 +441,7 @@ async fn keep_timers(shard: Rc<ShardRuntime>) {
             Some(deadline_ms) => {
                 let deadline = shard.began_at + Duration::from_millis(deadline_ms);
                 tokio::select! {
+                    biased;
                     () = shard.timers_changed.notified() => {}
                     () = shard.core.runtime.clock.sleep_until(deadline) => {}
                 }

@@ -112,7 +112,8 @@ impl Core {
         R: Send + 'static,
         F: Future<Output = R> + 'static,
     {
-        let answer = if to == self.id() { Ok(work(self)) } else { Err(self.cores.call(to, work)) };
+        // Boxed: what runs here may be large, and callers are kept per connection.
+        let answer = if to == self.id() { Ok(Box::pin(work(self))) } else { Err(self.cores.call(to, work)) };
         async move {
             match answer {
                 Ok(own) => Ok(own.await),
@@ -141,7 +142,7 @@ impl Core {
     /// This core's counts.
     pub(crate) fn sample(&self) -> CoreSample {
         let mut sample = self.metrics.sample();
-        sample.fetch_sessions = self.fetch_sessions.len() as u64;
+        sample.fetch_sessions = self.fetch_sessions.count() as u64;
         sample.request_memory_free_bytes = self.budget.free_bytes() as u64;
         sample.partitions = self.partitions.all().iter().map(|partition| partition.sample()).collect();
         self.coordinators.each_committed(|group, topic, partition, offset| {

@@ -110,7 +110,7 @@ impl FetchSessions {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.sessions.borrow().len()
     }
 

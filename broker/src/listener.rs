@@ -73,6 +73,7 @@ pub async fn accept(core: Rc<Core>, listener: Listener) {
     let failing = RefCell::new(false);
     loop {
         let accepted = tokio::select! {
+            biased;
             accepted = listener.accept() => accepted,
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };

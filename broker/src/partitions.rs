@@ -1,7 +1,7 @@
 //! The partitions that live on one core, and how they come and go.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -38,9 +38,9 @@ pub(crate) fn last_stop(known: Option<&SoloState>, boot_id: BootId) -> (Stop, Of
 
 /// The partitions of one core.
 pub struct Partitions {
-    open: RefCell<HashMap<TopicIdPartition, Rc<Partition>>>,
+    open: RefCell<BTreeMap<TopicIdPartition, Rc<Partition>>>,
     /// Those that could not be opened, with the reason; they stop nobody else.
-    failed: RefCell<HashMap<TopicIdPartition, (TopicPartition, String)>>,
+    failed: RefCell<BTreeMap<TopicIdPartition, (TopicPartition, String)>>,
     shared: LogShared,
     wal: MetaWal,
     boot_id: BootId,
@@ -185,7 +185,7 @@ impl Partitions {
     pub(crate) async fn close_all(&self) -> usize {
         let mut changes = Vec::new();
         let mut failed = 0;
-        let partitions: Vec<_> = self.open.borrow_mut().drain().collect();
+        let partitions = self.open.take();
         for (at, partition) in partitions {
             partition.wake_all();
             match partition.log_handle().close().await {

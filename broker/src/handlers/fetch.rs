@@ -70,6 +70,7 @@ async fn fetch_at_home(core: &Rc<Core>, version: i16, request: FetchRequest) -> 
         let waiter = Waiter::new();
         park(core, &waiter, &reads);
         tokio::select! {
+            biased;
             () = waiter.woken() => {}
             () = core.runtime.clock.sleep_until(deadline) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}

@@ -175,12 +175,11 @@ impl Pending {
     /// As [`Pending::finish`], for acks=0: nobody reads a response, so only the first failure is of interest.
     pub(crate) async fn finish_silent(self) -> Result<(), String> {
         let response = self.finish().await;
-        for topic in &response.topics {
-            for partition in topic.partitions.iter().filter(|p| p.error_code != 0) {
-                let code =
-                    ErrorCode::from_code(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);
-                return Err(format!("{}-{}: {}", topic.name, partition.index, code.words()));
-            }
+        let all = response.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |p| (topic, p)));
+        let mut failed = all.filter(|(_, partition)| partition.error_code != 0);
+        if let Some((topic, partition)) = failed.next() {
+            let code = ErrorCode::from_code(partition.error_code).unwrap_or(ErrorCode::UnknownServerError);
+            return Err(format!("{}-{}: {}", topic.name, partition.index, code.words()));
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl Waiters {
     }
 
     /// How many entries stand, dead ones included.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.parked.borrow().len()
     }
 }
@@ -83,7 +83,7 @@ mod tests {
         waiters.park(&waiter);
         waiters.wake_all();
         waiter.woken().await;
-        assert_eq!(waiters.len(), 0);
+        assert_eq!(waiters.count(), 0);
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         for _ in 0..10_000 {
             waiters.park(&Waiter::new());
         }
-        assert!(waiters.len() <= 2 * SWEEP_LEN_MIN, "{}", waiters.len());
+        assert!(waiters.count() <= 2 * SWEEP_LEN_MIN, "{}", waiters.count());
         waiters.wake_all();
         assert!(alive.woken.load(Ordering::Relaxed));
     }

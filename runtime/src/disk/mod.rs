@@ -140,6 +140,15 @@ macro_rules! on {
     };
 }
 
+/// Creates a directory, and those above it, before there is a core to ask for it: data directories are probed while the
+/// cores start.
+///
+/// # Errors
+/// Those of `mkdir(2)`.
+pub fn create_data_dir(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
 impl Disk {
     pub(crate) fn real(disk: Rc<RealDisk>) -> Self {
         Self { kind: Kind::Real(disk) }
