@@ -236,14 +236,11 @@ impl Producers {
         before - self.entries.len()
     }
 
-    /// Takes over the windows of `scanned`, which was made by walking batches from an earlier place up to the same end,
-    /// for all producers on whose newest batch both agree. For a start that found a `.snapshot` without its `.producers`.
-    pub fn adopt_windows(&mut self, scanned: &Producers) {
-        for (id, entry) in &mut self.entries {
-            let Some(seen) = scanned.entries.get(id) else { continue };
-            if seen.epoch == entry.epoch && seen.window.last() == entry.window.last() {
-                entry.window.clone_from(&seen.window);
-            }
+    /// Takes over from `known`, a state of an earlier or the same end, the producers that are not here: their batches lie
+    /// before the place where the walk began that made this state, or were trimmed away.
+    pub fn adopt_missing(&mut self, known: &Producers) {
+        for (id, entry) in &known.entries {
+            self.entries.entry(*id).or_insert_with(|| entry.clone());
         }
     }
 

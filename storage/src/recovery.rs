@@ -15,7 +15,8 @@ use crate::error::{Damage, OpenError, ReadError};
 use crate::layout;
 use crate::leader_epochs::LeaderEpochs;
 use crate::log::{Log, LogShared, Recovered};
-use crate::producers::{Producers, snapshot};
+use crate::producers::Producers;
+use crate::producers::snapshot::{self, Windows};
 use crate::recovery_table::{
     self, Action, Checkpoint, DamageKind, Deletion, Index, Observed, Roll, Scan, Stop, decide,
 };
@@ -103,6 +104,8 @@ struct Recovery {
     scan: Option<Scan>,
     /// The producers at the log's end, once the walk is done.
     producers: Producers,
+    /// The newest snapshot met without its windows.
+    newest_only: Option<Producers>,
     epochs: LeaderEpochs,
     epochs_file: EpochsFile,
     /// Epochs of the batches that were walked, with their first offsets.
@@ -154,6 +157,7 @@ impl Recovery {
             segments: Vec::new(),
             scan: None,
             producers: Producers::new(Offset::ZERO),
+            newest_only: None,
             epochs: LeaderEpochs::default(),
             epochs_file: EpochsFile::Missing,
             epochs_walked: Vec::new(),
@@ -260,7 +264,10 @@ impl Recovery {
                 self.scan = None;
             }
         }
-        let flushed = self.options.flushed.max(self.first_base());
+        // What was trimmed need not be there.
+        let needed =
+            Some(self.options.flushed).filter(|flushed| *flushed > self.start_note.unwrap_or(Offset::ZERO));
+        let flushed = needed.unwrap_or(Offset::ZERO).max(self.first_base());
         Ok(Observed {
             stop,
             flushed,
@@ -397,7 +404,8 @@ impl Recovery {
         segment.set_indexes(walk.indexes);
     }
 
-    /// Loads the snapshot named after `end`; false if there is none that can be read.
+    /// Loads the snapshot named after `end`; false if there is none that can be read, or one without its windows while an
+    /// earlier place to begin at is left.
     async fn load_producers(&mut self, end: Offset) -> bool {
         let now = self.options.now;
         if end == self.first_base() && self.has(end, layout::SNAPSHOT).is_none() {
@@ -411,6 +419,10 @@ impl Recovery {
         };
         let windows = disk.read(&layout::segment_file(&self.options.dir, end, layout::PRODUCERS)).await.ok();
         match snapshot::load(&bytes, windows.as_deref(), end, now) {
+            Ok((producers, Windows::NewestOnly(_))) if end > self.first_base() => {
+                self.newest_only.get_or_insert(producers);
+                false
+            }
             Ok((producers, _)) => {
                 self.producers = producers;
                 true
@@ -482,13 +494,23 @@ impl Recovery {
             }
         }
         if segments.is_empty() {
-            scan.end = Offset::ZERO;
-            scan.witnessed_end = self.witnessed_end(Offset::ZERO);
+            scan.end = self.first_base();
+            scan.witnessed_end = self.witnessed_end(scan.end);
         } else if scan.damage.is_none() && scan.witnessed_end == scan.end {
             scan.witnessed_end = self.witnessed_end(scan.end);
         }
+        self.complete_producers(scan.end);
         self.scan = Some(scan);
         Ok(())
+    }
+
+    /// A walk up to `end` is over: adds what only a snapshot without windows knew.
+    fn complete_producers(&mut self, end: Offset) {
+        if let Some(mut known) = self.newest_only.take() {
+            // What it loses, the walk has seen.
+            let _ = known.truncate_to(end);
+            self.producers.adopt_missing(&known);
+        }
     }
 
     /// The largest offset any file's name or the epochs speak of.
@@ -605,6 +627,7 @@ impl Recovery {
         for segment in before.iter().skip(first) {
             self.walk(segment, Walk::at_start(segment.base)).await?;
         }
+        self.complete_producers(end);
         self.epochs_walked = epochs;
         Ok(std::mem::replace(&mut self.producers, after))
     }

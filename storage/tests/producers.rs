@@ -146,10 +146,10 @@ fn run(ops: Vec<Op>, judge: fn(&Producers, &Header) -> ProducerVerdict) -> Resul
             }
             Op::ReloadWithoutWindows => {
                 let (snapshot, _) = encode(&producers);
-                let (mut loaded, found) = load(&snapshot, None, producers.end(), NOW).unwrap();
+                let (loaded, found) = load(&snapshot, None, producers.end(), NOW).unwrap();
                 prop_assert_eq!(found, Windows::NewestOnly(None));
-                loaded.adopt_windows(&model.scanned());
-                producers = loaded;
+                producers = model.scanned();
+                producers.adopt_missing(&loaded);
                 None
             }
         };

@@ -9,7 +9,8 @@ use ouzel_runtime::disk::OpenMode;
 use super::{Inner, Log};
 use crate::error::{Fenced, ReadError};
 use crate::layout;
-use crate::producers::{Producers, snapshot};
+use crate::producers::Producers;
+use crate::producers::snapshot::{self, Windows};
 use crate::segment::{Segment, Walk};
 
 impl Log {
@@ -75,14 +76,21 @@ impl Inner {
         let at = segments.partition_point(|segment| segment.base <= to).saturating_sub(1);
         let kept = &segments[..=at];
         let (walk, producers) = self.walk_to(kept, to).await?;
-        let (last, end, position) = (&kept[at], walk.end, walk.position);
+        let (last, position, log_start) = (&kept[at], walk.position, self.state.borrow().log_start);
+        // A log start within a batch: what is left of that one lies below the start, so nothing is left.
+        let is_emptied = walk.end < log_start;
+        let end = walk.end.max(log_start);
 
         // Nobody sees the records any more before the first byte of them goes.
         {
             let mut state = self.state.borrow_mut();
             self.cuts.set(self.cuts.get() + 1);
-            state.segments.truncate(at + 1);
-            last.cut(walk);
+            if is_emptied {
+                state.segments = vec![Segment::new(&self.dir, log_start)];
+            } else {
+                state.segments.truncate(at + 1);
+                last.cut(walk);
+            }
             (state.log_end, state.written_end, state.flushed_end) = (end, end, end);
             state.producers = producers;
             state.epochs_dirty |= state.epochs.truncate_to(end);
@@ -95,7 +103,11 @@ impl Inner {
 
         // The log itself first, then all that speaks of more: a start that finds this half done finishes it.
         let failed = |source| ReadError::Io { path: last.path().to_owned(), source };
-        if position > 0 || last.size_bytes.get() > 0 || disk.exists(last.path()).await.map_err(failed)? {
+        if !is_emptied
+            && (position > 0
+                || last.size_bytes.get() > 0
+                || disk.exists(last.path()).await.map_err(failed)?)
+        {
             let file = disk.open(last.path(), OpenMode::CreateOrOpen).await.map_err(failed)?;
             file.truncate(position).await.map_err(failed)?;
             file.sync_data().await.map_err(failed)?;
@@ -105,15 +117,16 @@ impl Inner {
             let Some((base, extension)) = layout::parse_segment_file(&entry.name) else { continue };
             let goes = match extension {
                 layout::SNAPSHOT | layout::PRODUCERS => base > end,
-                layout::LOG => base > last.base,
-                layout::INDEX | layout::TIME_INDEX => base >= last.base,
+                layout::LOG => is_emptied || base > last.base,
+                layout::INDEX | layout::TIME_INDEX => is_emptied || base >= last.base,
                 _ => false,
             };
             if goes {
                 beyond.push(self.dir.join(entry.name));
             }
         }
-        for path in beyond {
+        // The newest first: what a crash leaves has no gap.
+        for path in beyond.into_iter().rev() {
             match disk.remove_file(&path).await {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
@@ -135,9 +148,14 @@ impl Inner {
             let file = |extension| layout::segment_file(&self.dir, segment.base, extension);
             let Ok(bytes) = runtime.disk.read(&file(layout::SNAPSHOT)).await else { continue };
             let windows = runtime.disk.read(&file(layout::PRODUCERS)).await.ok();
-            if let Ok((known, _)) = snapshot::load(&bytes, windows.as_deref(), segment.base, now) {
-                (first, producers) = (at, known);
-                break;
+            match snapshot::load(&bytes, windows.as_deref(), segment.base, now) {
+                // The windows are in the batches before it.
+                Ok((_, Windows::NewestOnly(_))) if at > 0 => {}
+                Ok((known, _)) => {
+                    (first, producers) = (at, known);
+                    break;
+                }
+                Err(_) => {}
             }
         }
         let mut walked = Walk::at_start(segments[first].base);
@@ -153,6 +171,10 @@ impl Inner {
                 return Err(damage.into());
             }
         }
+        // Producers that are silent since before the walk; what the others lose here, the walk has seen.
+        let mut known = self.state.borrow().producers.clone();
+        let _ = known.truncate_to(walked.end);
+        producers.adopt_missing(&known);
         Ok((walked, producers))
     }
 }

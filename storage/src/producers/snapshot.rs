@@ -79,8 +79,9 @@ pub enum SnapshotError {
 pub enum Windows {
     /// All that were kept.
     Whole,
-    /// The newest batch of each only: walk the log from an earlier place and call [`Producers::adopt_windows`]. With the
-    /// reason why `.producers` was left aside, if there was one to read.
+    /// The newest batch of each only: begin at an earlier snapshot, or the start of the log, walk the batches, and take from
+    /// this one only what is missing then ([`Producers::adopt_missing`]). With the reason why `.producers` was left aside,
+    /// if there was one to read.
     NewestOnly(Option<SnapshotError>),
 }
 
