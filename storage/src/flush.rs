@@ -1,7 +1,6 @@
 //! Group commit: one flush in flight per core, and everything that arrives meanwhile joins the next.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -73,57 +72,43 @@ impl Committer for FileCommitter {
 }
 
 impl Inner {
+    /// Round after round until nobody waits. Whoever comes during a round joins the next.
     async fn run(self: Rc<Self>) {
         loop {
-            let round = self.waiting.take();
+            let mut round = self.waiting.take();
+            self.rounds.set(self.rounds.get() + u64::from(!round.is_empty()));
+            if round.len() == 1 {
+                let Waiting { request, done } = round.remove(0);
+                tell(done, flush(self.disk.clone(), request).await);
+                continue;
+            }
             if round.is_empty() {
                 self.running.set(false);
                 return;
             }
-            self.rounds.set(self.rounds.get() + 1);
             // All of a round are started before any is awaited: the disk sees them together.
-            let mut syncs = Vec::with_capacity(round.len());
-            let mut dirs: HashMap<PathBuf, usize> = HashMap::new();
-            for waiting in &round {
-                if let Some(dir) = &waiting.request.dir {
-                    dirs.entry(dir.clone()).or_default();
-                }
-                syncs.push(waiting.request.files.clone().into_iter().map(sync).collect::<Vec<_>>());
-            }
-            let dir_syncs: Vec<_> = dirs
-                .into_keys()
-                .map(|dir| {
-                    let disk = self.disk.clone();
-                    ouzel_runtime::spawn(async move {
-                        let result = disk.sync_dir(&dir).await;
-                        (dir, result)
-                    })
-                })
-                .collect();
-            let mut dir_results = HashMap::new();
-            for sync in dir_syncs {
-                if let Ok((dir, result)) = sync.await {
-                    dir_results.insert(dir, result.map_err(Arc::new));
-                }
-            }
-            for (waiting, syncs) in round.into_iter().zip(syncs) {
-                let mut result = match &waiting.request.dir {
-                    Some(dir) => dir_results.get(dir).cloned().unwrap_or_else(|| {
-                        Err(Arc::new(io::Error::other("the flush of a directory was lost")))
-                    }),
-                    None => Ok(()),
-                };
-                for sync in syncs {
-                    let synced = sync.await.unwrap_or_else(|_| Err(io::Error::other("a flush was lost")));
-                    result = result.and(synced.map_err(Arc::new));
-                }
-                // The log may be gone; its bytes are flushed all the same.
-                let _ = waiting.done.send(result);
+            let start =
+                |Waiting { request, done }| (ouzel_runtime::spawn(flush(self.disk.clone(), request)), done);
+            let started: Vec<_> = round.into_iter().map(start).collect();
+            for (flushed, done) in started {
+                tell(done, flushed.await.unwrap_or_else(|lost| Err(io::Error::other(lost))));
             }
         }
     }
 }
 
-fn sync(file: File) -> ouzel_runtime::JoinHandle<io::Result<()>> {
-    ouzel_runtime::spawn(async move { file.sync_data().await })
+fn tell(done: oneshot::Sender<Result<(), Arc<io::Error>>>, flushed: io::Result<()>) {
+    // The log may be gone; its bytes are flushed all the same.
+    let _ = done.send(flushed.map_err(Arc::new));
+}
+
+/// The bytes first: a name that is on the disk must not lead to less than was written.
+async fn flush(disk: Disk, request: FlushRequest) -> io::Result<()> {
+    for file in request.files {
+        file.sync_data().await?;
+    }
+    match request.dir {
+        Some(dir) => disk.sync_dir(&dir).await,
+        None => Ok(()),
+    }
 }

@@ -106,6 +106,13 @@ impl Indexes {
         }
     }
 
+    /// The largest timestamp up to the last entry below `bound`, and the last offset of its batch.
+    pub fn largest_entry_below(&self, base: Offset, bound: Offset) -> Option<(Offset, TimestampMs)> {
+        let below = self.times.partition_point(|entry| base + i64::from(entry.relative_offset) < bound);
+        let entry = self.times[..below].last()?;
+        Some((base + i64::from(entry.relative_offset), entry.timestamp))
+    }
+
     /// Bytes the larger of the two would have on disk.
     pub fn bytes_max(&self) -> u64 {
         (self.offsets.len() * OFFSET_ENTRY_BYTES).max(self.times.len() * TIME_ENTRY_BYTES) as u64

@@ -1,10 +1,11 @@
 //! Reads: by offset, by time. From the tail cache where it reaches, else from the files, never blocking the core.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use ouzel_model::batch::{BatchError, BatchView, HEADER_BYTES, Header, RecordStream, batches};
+use ouzel_model::batch::{BatchError, BatchView, HEADER_BYTES, Header, RecordStream, TimestampType, batches};
 use ouzel_model::{Offset, TimestampMs};
 
 use super::{Inner, Log, ReadSlices};
@@ -280,12 +281,15 @@ impl Log {
     /// # Errors
     /// See [`ReadError`].
     pub async fn offset_of_max_timestamp(&self, bound: Offset) -> Result<Option<TimedOffset>, ReadError> {
+        let log_start = self.offsets().log_start;
         let mut best: Option<(TimestampMs, Rc<Segment>)> = None;
         for segment in self.segments_below(bound) {
-            let indexes = self.indexes_of(&segment).await?;
-            let max = indexes.borrow().max_timestamp();
-            // What lies at or above the bound may hold the segment's maximum: find the one below it.
-            let max = if segment.end.get() > bound { self.max_in(&segment, bound).await? } else { max };
+            let whole = segment.base >= log_start && segment.end.get() <= bound;
+            let max = if whole {
+                self.max_timestamp_of(&segment).await?
+            } else {
+                self.max_between(&segment, log_start, bound).await?
+            };
             if max != TimestampMs::NONE && best.as_ref().is_none_or(|(known, _)| max > *known) {
                 best = Some((max, segment));
             }
@@ -296,14 +300,36 @@ impl Log {
         self.search(begin, segment.end.get().min(bound), |h| h.max_timestamp >= max, matches).await
     }
 
-    async fn max_in(&self, segment: &Segment, bound: Offset) -> Result<TimestampMs, ReadError> {
-        let mut max = TimestampMs::NONE;
-        let note = |header: &Header| {
-            max = max.max(header.max_timestamp);
+    /// The largest timestamp of a segment's records from the log start up to `bound`.
+    async fn max_between(
+        &self,
+        segment: &Rc<Segment>,
+        log_start: Offset,
+        bound: Offset,
+    ) -> Result<TimestampMs, ReadError> {
+        // The time index knows the largest up to each of its entries, unless a trim took the record.
+        let known = if segment.base >= log_start {
+            self.indexes_of(segment).await?.borrow().largest_entry_below(segment.base, bound)
+        } else {
+            None
+        };
+        let (begin, max) = known.unwrap_or((segment.base, TimestampMs::NONE));
+        let max = Cell::new(max);
+        let note = |timestamp: TimestampMs| max.set(max.get().max(timestamp));
+        let of_interest = |header: &Header| {
+            // A batch that the start lies in counts by its records.
+            let cut = header.base_offset < log_start;
+            if !cut && !header.attributes.is_control() {
+                note(header.max_timestamp);
+            }
+            cut
+        };
+        let look = |_: Offset, timestamp: TimestampMs| {
+            note(timestamp);
             false
         };
-        self.search(segment.base, bound, note, |_, _| false).await?;
-        Ok(max)
+        self.search(begin, segment.end.get().min(bound), of_interest, look).await?;
+        Ok(max.get())
     }
 
     /// The largest timestamp of a segment, from its indexes.
@@ -365,10 +391,16 @@ impl Log {
     ) -> Result<Option<TimedOffset>, ReadError> {
         let base = batch.header.base_offset;
         let unreadable = |error: &dyn std::fmt::Display| self.unreadable(base, error);
-        for record in RecordStream::new(batch, usize::MAX).map_err(|error| unreadable(&error))? {
-            let record = record.map_err(|error| unreadable(&error))?;
-            if record.offset >= log_start && matches(record.offset, record.timestamp) {
-                return Ok(Some(TimedOffset { offset: record.offset, timestamp: record.timestamp }));
+        let mut records = RecordStream::new(batch, usize::MAX).map_err(|error| unreadable(&error))?;
+        while let Some(facts) = records.next_facts() {
+            let facts = facts.map_err(|error| unreadable(&error))?;
+            let offset = base + i64::from(facts.offset_delta);
+            let timestamp = match batch.header.attributes.timestamp_type() {
+                TimestampType::CreateTime => facts.create_time,
+                TimestampType::LogAppendTime => batch.header.max_timestamp,
+            };
+            if offset >= log_start && matches(offset, timestamp) {
+                return Ok(Some(TimedOffset { offset, timestamp }));
             }
         }
         Ok(None)
