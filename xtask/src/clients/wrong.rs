@@ -9,20 +9,20 @@ use super::driver::Event;
 use super::families::Family;
 use super::scenario::Scenario;
 use super::stage::Stage;
+use crate::broker_process::Against;
 
-/// `name code` by line; `#` begins a comment.
+/// By line: a name, Kafka's code, and codes that are as good; `#` begins a comment.
 const ANSWERS: &str = include_str!("../../../tests/clients/kafka-answers.txt");
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![Scenario::new("errors: wrong requests get Kafka's answers", &[Family::Franz], ask).quick()]
 }
 
-fn answers() -> BTreeMap<&'static str, i64> {
-    ANSWERS
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.rsplit_once(' '))
-        .filter_map(|(name, code)| Some((name, code.parse().ok()?)))
+fn answers() -> BTreeMap<&'static str, Vec<i64>> {
+    let lines = ANSWERS.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, codes)| (name, codes.split(' ').filter_map(|code| code.parse().ok()).collect()))
         .collect()
 }
 
@@ -36,9 +36,11 @@ fn ask(stage: &Stage<'_>) -> Result<String, String> {
         let name = answer["name"].as_str().unwrap_or_default();
         let code = answer["code"].as_i64().unwrap_or(i64::MIN);
         let note = answer["note"].as_str().unwrap_or_default();
-        match due.remove(name) {
-            Some(expected) if expected == code => {}
-            Some(expected) => differing.push(format!("{name}: {code} instead of {expected} {note}")),
+        // Kafka itself must give the code that stands first.
+        match due.remove(name).as_deref() {
+            Some([kafka, ..]) if *kafka == code => {}
+            Some(codes) if stage.against == Against::Ouzel && codes.contains(&code) => {}
+            Some(codes) => differing.push(format!("{name}: {code} instead of {codes:?} {note}")),
             None => differing.push(format!("{name}: {code} and no line in the table {note}")),
         }
     }
