@@ -172,7 +172,6 @@ impl FetchRequest {
             }
             Ok(true)
         })?;
-        reader.end()?;
         Ok(request)
     }
 

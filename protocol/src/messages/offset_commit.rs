@@ -41,7 +41,6 @@ pub fn decode(body: &Bytes) -> Result<OffsetCommitRequest, Malformed> {
         Ok(topic)
     })?;
     reader.skip_tagged()?;
-    reader.end()?;
     Ok(request)
 }
 

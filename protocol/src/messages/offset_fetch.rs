@@ -37,7 +37,6 @@ pub fn decode(body: &Bytes) -> Result<OffsetFetchRequest, Malformed> {
     })?;
     request.require_stable = reader.bool()?;
     reader.skip_tagged()?;
-    reader.end()?;
     Ok(request)
 }
 

@@ -67,7 +67,6 @@ impl ProduceRequest {
             Ok(ProduceTopic { name, topic_id, partitions })
         })?;
         reader.skip_tagged()?;
-        reader.end()?;
         Ok(ProduceRequest { transactional_id, acks, timeout_ms, topics })
     }
 
