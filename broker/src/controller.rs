@@ -292,7 +292,7 @@ async fn publish(
     for (owner, partitions) in gone {
         core.call(owner, move |core| {
             let core = core.clone();
-            async move { core.partitions.delete_all(partitions).await }
+            async move { core.partitions.delete_all(&core, partitions).await }
         })
         .await?;
     }

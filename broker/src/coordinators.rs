@@ -70,6 +70,14 @@ impl Coordinators {
         self.shards.borrow_mut().insert(index, shard);
     }
 
+    /// Stops the coordinator of a partition that is gone.
+    pub(crate) fn stop_one(&self, partition: PartitionIndex) {
+        let gone = self.shards.borrow_mut().remove(&partition);
+        if let Some(shard) = gone {
+            shard.unload();
+        }
+    }
+
     /// Stops all shards: whoever is parked is told to look for another coordinator.
     pub(crate) fn stop(&self) {
         for shard in self.shards.take().into_values() {

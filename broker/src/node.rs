@@ -417,4 +417,5 @@ fn start_housekeeping(core: &Rc<Core>) {
     ouzel_runtime::spawn(housekeeping::keep_house(core.clone()));
     ouzel_runtime::spawn(housekeeping::expire_offsets(core.clone()));
     ouzel_runtime::spawn(housekeeping::watch_disk(core.clone()));
+    ouzel_runtime::spawn(housekeeping::note_flushed(core.clone()));
 }

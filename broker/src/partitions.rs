@@ -45,7 +45,7 @@ pub struct Partitions {
     wal: MetaWal,
     boot_id: BootId,
     appended: Notify,
-    appended_waits: Cell<bool>,
+    appended_watched: Cell<bool>,
 }
 
 impl Partitions {
@@ -58,7 +58,7 @@ impl Partitions {
             wal,
             boot_id,
             appended: Notify::new(),
-            appended_waits: Cell::new(false),
+            appended_watched: Cell::new(false),
         }
     }
 
@@ -82,17 +82,36 @@ impl Partitions {
         self.shared.disk_low.clone()
     }
 
-    /// Something is being appended: the disk's watch wakes if it sleeps.
+    /// Something is being appended: whoever sleeps until then wakes.
     pub(crate) fn note_append(&self) {
-        if self.appended_waits.replace(false) {
-            self.appended.notify_one();
+        if self.appended_watched.replace(false) {
+            self.appended.notify_waiters();
         }
     }
 
     /// Resolves at the next append.
     pub(crate) async fn appended(&self) {
-        self.appended_waits.set(true);
-        self.appended.notified().await;
+        let appended = self.appended.notified();
+        self.appended_watched.set(true);
+        appended.await;
+    }
+
+    /// Notes in the write-ahead file how far the logs are flushed by now, so that a start after a crash need not walk what
+    /// lies before.
+    pub(crate) async fn checkpoint(&self) {
+        let moved = |partition: &Rc<Partition>| {
+            let at = *partition.at();
+            let state = self.wal.get(&at)?;
+            let flushed = partition.log_handle().offsets().flushed_end;
+            (flushed > state.flushed).then(|| Change::Put(at, state.flushed_to(flushed)))
+        };
+        let changes: Vec<_> = self.open.borrow().values().filter_map(moved).collect();
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.wal.commit(changes).await {
+            tracing::warn!(%error, "the flushed offsets cannot be noted; a crash would be followed by a longer recovery");
+        }
     }
 
     /// Opens partitions: recovers their logs, then raises all their epochs in one commit, then takes them into service.
@@ -155,13 +174,16 @@ impl Partitions {
     }
 
     /// Takes partitions out of service and their data away.
-    pub(crate) async fn delete_all(&self, gone: Vec<TopicIdPartition>) {
+    pub(crate) async fn delete_all(&self, core: &Core, gone: Vec<TopicIdPartition>) {
         let mut changes = Vec::with_capacity(gone.len());
         for at in gone {
             changes.push(Change::Remove(at));
             self.failed.borrow_mut().remove(&at);
             let Some(partition) = self.open.borrow_mut().remove(&at) else { continue };
             partition.wake_all();
+            if partition.topic_partition().topic.as_str() == OFFSETS_TOPIC {
+                core.coordinators.stop_one(at.partition);
+            }
             if let Err(error) = partition.log_handle().delete().await {
                 tracing::error!(partition = %partition.topic_partition(), %error, "a deleted partition's directory stays");
             }

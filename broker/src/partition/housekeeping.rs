@@ -105,3 +105,15 @@ pub(crate) async fn watch_disk(core: Rc<Core>) {
         }
     }
 }
+
+/// At most this much appending is walked again after a crash, besides what a segment holds before it.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Runs until the core stops: notes how far the logs are flushed, for as long as something is appended.
+pub(crate) async fn note_flushed(core: Rc<Core>) {
+    loop {
+        core.partitions.appended().await;
+        core.runtime.clock.sleep(CHECKPOINT_INTERVAL).await;
+        core.partitions.checkpoint().await;
+    }
+}
