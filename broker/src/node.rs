@@ -6,6 +6,8 @@
 
 mod starting;
 
+use std::io;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -153,6 +155,9 @@ impl NodeHandle {
     /// # Errors
     /// As [`NodeHandle::sample`].
     pub async fn faults(&self) -> Result<Vec<String>, Stopped> {
+        if !self.is_ready() {
+            return Err(Stopped);
+        }
         let mut faults = Vec::new();
         for core in self.shared.cores.ids() {
             let found = self.shared.cores.call(core, |core| {
@@ -243,7 +248,7 @@ pub fn start(setup: Setup, on_first_core: FirstCore) -> Result<RunningNode, Star
     let (report, reported) = mpsc::channel();
     let (done, all_done) = watch::channel(false);
     let (boots, booted): (Vec<_>, Vec<_>) = (1..count).map(|_| oneshot::channel()).unzip();
-    let data_dirs = vec![config.data_dir.clone()];
+    let data_dir = config.data_dir.clone();
     let first = First { config, on_first_core, others: boots, report, done };
     let roles = std::iter::once(Role::First(Box::new(first))).chain(booted.into_iter().map(Role::Other));
     let seats = receivers
@@ -251,9 +256,11 @@ pub fn start(setup: Setup, on_first_core: FirstCore) -> Result<RunningNode, Star
         .zip(roles)
         .map(|(mail, role)| Seat { mail, role, handle: handle.clone(), done: all_done.clone() })
         .collect();
-    let cores_config = CoresConfig { count, pin, backend, data_dirs };
-    let cores = cores::start(&cores_config, seats, run_core)
-        .map_err(|error| StartError(format!("cannot start the cores: {error}")))?;
+    let cores_config = CoresConfig { count, pin, backend, data_dirs: vec![data_dir.clone()] };
+    let cores = cores::start(&cores_config, seats, run_core).map_err(|error| {
+        unwritable(&data_dir, &error)
+            .unwrap_or_else(|| StartError(format!("cannot start the cores: {error}")))
+    })?;
     match reported.recv() {
         Ok(Ok(())) => Ok(RunningNode { handle, cores }),
         Ok(Err(error)) => {
@@ -275,6 +282,17 @@ pub fn start(setup: Setup, on_first_core: FirstCore) -> Result<RunningNode, Star
     }
 }
 
+/// The sentence for a directory that may not be written, if that is the trouble.
+fn cannot_write(dir: &Path, error: &io::Error) -> Option<StartError> {
+    let refused = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
+    refused.then(|| {
+        StartError(format!(
+            "data directory {} cannot be written: {error}; change its owner or mode, or choose another with --data-dir",
+            dir.display()
+        ))
+    })
+}
+
 fn make_data_dir(dir: &Path) -> Result<(), StartError> {
     disk::create_data_dir(dir).map_err(|error| {
         StartError(format!(
@@ -282,6 +300,20 @@ fn make_data_dir(dir: &Path) -> Result<(), StartError> {
             dir.display()
         ))
     })
+}
+
+/// The sentence for an error that means the directory takes no bytes, whatever was being written; `None` for others.
+fn unwritable(dir: &Path, error: &io::Error) -> Option<StartError> {
+    let mend = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "change its owner or mode",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there",
+        _ => return None,
+    };
+    Some(StartError(format!(
+        "data directory {} cannot be written: {}; {mend}, or choose another with --data-dir",
+        dir.display(),
+        error.kind()
+    )))
 }
 
 async fn run_core(runtime: Runtime, seat: Seat) -> cores::CoreResult {

@@ -71,6 +71,7 @@ fn run() -> Result<(), Failure> {
     let admin_address = listener.local_addr().map_err(|error| {
         Failure::not_started(format!("the admin address is unknown ({})", failure::reason(&error)))
     })?;
+    tracing::info!("the admin HTTP listens at http://{admin_address}");
     let facts = admin::Facts {
         version: VERSION,
         node_id: choices.node_id.0,

@@ -71,7 +71,11 @@ impl admin::Node for NodeHandle {
     }
 
     async fn faults(&self) -> Option<Vec<String>> {
-        NodeHandle::faults(self).await.ok()
+        // Cores that do not take work yet would leave the question unanswered.
+        match self.is_ready() {
+            true => NodeHandle::faults(self).await.ok(),
+            false => None,
+        }
     }
 }
 

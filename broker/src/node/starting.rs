@@ -32,8 +32,8 @@ use crate::topic_config::TopicConfigs;
 use crate::view::{NodeView, Route};
 
 use super::{
-    Boot, LISTENER, METADATA_TOPIC_ID, NodeFacts, NodeHandle, StartError, log_shared, make_core, metadata_at,
-    start_housekeeping,
+    Boot, LISTENER, METADATA_TOPIC_ID, NodeFacts, NodeHandle, StartError, cannot_write, log_shared,
+    make_core, metadata_at, start_housekeeping, unwritable,
 };
 
 /// The controller's log has Kafka's name for it.
@@ -232,15 +232,14 @@ impl Starting {
 async fn lock(runtime: &Runtime, dir: &Path) -> Result<LockGuard, StartError> {
     let path = dir.join(LOCK_FILE);
     runtime.disk.lock_exclusive(&path).await.map_err(|error| {
-        StartError(match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                format!("data directory {} is in use by another broker; stop that one, or choose another with --data-dir", dir.display())
-            }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                format!("data directory {} cannot be written: {error}; change its owner or mode, or choose another with --data-dir", dir.display())
-            }
-            _ => format!("data directory {} cannot be locked: {error}", dir.display()),
-        })
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return StartError(format!(
+                "data directory {} is in use by another broker; stop that one, or choose another with --data-dir",
+                dir.display()
+            ));
+        }
+        cannot_write(dir, &error)
+            .unwrap_or_else(|| StartError(format!("data directory {} cannot be locked: {error}", dir.display())))
     })
 }
 
@@ -311,11 +310,24 @@ async fn identify(runtime: &Runtime, config: &NodeConfig) -> Result<MetaProperti
             let made =
                 MetaProperties { cluster_id: id().to_string(), node_id: config.node_id, directory_id: id() };
             let written = runtime.disk.write_atomic(&path, made.encode().into()).await;
-            written.map_err(|error| StartError(format!("{} cannot be written: {error}", path.display())))?;
+            written.map_err(|error| {
+                unwritable(&config.data_dir, &error)
+                    .unwrap_or_else(|| StartError(format!("{} cannot be written: {error}", path.display())))
+            })?;
             Ok(made)
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> StartError {
+    let mend = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space, or choose another with --data-dir"
+        }
+        _ => "",
+    };
+    StartError(format!("{} cannot be written: {error}{mend}", path.display()))
 }
 
 /// Removes what deletions left behind.

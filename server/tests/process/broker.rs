@@ -65,17 +65,23 @@ impl Broker {
     }
 
     /// Starts a node and waits for its ready line.
-    pub(crate) fn start_command(mut command: Command) -> Broker {
-        let mut child = command.spawn().unwrap();
-        let (stdout, stderr) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
-        match stdout.recv_timeout(PATIENCE) {
-            Ok(ready_line) => Broker { child, stdout, stderr, log: Vec::new(), ready_line },
+    pub(crate) fn start_command(command: Command) -> Broker {
+        let mut broker = Broker::launch(command);
+        match broker.stdout.recv_timeout(PATIENCE) {
+            Ok(ready_line) => broker.ready_line = ready_line,
             Err(why) => {
-                // Fails only if it has ended by itself.
-                let _ = child.kill();
-                panic!("no ready line ({why}): {:?}", end_of(&mut child, stdout, stderr, Vec::new()));
+                broker.signal("-KILL");
+                panic!("no ready line ({why}): {:?}", broker.ended());
             }
         }
+        broker
+    }
+
+    /// Starts a node and waits for nothing.
+    pub(crate) fn launch(mut command: Command) -> Broker {
+        let mut child = command.spawn().unwrap();
+        let (stdout, stderr) = (lines(child.stdout.take().unwrap()), lines(child.stderr.take().unwrap()));
+        Broker { child, stdout, stderr, log: Vec::new(), ready_line: String::new() }
     }
 
     /// The `HOST:PORT` after `word` in the ready line.
@@ -98,13 +104,7 @@ impl Broker {
 
     /// One GET: status and body.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.admin_address()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: ouzel\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+        get(&self.admin_address(), path)
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -112,16 +112,15 @@ impl Broker {
         assert!(sent.success());
     }
 
-    /// Waits for a log line that holds `words`.
-    pub(crate) fn await_log(&mut self, words: &str) {
+    /// Waits for a log line that holds `words`, and gives it.
+    pub(crate) fn await_log(&mut self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.stderr.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
-                    let found = line.contains(words);
-                    self.log.push(line);
-                    if found {
-                        return;
+                    self.log.push(line.clone());
+                    if line.contains(words) {
+                        return line;
                     }
                 }
                 Err(why) => panic!("no {words:?} in the log ({why}):\n{}", self.log.join("\n")),
@@ -145,6 +144,17 @@ impl Broker {
         assert_eq!((ended.code, ended.signal), (Some(0), None), "{}", ended.stderr);
         ended
     }
+}
+
+/// One GET: status and body.
+pub(crate) fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: ouzel\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 impl Drop for Broker {

@@ -1,6 +1,8 @@
 //! What a node says and answers while it serves.
 
-use crate::broker::{Broker, bare, run};
+use std::process::Command;
+
+use crate::broker::{Broker, bare, command, get, run};
 
 #[test]
 fn the_ready_line_names_everything_and_the_endpoints_answer() {
@@ -43,6 +45,28 @@ fn the_ready_line_names_everything_and_the_endpoints_answer() {
     assert_eq!(broker.get("/v1/nothing").0, 404);
     let ended = broker.stop();
     assert_eq!(ended.stdout, "", "stdout holds the ready line alone");
+}
+
+/// The recovery is held up by a file that has no end: a pipe nobody writes to.
+#[test]
+fn while_it_recovers_a_node_lives_but_is_not_ready() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let pipe = dir.path().join("data/meta.properties");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut broker = Broker::launch(command(dir.path(), &["--set", "ouzel.disk.backend=blocking"]));
+    let line = broker.await_log("the admin HTTP listens");
+    let admin = line.rsplit_once("http://").unwrap().1.to_owned();
+    assert_eq!(get(&admin, "/livez").0, 200);
+    for path in ["/readyz", "/metrics", "/v1/health"] {
+        assert_eq!(get(&admin, path).0, 503, "{path}");
+    }
+    let (status, node) = get(&admin, "/v1/node");
+    assert!(status == 200 && node.contains("\"ready\":false"), "{node}");
+    // Nobody was served: there is nothing to drain.
+    broker.signal("-TERM");
+    let ended = broker.ended();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(143), ""), "{}", ended.stderr);
 }
 
 #[test]
