@@ -7,7 +7,6 @@
 mod starting;
 
 use std::io;
-use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -280,17 +279,6 @@ pub fn start(setup: Setup, on_first_core: FirstCore) -> Result<RunningNode, Star
             Err(StartError(format!("the broker failed while starting: {why}")))
         }
     }
-}
-
-/// The sentence for a directory that may not be written, if that is the trouble.
-fn cannot_write(dir: &Path, error: &io::Error) -> Option<StartError> {
-    let refused = matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem);
-    refused.then(|| {
-        StartError(format!(
-            "data directory {} cannot be written: {error}; change its owner or mode, or choose another with --data-dir",
-            dir.display()
-        ))
-    })
 }
 
 fn make_data_dir(dir: &Path) -> Result<(), StartError> {

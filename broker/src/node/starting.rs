@@ -32,8 +32,8 @@ use crate::topic_config::TopicConfigs;
 use crate::view::{NodeView, Route};
 
 use super::{
-    Boot, LISTENER, METADATA_TOPIC_ID, NodeFacts, NodeHandle, StartError, cannot_write, log_shared,
-    make_core, metadata_at, start_housekeeping, unwritable,
+    Boot, LISTENER, METADATA_TOPIC_ID, NodeFacts, NodeHandle, StartError, log_shared, make_core, metadata_at,
+    start_housekeeping, unwritable,
 };
 
 /// The controller's log has Kafka's name for it.
@@ -238,7 +238,7 @@ async fn lock(runtime: &Runtime, dir: &Path) -> Result<LockGuard, StartError> {
                 dir.display()
             ));
         }
-        cannot_write(dir, &error)
+        unwritable(dir, &error)
             .unwrap_or_else(|| StartError(format!("data directory {} cannot be locked: {error}", dir.display())))
     })
 }
@@ -318,16 +318,6 @@ async fn identify(runtime: &Runtime, config: &NodeConfig) -> Result<MetaProperti
         }
         Err(error) => Err(failed(error)),
     }
-}
-
-fn unwritten(path: &Path, error: &io::Error) -> StartError {
-    let mend = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space, or choose another with --data-dir"
-        }
-        _ => "",
-    };
-    StartError(format!("{} cannot be written: {error}{mend}", path.display()))
 }
 
 /// Removes what deletions left behind.
