@@ -36,6 +36,10 @@ impl ConnectionCounts {
         }
     }
 
+    fn total(&self) -> u32 {
+        self.per_core.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     fn fewest(&self) -> usize {
         // A stale count costs a connection in an odd place, nothing else: relaxed is enough.
         let count = |at: &usize| self.per_core[*at].load(Ordering::Relaxed);
@@ -80,6 +84,12 @@ pub async fn accept(core: Rc<Core>, listener: Listener) {
         match accepted {
             Ok((stream, peer)) => {
                 failing.replace(false);
+                let (total, max) = (counts.total(), core.broker_config().max_connections);
+                if total >= max {
+                    core.metrics.connection_refused();
+                    tracing::warn!(%peer, max, "a connection was refused: max.connections are open");
+                    continue;
+                }
                 let at = counts.fewest();
                 let counted = Counted::new(&counts, at);
                 if at == usize::from(core.id().0) {

@@ -328,7 +328,6 @@ impl Partition {
             high_watermark: high_watermark.value(),
             log_end: log_end.value(),
             leader_epoch: self.log.epoch().value(),
-            bytes_at_high_watermark: self.traffic.bytes_in.get(),
         });
         if self.seen_high_watermark.replace(high_watermark) != high_watermark {
             self.waiters.wake_all();

@@ -21,14 +21,8 @@ pub struct NodeView {
 }
 
 /// What is published of a partition whose log is not open yet.
-pub(crate) const UNOPENED: OffsetSnapshot = OffsetSnapshot {
-    log_start: 0,
-    last_stable: 0,
-    high_watermark: 0,
-    log_end: 0,
-    leader_epoch: 0,
-    bytes_at_high_watermark: 0,
-};
+pub(crate) const UNOPENED: OffsetSnapshot =
+    OffsetSnapshot { log_start: 0, last_stable: 0, high_watermark: 0, log_end: 0, leader_epoch: 0 };
 
 /// Where a partition's owner is, and its offsets as any core may read them.
 #[derive(Clone)]

@@ -16,6 +16,6 @@ pub use builder::{BatchBuilder, RecordParts};
 pub use compression::{Codec, CompressionError};
 pub use header::{
     Attributes, BatchError, BatchView, Batches, HEADER_BYTES, Header, LOG_OVERHEAD_BYTES, TimestampType,
-    batches, stamp, stamp_log_append_time, stamp_max_timestamp,
+    batches, stamp, stamp_create_time, stamp_log_append_time, stamp_max_timestamp,
 };
 pub use records::{Record, RecordHeader, RecordStream, RecordsError};

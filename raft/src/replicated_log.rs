@@ -23,7 +23,11 @@ pub trait ReplicatedLog {
     ///
     /// # Errors
     /// See [`AppendRefused`]; nothing was appended then.
-    fn append(&self, batch: BytesMut, now: TimestampMs) -> impl Future<Output = Result<Receipt, AppendRefused>> + 'static;
+    fn append(
+        &self,
+        batch: BytesMut,
+        now: TimestampMs,
+    ) -> impl Future<Output = Result<Receipt, AppendRefused>> + 'static;
 
     /// The offsets as they are now.
     fn offsets(&self) -> ReplicaOffsets;

@@ -102,7 +102,11 @@ impl ReplicatedLog for Solo {
         };
         let mut high_watermark = self.inner.high_watermark.borrow_mut();
         *high_watermark = safe.max(*high_watermark);
-        ReplicaOffsets { log_start: offsets.log_start, high_watermark: *high_watermark, log_end: offsets.log_end }
+        ReplicaOffsets {
+            log_start: offsets.log_start,
+            high_watermark: *high_watermark,
+            log_end: offsets.log_end,
+        }
     }
 
     fn epoch(&self) -> LeaderEpoch {

@@ -60,7 +60,8 @@ async fn the_chain_holds_and_grows<L: ReplicatedLog>(log: L) {
 async fn acknowledged_means_readable<L: ReplicatedLog>(log: L) {
     let receipt = log.append(batch(5, None), NOW).await.expect("a sound batch");
     receipt.acknowledged().await.expect("a sound disk");
-    let read = log.local().read(Offset(2), log.offsets().high_watermark, 1 << 20, true).await.expect("a sound disk");
+    let read =
+        log.local().read(Offset(2), log.offsets().high_watermark, 1 << 20, true).await.expect("a sound disk");
     let first = batches(&read.batches[0]).next().expect("a batch").expect("whole");
     assert_eq!(first.header.base_offset, Offset(0), "whole batches, from the one that holds the offset");
     assert_eq!(first.header.partition_leader_epoch, log.epoch());
@@ -82,7 +83,10 @@ async fn a_repeated_batch_has_its_first_place<L: ReplicatedLog>(log: L) {
     }
     assert_eq!(log.offsets().log_end, end, "a duplicate takes no place");
     let too_old = log.append(batch(2, Some((7, 0, 0))), NOW).await;
-    assert!(matches!(too_old, Err(AppendRefused::OutOfOrderSequence { .. })), "the window holds five batches");
+    assert!(
+        matches!(too_old, Err(AppendRefused::OutOfOrderSequence { .. })),
+        "the window holds five batches"
+    );
 }
 
 async fn gaps_and_old_epochs_are_refused<L: ReplicatedLog>(log: L) {

@@ -5,9 +5,9 @@ use std::rc::Rc;
 
 use ouzel_model::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, TopicPartition};
 use ouzel_raft::{Solo, suite};
+use ouzel_runtime::Runtime;
 use ouzel_runtime::cores::run_one;
 use ouzel_runtime::disk::BackendChoice;
-use ouzel_runtime::Runtime;
 use ouzel_storage::{
     Durability, FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, Stop, TailCache,
 };

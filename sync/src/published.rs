@@ -31,9 +31,6 @@ pub struct OffsetSnapshot {
     pub log_end: i64,
     /// Epoch of the leader that wrote these values; -1 when there is none.
     pub leader_epoch: i32,
-    /// Bytes ever appended below the high watermark; grows as the high watermark does, so two readings tell
-    /// how many bytes became readable between them.
-    pub bytes_at_high_watermark: u64,
 }
 
 struct Cell {
@@ -43,7 +40,6 @@ struct Cell {
     high_watermark: AtomicI64,
     log_end: AtomicI64,
     leader_epoch: AtomicI32,
-    bytes_at_high_watermark: AtomicU64,
 }
 
 /// Publishes `initial` and returns the only writer with a first reader.
@@ -55,7 +51,6 @@ pub fn published_offsets(initial: OffsetSnapshot) -> (OffsetsWriter, PublishedOf
         high_watermark: AtomicI64::new(initial.high_watermark),
         log_end: AtomicI64::new(initial.log_end),
         leader_epoch: AtomicI32::new(initial.leader_epoch),
-        bytes_at_high_watermark: AtomicU64::new(initial.bytes_at_high_watermark),
     });
     (OffsetsWriter { cell: cell.clone() }, PublishedOffsets { cell })
 }
@@ -80,7 +75,6 @@ impl OffsetsWriter {
         cell.high_watermark.store(snapshot.high_watermark, Ordering::Relaxed);
         cell.log_end.store(snapshot.log_end, Ordering::Relaxed);
         cell.leader_epoch.store(snapshot.leader_epoch, Ordering::Relaxed);
-        cell.bytes_at_high_watermark.store(snapshot.bytes_at_high_watermark, Ordering::Relaxed);
         cell.version.store(version.wrapping_add(2), Ordering::Release);
     }
 
@@ -130,7 +124,6 @@ impl PublishedOffsets {
             high_watermark: cell.high_watermark.load(Ordering::Relaxed),
             log_end: cell.log_end.load(Ordering::Relaxed),
             leader_epoch: cell.leader_epoch.load(Ordering::Relaxed),
-            bytes_at_high_watermark: cell.bytes_at_high_watermark.load(Ordering::Relaxed),
         };
         // Orders the loads above before the second look at the version.
         fence(Ordering::Acquire);
@@ -168,14 +161,7 @@ mod searched {
 
     /// A snapshot whose fields all say the same: a torn one gives itself away.
     fn all(n: i64) -> OffsetSnapshot {
-        OffsetSnapshot {
-            log_start: n,
-            last_stable: n,
-            high_watermark: n,
-            log_end: n,
-            leader_epoch: n as i32,
-            bytes_at_high_watermark: n as u64,
-        }
+        OffsetSnapshot { log_start: n, last_stable: n, high_watermark: n, log_end: n, leader_epoch: n as i32 }
     }
 
     /// Runs `store` against a reader that reads twice, with at most so many preemptions: the values that loads may
@@ -221,7 +207,6 @@ mod searched {
             cell.high_watermark.store(snapshot.high_watermark, Ordering::Relaxed);
             cell.log_end.store(snapshot.log_end, Ordering::Relaxed);
             cell.leader_epoch.store(snapshot.leader_epoch, Ordering::Relaxed);
-            cell.bytes_at_high_watermark.store(snapshot.bytes_at_high_watermark, Ordering::Relaxed);
             cell.version.fetch_add(2, Ordering::Release);
         });
     }
@@ -239,7 +224,6 @@ mod searched {
             cell.high_watermark.store(snapshot.high_watermark, Ordering::Relaxed);
             cell.log_end.store(snapshot.log_end, Ordering::Relaxed);
             cell.leader_epoch.store(snapshot.leader_epoch, Ordering::Relaxed);
-            cell.bytes_at_high_watermark.store(snapshot.bytes_at_high_watermark, Ordering::Relaxed);
             cell.version.store(version + 2, Ordering::Release);
         });
     }

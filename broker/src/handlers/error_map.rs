@@ -58,6 +58,7 @@ pub(super) fn refused_code(refused: &Refused) -> ErrorCode {
         Refused::ZstdTooEarly(_) => ErrorCode::UnsupportedCompressionType,
         Refused::TooLarge { .. } => ErrorCode::MessageTooLarge,
         Refused::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
+        Refused::ProducerEpoch(..) => ErrorCode::InvalidProducerEpoch,
         Refused::Transactional => ErrorCode::InvalidTxnState,
     }
 }
@@ -135,12 +136,12 @@ pub(super) fn alter_configs_code(error: &AlterConfigsError) -> ErrorCode {
     match error {
         AlterConfigsError::DuplicateResource
         | AlterConfigsError::DuplicateKey { .. }
+        | AlterConfigsError::NullValue { .. }
         | AlterConfigsError::UnknownBroker { .. }
         | AlterConfigsError::ReadOnly { .. }
         | AlterConfigsError::PerBrokerOnly { .. } => ErrorCode::InvalidRequest,
         AlterConfigsError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
-        AlterConfigsError::NullValue { .. }
-        | AlterConfigsError::UnknownKey { .. }
+        AlterConfigsError::UnknownKey { .. }
         | AlterConfigsError::NotAList { .. }
         | AlterConfigsError::InvalidValue(_)
         | AlterConfigsError::Contradiction(_) => ErrorCode::InvalidConfig,

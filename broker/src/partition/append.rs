@@ -6,12 +6,12 @@
 use bytes::BytesMut;
 use ouzel_metadata::TopicConfig;
 use ouzel_metadata::configs::{CompressionType, TimestampType as TopicTimestampType};
-use ouzel_model::TimestampMs;
 use ouzel_model::batch::validate::{ProduceRules, RecordFault, Rejection, validate_produced};
 use ouzel_model::batch::{
     BatchBuilder, BatchError, BatchView, Codec, RecordParts, RecordStream, TimestampType, batches,
-    stamp_max_timestamp,
+    stamp_create_time,
 };
+use ouzel_model::{ProducerEpoch, ProducerId, TimestampMs};
 
 /// Plain bytes that one batch may unfold into: ten times the largest batch Kafka's defaults allow a producer to build,
 /// and more if the topic allows larger ones.
@@ -45,6 +45,9 @@ pub enum Refused {
         /// The bound.
         bytes_max: usize,
     },
+    /// An idempotent producer's batch without an epoch.
+    #[error("producer {0} sent the epoch {1}; epochs begin at 0")]
+    ProducerEpoch(ProducerId, ProducerEpoch),
     /// A batch of a transaction, which this broker does not have.
     #[error("the batch belongs to a transaction; transactions are not supported")]
     Transactional,
@@ -99,6 +102,9 @@ pub fn admit(
         plain_bytes_max: PLAIN_BYTES_MAX.max(bytes_max),
     };
     let validated = validate_produced(&batch, &rules)?;
+    if batch.header.has_producer() && batch.header.producer_epoch < ProducerEpoch(0) {
+        return Err(Refused::ProducerEpoch(batch.header.producer_id, batch.header.producer_epoch));
+    }
     if batch.header.attributes.is_transactional() {
         return Err(Refused::Transactional);
     }
@@ -110,8 +116,11 @@ pub fn admit(
         }
         _ => BytesMut::from(batch.bytes),
     };
-    if timestamp_type == TimestampType::CreateTime && batch.header.max_timestamp != validated.max_timestamp {
-        stamp_max_timestamp(&mut bytes, validated.max_timestamp);
+    let claims = (batch.header.attributes.timestamp_type(), batch.header.max_timestamp);
+    if timestamp_type == TimestampType::CreateTime
+        && claims != (TimestampType::CreateTime, validated.max_timestamp)
+    {
+        stamp_create_time(&mut bytes, validated.max_timestamp);
     }
     Ok(bytes)
 }
@@ -125,11 +134,15 @@ fn only_batch(records: &[u8]) -> Result<BatchView<'_>, Refused> {
     let first = match walk.next() {
         None => return Err(Refused::NotOneBatch(0)),
         // An old message set has its magic where ours has it, but is not damaged: it is another format.
-        Some(Err(BatchError::Magic { magic })) => {
+        Some(Err(BatchError::Magic { magic: magic @ 0..=1 })) => {
             return Err(Rejection::InvalidBatch(format!(
                 "the record set has magic {magic}; since produce version 3 only magic 2 is allowed"
             ))
             .into());
+        }
+        // Kafka sees no batch at all where the last one is cut short.
+        Some(Err(cut @ BatchError::Truncated { .. })) => {
+            return Err(Rejection::InvalidBatch(cut.to_string()).into());
         }
         Some(first) => first.map_err(Rejection::from)?,
     };
@@ -224,7 +237,7 @@ mod tests {
     #[test]
     fn a_max_timestamp_that_lies_is_corrected() {
         let mut lying = batch(Codec::None);
-        stamp_max_timestamp(&mut lying, TimestampMs(5));
+        ouzel_model::batch::stamp_max_timestamp(&mut lying, TimestampMs(5));
         let bytes = admit(&lying, &topic(&[]), 9, NOW).unwrap();
         let view = BatchView::parse(&bytes).unwrap();
         assert_eq!(view.header.max_timestamp, TimestampMs(NOW.value() + 99));

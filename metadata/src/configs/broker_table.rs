@@ -5,9 +5,9 @@ use super::definition::ConfigType::{Boolean, Double, Int, List, Long, Short, Str
 use super::definition::{ConfigDef, ConfigType, Rule};
 use super::vocabulary::{
     CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_BUFFERS,
-    NO_COMPACTION, NO_LEVELS, NO_LIMIT, NO_NEW_GROUPS, NO_OFFSET_CODEC, NO_POOLS, NO_QUEUE, NO_REPLICATION,
-    NO_TIERS, NO_TRANSACTIONS, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS, TIMESTAMP_TYPES,
-    UNLIMITED_OR_POSITIVE, ZSTD_LEVELS,
+    NO_COMPACTION, NO_LEVELS, NO_LIMIT, NO_NEW_GROUPS, NO_OFFSET_CODEC, NO_POOLS, NO_PREALLOCATION, NO_QUEUE,
+    NO_REPLICATION, NO_TIERS, NO_TRANSACTIONS, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS,
+    TIMESTAMP_TYPES, UNLIMITED_OR_POSITIVE, ZSTD_LEVELS,
 };
 
 const fn key(name: &'static str, kind: ConfigType, default: &'static str) -> ConfigDef {
@@ -151,7 +151,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("Default of the topics' message.timestamp.type."),
     key("log.ouzel.durability", String, "durable").rule(DURABILITIES).dynamic()
         .doc("Default of the topics' ouzel.durability."),
-    key("log.preallocate", Boolean, "false").dynamic()
+    key("log.preallocate", Boolean, "false").dynamic().without_effect(NO_PREALLOCATION)
         .doc("Default of the topics' preallocate."),
     key("log.retention.bytes", Long, "-1").dynamic()
         .doc("Default of the topics' retention.bytes."),
@@ -209,7 +209,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("Threads that fetch from leaders."),
     key("offset.metadata.max.bytes", Int, "4096").at_least(0)
         .doc("Longest text that may accompany a committed offset."),
-    key("offsets.commit.timeout.ms", Int, "5000").at_least(1)
+    key("offsets.commit.timeout.ms", Int, "5000").at_least(1).without_effect(NO_REPLICATION)
         .doc("How long an offset commit may wait for its replicas."),
     key("offsets.load.buffer.size", Int, "5242880").at_least(1).without_effect(NO_BUFFERS)
         .doc("Memory for reading committed offsets back."),

@@ -4,7 +4,8 @@ use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::{ConfigDef, ConfigType, Rule, Synonym};
 use super::vocabulary::{
     CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_COMPACTION,
-    NO_LEVELS, NO_REPLICATION, NO_TIERS, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS, TIMESTAMP_TYPES, ZSTD_LEVELS,
+    NO_LEVELS, NO_PREALLOCATION, NO_REPLICATION, NO_TIERS, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS,
+    TIMESTAMP_TYPES, ZSTD_LEVELS,
 };
 
 const fn key(name: &'static str, kind: ConfigType, default: &'static str) -> ConfigDef {
@@ -95,7 +96,7 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
         .doc("When acks=all is answered: 'durable' after the flush to disk, 'write-caching' once the page \
               cache has it and with a flush soon after, 'os' once the page cache has it and never with a \
               flush of our own."),
-    key("preallocate", Boolean, "false").synonyms(&[Synonym::same("log.preallocate")])
+    key("preallocate", Boolean, "false").synonyms(&[Synonym::same("log.preallocate")]).without_effect(NO_PREALLOCATION)
         .doc("Whether a new segment's room on disk is reserved when it is created."),
     key("remote.log.copy.disable", Boolean, "false").without_effect(NO_TIERS)
         .doc("With tiered storage: stop copying segments away."),

@@ -8,6 +8,7 @@ pub(super) const NO_LEVELS: &str = "the broker compresses at one level of its ow
 pub(super) const NO_LIMIT: &str =
     "connections are bounded by max.connections and by the files the process may open";
 pub(super) const NO_NEW_GROUPS: &str = "only classic groups are served in this release";
+pub(super) const NO_PREALLOCATION: &str = "segments grow as they are written";
 pub(super) const NO_POOLS: &str = "each core runs one thread; --cores says how many";
 pub(super) const NO_QUEUE: &str = "--memory bounds what waits";
 pub(super) const NO_OFFSET_CODEC: &str = "committed offsets are stored uncompressed";

@@ -315,6 +315,16 @@ pub fn stamp(batch: &mut [u8], base_offset: Offset, epoch: LeaderEpoch) {
     batch[LEADER_EPOCH_AT..MAGIC_AT].copy_from_slice(&epoch.value().to_be_bytes());
 }
 
+/// Takes back a producer's claim that its timestamps are the broker's; Kafka does so silently. Corrects the CRC.
+///
+/// # Panics
+/// If `batch` is shorter than a header.
+pub fn stamp_create_time(batch: &mut [u8], max_timestamp: TimestampMs) {
+    let attributes = i16_at(batch, ATTRIBUTES_AT) & !Attributes::LOG_APPEND_TIME;
+    batch[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
+    stamp_max_timestamp(batch, max_timestamp);
+}
+
 /// Makes a batch carry the broker's time (`message.timestamp.type=LogAppendTime`): attribute bit, max timestamp and,
 /// because both are under it, the CRC.
 ///
