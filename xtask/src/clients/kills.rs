@@ -105,7 +105,7 @@ fn begin(stage: &Stage<'_>, survivor: Survivor, count: u64) -> Result<Running, S
         count,
         // Half as fast without acknowledgements: nobody holds such a producer back, and it is to outlive the last restart.
         per_second: if survivor.acks == "0" { PER_SECOND / 2 } else { PER_SECOND },
-        value_bytes: 1_500,
+        value_bytes: 3_000,
         ..Production::new(survivor.family, &topic)
     };
     let mut driver = stage.start(survivor.family, "survivor")?;
