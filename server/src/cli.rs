@@ -8,8 +8,9 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use crate::config::{Layer, Name, Source, UsageError, split_setting};
 
 const AFTER_HELP: &str = "\
-A choice is looked for in this order: flag, environment, file, default. OUZEL_SET holds KEY=VALUE pairs with ';' between \
-them; OUZEL_LOG says what is logged, as in 'info' or 'info,ouzel_storage=debug'.
+A choice is looked for in this order: flag, environment, file, default.
+OUZEL_SET holds KEY=VALUE pairs with ';' between them.
+OUZEL_LOG says what is logged, as in 'info' or 'info,ouzel_storage=debug'.
 
 Exit codes: 0 stopped as told, 1 failed while serving, 2 did not start, 130 or 143 ended at once by a signal.";
 
