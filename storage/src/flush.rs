@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 /// What one log wants on the disk: its written bytes, and the names of files it made since.
 #[derive(Clone)]
 pub struct FlushRequest {
-    /// Files with unflushed bytes; the last is the active segment's.
+    /// Files with unflushed bytes, oldest first.
     pub files: Vec<File>,
-    /// The directory, if a file was made in it since it was last flushed.
-    pub dir: Option<PathBuf>,
+    /// Directories in which names were made since they were last flushed, the innermost first.
+    pub dirs: Vec<PathBuf>,
 }
 
 /// Makes written bytes durable. The per-file implementation is [`FileCommitter`]; a shared commit log per core can take
@@ -107,8 +107,8 @@ async fn flush(disk: Disk, request: FlushRequest) -> io::Result<()> {
     for file in request.files {
         file.sync_data().await?;
     }
-    match request.dir {
-        Some(dir) => disk.sync_dir(&dir).await,
-        None => Ok(()),
+    for dir in request.dirs {
+        disk.sync_dir(&dir).await?;
     }
+    Ok(())
 }

@@ -189,6 +189,7 @@ impl Log {
                 shared.open_segments.touch(sealed);
             }
         }
+        let fresh = segments.iter().all(|segment| segment.size_bytes.get() == 0);
         let tail = shared.tail_cache.tail(log_end);
         let state = State {
             config,
@@ -205,7 +206,7 @@ impl Log {
             epochs,
             epochs_dirty,
             queue: VecDeque::new(),
-            writer: writer::WriterState::default(),
+            writer: writer::WriterState::new(fresh),
         };
         let inner = Rc::new_cyclic(|me| Inner {
             shared,

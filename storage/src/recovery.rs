@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ouzel_model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
+use ouzel_runtime::Bytes;
 use ouzel_runtime::disk::{DirEntry, OpenMode};
 
 use crate::checkpoint::{self, OffsetCheckpoint};
@@ -73,7 +74,10 @@ impl Log {
                     }));
                 }
                 action => {
-                    tracing::info!(partition = %recovery.options.topic_partition, row = decision.label, "recovering a log");
+                    // A new log has nothing to recover, though nobody has closed it.
+                    if !recovery.segments.is_empty() {
+                        tracing::info!(partition = %recovery.options.topic_partition, row = decision.label, "recovering a log");
+                    }
                     recovery.carry_out(action).await?;
                 }
             }
@@ -145,10 +149,9 @@ impl Recovery {
     async fn begin(options: OpenLog) -> Result<Recovery, OpenError> {
         let disk = options.shared.runtime.disk.clone();
         let dir = options.dir.clone();
+        // Neither the directory nor what names its topic is flushed here: the first flush of a record does both.
         if !disk.exists(&dir).await.map_err(io_error("look for", &dir))? {
             disk.create_dir_all(&dir).await.map_err(io_error("create", &dir))?;
-            let parent = dir.parent().unwrap_or(Path::new("/"));
-            disk.sync_dir(parent).await.map_err(io_error("flush", parent))?;
         }
         let config = Rc::new(options.config.clone());
         let mut recovery = Recovery {
@@ -178,11 +181,17 @@ impl Recovery {
         let disk = &self.options.shared.runtime.disk;
         let path = self.options.dir.join(layout::PARTITION_METADATA);
         let expected = self.options.topic_id;
-        if !disk.exists(&path).await.map_err(io_error("look for", &path))? {
-            let text = checkpoint::PartitionMetadata { topic_id: expected }.encode();
-            return disk.write_atomic(&path, text.into()).await.map_err(io_error("write", &path));
+        let bytes = match disk.read(&path).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Bytes::new(),
+            read => read.map_err(io_error("read", &path))?,
+        };
+        // What a power cut leaves of one that was never flushed; nothing in the directory was, then.
+        let text = checkpoint::PartitionMetadata { topic_id: expected }.encode();
+        let is_part = bytes.len() <= text.len()
+            && bytes.iter().zip(text.bytes()).all(|(is, was)| *is == was || *is == 0);
+        if is_part && *bytes != *text.as_bytes() {
+            return write_derived(disk, &path, text.into_bytes()).await.map_err(io_error("write", &path));
         }
-        let bytes = disk.read(&path).await.map_err(io_error("read", &path))?;
         let found = checkpoint::PartitionMetadata::decode(&bytes)
             .map_err(|reason| Damage::new(&path, 0, "version and topic_id", reason))?
             .topic_id;
@@ -672,11 +681,20 @@ impl Recovery {
             return Ok(());
         }
         let disk = &self.options.shared.runtime.disk;
+        let metadata = self.options.dir.join(layout::PARTITION_METADATA);
+        let mut files =
+            vec![disk.open(&metadata, OpenMode::ReadWrite).await.map_err(io_error("open", &metadata))?];
         for segment in self.segments.iter().filter(|segment| segment.base >= self.walked_from) {
-            let file = segment.file(disk).await.map_err(io_error("open", segment.path()))?;
-            file.sync_data().await.map_err(io_error("flush", segment.path()))?;
+            files.push(segment.file(disk).await.map_err(io_error("open", segment.path()))?);
         }
-        disk.sync_dir(&self.options.dir).await.map_err(io_error("flush", &self.options.dir))
+        for file in files {
+            file.sync_data().await.map_err(io_error("flush", file.path()))?;
+        }
+        let dir = self.options.dir.as_path();
+        for dir in [Some(dir), dir.parent()].into_iter().flatten() {
+            disk.sync_dir(dir).await.map_err(io_error("flush", dir))?;
+        }
+        Ok(())
     }
 
     async fn open(mut self) -> Result<Log, OpenError> {

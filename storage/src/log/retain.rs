@@ -87,7 +87,13 @@ impl Inner {
             start
         };
         let text = OffsetCheckpoint(BTreeMap::from([(self.topic_partition.clone(), start)])).encode();
-        checkpoint::write(&self.shared.runtime.disk, &self.start_file(), text).await?;
+        let disk = &self.shared.runtime.disk;
+        checkpoint::write(disk, &self.start_file(), text).await?;
+        // In the modes that flush late the directory itself may not be on the disk yet.
+        let parent_unflushed = self.state.borrow().writer.parent_unflushed;
+        if let Some(parent) = self.dir.parent().filter(|_| parent_unflushed) {
+            disk.sync_dir(parent).await?;
+        }
         {
             let mut state = self.state.borrow_mut();
             let state = &mut *state;

@@ -3,6 +3,7 @@
 //! Both exist only while there is work: an idle log has neither.
 
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use ouzel_model::Offset;
 use ouzel_runtime::File;
 use ouzel_runtime::clock::Instant;
+use ouzel_runtime::disk::OpenMode;
 
 use super::{Inner, Log, State};
 use crate::config::Durability;
@@ -46,8 +48,19 @@ pub(super) struct WriterState {
     unflushed_since: Offset,
     /// A file was made whose name may not be on the disk yet.
     dir_unflushed: bool,
+    /// Nothing was ever written to the log: its directory may not be on the disk yet, nor what names its topic. A
+    /// partition costs no flush until its first record does.
+    fresh: bool,
+    /// So may the directory's own name.
+    pub(super) parent_unflushed: bool,
     /// Somebody asked for a flush up to here, whatever the mode.
     wanted_end: Offset,
+}
+
+impl WriterState {
+    pub(super) fn new(fresh: bool) -> WriterState {
+        WriterState { fresh, ..WriterState::default() }
+    }
 }
 
 impl Inner {
@@ -100,16 +113,20 @@ impl Inner {
     ) -> io::Result<()> {
         let disk = &self.shared.runtime.disk;
         let is_new = !segment.is_open() && position == 0;
+        let fresh = self.state.borrow().writer.fresh;
         let bytes: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
         let mut was_full = false;
-        let file = loop {
+        let (file, metadata) = loop {
             let written = async {
                 let file = segment.file_for_append(disk).await?;
                 file.write_at(position, bufs.clone()).await?;
-                Ok(file)
+                let metadata = self.dir.join(layout::PARTITION_METADATA);
+                let metadata =
+                    if fresh { Some(disk.open(&metadata, OpenMode::ReadWrite).await?) } else { None };
+                Ok((file, metadata))
             };
             match written.await {
-                Ok(file) => break file,
+                Ok(files) => break files,
                 // Nothing was promised and nothing is lost: the bytes are still here, and writing them again to the
                 // same place is sound once there is room. (A flush that fails is another matter.)
                 Err(error) if is_full(&error) && self.may_wait_for_room() => {
@@ -143,6 +160,8 @@ impl Inner {
                 writer.unflushed_since = from;
             }
             writer.dir_unflushed |= is_new;
+            writer.unflushed.extend(metadata);
+            writer.parent_unflushed |= std::mem::take(&mut writer.fresh);
         }
         self.tail.written(end);
         self.progress.written.reached(end);
@@ -240,7 +259,12 @@ impl Inner {
                 }
                 Turn::Now { target, request } => match self.shared.committer.commit(request).await {
                     Ok(Ok(())) => {
-                        self.state.borrow_mut().flushed_end = target;
+                        {
+                            let mut state = self.state.borrow_mut();
+                            state.flushed_end = target;
+                            // It is set once, by the first write, and the first flush follows that.
+                            state.writer.parent_unflushed = false;
+                        }
                         self.progress.flushed.reached(target);
                         self.progress.moved();
                     }
@@ -259,10 +283,14 @@ impl Inner {
         if work && flush_is_due(&state, now) {
             let target = state.written_end;
             let writer = &mut state.writer;
-            let request = FlushRequest {
-                files: std::mem::take(&mut writer.unflushed),
-                dir: std::mem::take(&mut writer.dir_unflushed).then(|| self.dir.clone()),
-            };
+            let mut dirs = Vec::new();
+            if std::mem::take(&mut writer.dir_unflushed) {
+                dirs.push(self.dir.clone());
+            }
+            if writer.parent_unflushed {
+                dirs.extend(self.dir.parent().map(Path::to_owned));
+            }
+            let request = FlushRequest { files: std::mem::take(&mut writer.unflushed), dirs };
             writer.unflushed_bytes = 0;
             writer.unflushed_from = None;
             return Turn::Now { target, request };
