@@ -43,8 +43,8 @@ pub struct Api {
     pub name: &'static str,
     /// Lowest advertised version.
     pub min: i16,
-    /// Lowest version that is understood; below it a request is answered UNSUPPORTED_VERSION. Differs from `min` for
-    /// Produce alone, where librdkafka stops compressing unless the range starts at 0 (KAFKA-18659).
+    /// Lowest version that is understood; below it a request ends its connection, as it does in Kafka. Differs from `min`
+    /// for Produce alone, where librdkafka stops compressing unless the range starts at 0 (KAFKA-18659).
     pub served_min: i16,
     /// Highest version, advertised and served.
     pub max: i16,

@@ -222,7 +222,8 @@ impl From<FetchResponse> for Response {
     }
 }
 
-/// Why a body is no request. The connection is closed on any of these but [`DecodeError::UnsupportedVersion`].
+/// Why a body is no request. It ends the connection, but for a request for ApiVersions, which is answered all the same
+/// (KIP-511).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A version the table does not serve.
