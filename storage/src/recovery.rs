@@ -192,17 +192,22 @@ impl Recovery {
         if is_part && *bytes != *text.as_bytes() {
             return write_derived(disk, &path, text.into_bytes()).await.map_err(io_error("write", &path));
         }
+        let other = |found: String| OpenError::OtherTopic {
+            path: self.options.dir.clone(),
+            expected: expected.to_string(),
+            found,
+        };
+        // The same of another topic, which was deleted before anything of it was flushed.
+        if bytes.len() < text.len() || bytes.contains(&0) {
+            return Err(other("none that was ever flushed".to_owned()));
+        }
         let found = checkpoint::PartitionMetadata::decode(&bytes)
             .map_err(|reason| Damage::new(&path, 0, "version and topic_id", reason))?
             .topic_id;
         if found == expected {
             return Ok(());
         }
-        Err(OpenError::OtherTopic {
-            path: self.options.dir.clone(),
-            expected: expected.to_string(),
-            found: found.to_string(),
-        })
+        Err(other(found.to_string()))
     }
 
     /// Lists the directory and makes segments of its `.log` files, as far as names and sizes tell.

@@ -19,17 +19,21 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ouzel_model::batch::{BatchBuilder, Codec, Header, RecordParts, batches};
 use ouzel_model::{
-    LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition,
+    LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicIdPartition,
 };
 use ouzel_runtime::sim::{self, Rng, SimRuntime};
 use ouzel_runtime::{CoreId, Disk};
 use ouzel_storage::flush::FlushRequest;
 use ouzel_storage::wal::{BootId, Change, MetaWal, SoloState, replay, stop_of};
-use ouzel_storage::{Committer, Durability, FileCommitter, Log, LogConfig, OpenLog, Producers};
-use support::{Bench, NOW, TOPIC_ID};
+use ouzel_storage::{Committer, Durability, FileCommitter, Log, LogConfig, OpenError, OpenLog, Producers};
+use support::{Bench, NOW};
 use tokio::sync::oneshot;
 
-const KEY: TopicIdPartition = TopicIdPartition { topic_id: TOPIC_ID, partition: PartitionIndex(0) };
+/// The partition of the topic's so many-th life under its name.
+fn key(topic: u8) -> TopicIdPartition {
+    TopicIdPartition { topic_id: TopicId([topic; 16]), partition: PartitionIndex(0) }
+}
+
 const LIVES: u64 = 5;
 const OPS_PER_LIFE: u64 = 25;
 
@@ -47,6 +51,8 @@ enum Planted {
 
 /// Everything that was ever appended and not truncated again, trimmed batches included.
 struct Model {
+    /// Counts the topic's lives: it is deleted, and created anew under its name.
+    topic: u8,
     batches: Vec<Bytes>,
     /// What was reported: survives a power cut.
     flushed: Offset,
@@ -67,7 +73,8 @@ impl Model {
     fn new() -> Model {
         let zero = Offset::ZERO;
         let (flushed, written, log_start, log_start_max) = (zero, zero, zero, zero);
-        Model { batches: Vec::new(), flushed, written, log_start, log_start_max, epoch: LeaderEpoch::NONE }
+        let epoch = LeaderEpoch::NONE;
+        Model { topic: 1, batches: Vec::new(), flushed, written, log_start, log_start_max, epoch }
     }
 
     fn end(&self) -> Offset {
@@ -140,12 +147,12 @@ impl World<'_> {
     }
 
     /// The start of a broker, with one partition.
-    async fn start(&self, durability: Durability) -> Result<Started, String> {
+    async fn start(&self, topic: u8, durability: Durability) -> Result<Started, String> {
         let (disk, data_dir) = (self.disk(), self.node.data_dir());
         let replayed = replay(&disk, data_dir).await.map_err(|e| e.to_string())?;
         replayed.rewrite(&disk, data_dir, 1, |_| 0).await.map_err(|e| e.to_string())?;
         let wal = MetaWal::open(disk.clone(), data_dir, CoreId(0)).await.map_err(|e| e.to_string())?;
-        let previous = wal.get(&KEY);
+        let previous = wal.get(&key(topic));
         let clean_end = previous.and_then(|state| state.closed_at);
         let (stop, flushed) = stop_of(previous.as_ref(), self.boot, clean_end);
         let committer: Rc<dyn Committer> = match self.planted {
@@ -155,11 +162,20 @@ impl World<'_> {
         // No tail cache: what is compared comes from the files.
         let bench = Bench::with_committer(self.node.runtime(), data_dir, 0, committer);
         let flushed = flushed.unwrap_or(Offset::ZERO);
-        let options = OpenLog { stop, flushed, clean_end, ..bench.options(&config(durability)) };
-        let log = Log::open(options).await.map_err(|e| format!("after {stop:?}: {e}"))?;
+        let topic_id = key(topic).topic_id;
+        let options = || OpenLog { topic_id, stop, flushed, clean_end, ..bench.options(&config(durability)) };
+        let log = match Log::open(options()).await {
+            // A deletion that the crash came before: the cluster knows of it, the directory does not.
+            Err(OpenError::OtherTopic { path, .. }) if topic > 1 => {
+                bench.runtime.disk.remove_dir_all(&path).await.map_err(|e| e.to_string())?;
+                Log::open(options()).await
+            }
+            opened => opened,
+        };
+        let log = log.map_err(|e| format!("after {stop:?}: {e}"))?;
         let state =
             SoloState::opened(previous.as_ref(), log.latest_epoch(), log.offsets().flushed_end, self.boot);
-        wal.commit(vec![Change::Put(KEY, state)]).await.map_err(|e| e.to_string())?;
+        wal.commit(vec![Change::Put(key(topic), state)]).await.map_err(|e| e.to_string())?;
         log.begin_epoch(state.leader_epoch);
         Ok(Started { log, wal, state })
     }
@@ -280,7 +296,7 @@ async fn operate(
         14 => log.roll(),
         15 => {
             let hint = started.state.flushed_to(log.offsets().flushed_end);
-            started.wal.commit(vec![Change::Put(KEY, hint)]).await.map_err(|_| None)?;
+            started.wal.commit(vec![Change::Put(key(model.topic), hint)]).await.map_err(|_| None)?;
             started.state = hint;
         }
         16 => {
@@ -289,7 +305,7 @@ async fn operate(
             let to = offsets.log_end + -(random.below(span + 1) as i64);
             // The hint first: a crash in between must not find less than it promises. A cut falls between two batches.
             let hint = started.state.flushed_to(offsets.log_start.min(started.state.flushed));
-            started.wal.commit(vec![Change::Put(KEY, hint)]).await.map_err(|_| None)?;
+            started.wal.commit(vec![Change::Put(key(model.topic), hint)]).await.map_err(|_| None)?;
             started.state = hint;
             let end =
                 model.batches.iter().map(|batch| header(batch).next_offset()).filter(|end| *end <= to).max();
@@ -314,6 +330,15 @@ async fn operate(
             log.trim_to(to).await.map_err(|_| None)?;
         }
         18 => log.checkpoint().await.map_err(|_| None)?,
+        19 if random.chance(1, 8) => {
+            // Decided: whether or not the power holds, the next start is another topic's.
+            let (gone, deleted) = (key(model.topic), log.delete().await);
+            *model = Model { topic: model.topic + 1, ..Model::new() };
+            if deleted.is_ok() {
+                let _ = started.wal.commit(vec![Change::Remove(gone)]).await;
+            }
+            return Err(None);
+        }
         _ => {
             let modes = [Durability::Durable, Durability::WriteCaching, Durability::Os];
             log.set_config(config(modes[random.below(3) as usize]));
@@ -348,7 +373,7 @@ async fn end_in_order(random: &mut Rng, started: &Started, model: &mut Model) {
     {
         model.note(&started.log);
         // Dropped or cut, the mark is missing, and the next start scans.
-        let _ = started.wal.commit(vec![Change::Put(KEY, started.state.closed(end))]).await;
+        let _ = started.wal.commit(vec![Change::Put(key(model.topic), started.state.closed(end))]).await;
     }
 }
 
@@ -358,6 +383,7 @@ struct Seen {
     cuts: u32,
     kills: u32,
     batches: usize,
+    deletions: u32,
 }
 
 /// Some lives on one disk. `cut_at` fixes the point at which the power goes in the first life; else it is drawn.
@@ -379,7 +405,8 @@ fn run(seed: u64, planted: Planted, cut_at: Option<u64>) -> Result<Seen, String>
             if let Some(point) = cut_after {
                 node.disk().cut_power_after(point);
             }
-            match world.start(Durability::Durable).await {
+            let started_topic = model.topic;
+            match world.start(model.topic, Durability::Durable).await {
                 Ok(mut started) => {
                     let checked = check(&started.log, &started.state, &mut model, was_killed).await;
                     if !node.disk().is_cut() {
@@ -388,12 +415,15 @@ fn run(seed: u64, planted: Planted, cut_at: Option<u64>) -> Result<Seen, String>
                             .await
                             .map_err(|e| format!("life {life}: {e}"))?;
                     }
-                    model.epoch = model.epoch.max(started.state.leader_epoch);
+                    if started_topic == model.topic {
+                        model.epoch = model.epoch.max(started.state.leader_epoch);
+                    }
                 }
                 Err(_) if node.disk().is_cut() => {}
                 Err(error) => return Err(format!("life {life} does not start: {error}")),
             }
             seen.batches = seen.batches.max(model.batches.len());
+            seen.deletions += u32::from(model.topic > started_topic);
             // A cut that struck is a power cut; a life that ended otherwise is killed, or loses its power afterwards.
             was_killed = !node.disk().is_cut() && random.chance(1, 2);
             if was_killed {
@@ -406,7 +436,10 @@ fn run(seed: u64, planted: Planted, cut_at: Option<u64>) -> Result<Seen, String>
                 world.boot = BootId([life as u8 + 1; 16]);
             }
         }
-        let started = world.start(Durability::Durable).await.map_err(|e| format!("the last start: {e}"))?;
+        let started = world
+            .start(model.topic, Durability::Durable)
+            .await
+            .map_err(|e| format!("the last start: {e}"))?;
         check(&started.log, &started.state, &mut model, was_killed)
             .await
             .map_err(|e| format!("at last: {e}"))?;
@@ -434,13 +467,14 @@ async fn live(
 #[test]
 fn no_crash_breaks_a_promise() {
     let mut seen = Seen::default();
-    for seed in 0..300 {
+    for seed in 0..250 {
         let run = run(seed, Planted::Nothing, None).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
         seen.cuts += run.cuts;
         seen.kills += run.kills;
         seen.batches = seen.batches.max(run.batches);
+        seen.deletions += run.deletions;
     }
-    assert!(seen.cuts > 400 && seen.kills > 80 && seen.batches > 50, "{seen:?}");
+    assert!(seen.cuts > 400 && seen.kills > 80 && seen.batches > 50 && seen.deletions > 50, "{seen:?}");
 }
 
 #[test]
