@@ -80,7 +80,7 @@ impl Model {
 
     /// The end of the last batch at or below a place: readers' bounds lie between batches.
     fn batch_end(&self, place: usize) -> usize {
-        self.ends.iter().copied().filter(|end| *end <= place).next_back().unwrap_or(0).max(self.start)
+        self.ends.iter().copied().rfind(|end| *end <= place).unwrap_or(0).max(self.start)
     }
 
     fn first(&self, bound: usize, matches: impl Fn(i64) -> bool) -> Option<TimedOffset> {
@@ -148,7 +148,7 @@ async fn live(node: sim::SimRuntime, steps: Vec<Step>, tail_bytes_max: u64, dura
             }
             Step::Truncate { to } => {
                 let to = model.place(*to);
-                let whole = model.ends.iter().copied().filter(|end| *end <= to).next_back().unwrap_or(0);
+                let whole = model.ends.iter().copied().rfind(|end| *end <= to).unwrap_or(0);
                 // A trim may have passed the middle of the batch that holds the place.
                 if whole >= model.start {
                     assert_eq!(log.truncate_to(offset(to)).await.unwrap(), offset(whole));

@@ -40,8 +40,7 @@ impl Log {
         };
         // A log nobody wrote to since its files were right leaves them alone: many partitions stop at once.
         if unclosed {
-            let closing = async {
-                self.inner.write_active_indexes().await?;
+            let producers = async {
                 // A log that never had a record leaves no files for saying so.
                 if end > Offset::ZERO {
                     let disk = &self.inner.shared.runtime.disk;
@@ -51,10 +50,14 @@ impl Log {
                             .await?;
                     }
                 }
-                self.inner.write_epochs().await
+                Ok(())
             };
-            closing
-                .await
+            // They are about different files: a stop of many logs waits for the disk often enough.
+            let (indexes, producers, epochs) =
+                tokio::join!(biased; self.inner.write_active_indexes(), producers, self.inner.write_epochs());
+            indexes
+                .and(producers)
+                .and(epochs)
                 .map_err(|error: io::Error| format!("close {}: {error}", self.inner.dir.display()))?;
             self.inner.state.borrow_mut().unclosed = false;
         }
