@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`log`] (the door), [`segment`] and [`index`] (the files), [`flush`] and [`tail_cache`] (what a core's
 //! logs share), [`producers`] and [`leader_epochs`] (what is known of the past), [`recovery_table`] and [`recovery`] (what
-//! a crash leaves and what is done about it), [`retention`], [`wal`], [`checkpoint`], [`layout`].
+//! a crash leaves and what is done about it), [`retention`], [`strays`], [`wal`], [`checkpoint`], [`layout`].
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
@@ -22,6 +22,7 @@ pub mod recovery;
 pub mod recovery_table;
 pub mod retention;
 pub mod segment;
+pub mod strays;
 pub mod tail_cache;
 pub mod wal;
 

@@ -190,16 +190,17 @@ impl Recovery {
         let is_part = bytes.len() <= text.len()
             && bytes.iter().zip(text.bytes()).all(|(is, was)| *is == was || *is == 0);
         if is_part && *bytes != *text.as_bytes() {
+            // Nor was anything acknowledged under this id, if no write-ahead file knows it; batches that are there
+            // nevertheless are another topic's, deleted since.
+            let is_new = self.options.stop == Stop::Unknown;
+            if is_new && self.holds_batches().await? {
+                return Err(self.other_topic("none that was ever flushed".to_owned()));
+            }
             return write_derived(disk, &path, text.into_bytes()).await.map_err(io_error("write", &path));
         }
-        let other = |found: String| OpenError::OtherTopic {
-            path: self.options.dir.clone(),
-            expected: expected.to_string(),
-            found,
-        };
         // The same of another topic, which was deleted before anything of it was flushed.
         if bytes.len() < text.len() || bytes.contains(&0) {
-            return Err(other("none that was ever flushed".to_owned()));
+            return Err(self.other_topic("none that was ever flushed".to_owned()));
         }
         let found = checkpoint::PartitionMetadata::decode(&bytes)
             .map_err(|reason| Damage::new(&path, 0, "version and topic_id", reason))?
@@ -207,7 +208,23 @@ impl Recovery {
         if found == expected {
             return Ok(());
         }
-        Err(other(found.to_string()))
+        Err(self.other_topic(found.to_string()))
+    }
+
+    fn other_topic(&self, found: String) -> OpenError {
+        OpenError::OtherTopic {
+            path: self.options.dir.clone(),
+            expected: self.options.topic_id.to_string(),
+            found,
+        }
+    }
+
+    async fn holds_batches(&self) -> Result<bool, OpenError> {
+        let dir = &self.options.dir;
+        let entries = self.options.shared.runtime.disk.list_dir(dir).await.map_err(io_error("list", dir))?;
+        Ok(entries.iter().any(|entry| {
+            entry.bytes > 0 && matches!(layout::parse_segment_file(&entry.name), Some((_, layout::LOG)))
+        }))
     }
 
     /// Lists the directory and makes segments of its `.log` files, as far as names and sizes tell.
