@@ -118,8 +118,8 @@ impl Partitions {
     /// One that cannot be opened is noted and stops no other.
     pub(crate) async fn open_all(&self, core: &Rc<Core>, openings: Vec<Opening>) {
         let mut logs = Vec::with_capacity(openings.len());
-        for opening in openings {
-            match self.open_log(core, &opening).await {
+        for (opening, opened) in side_by_side(openings, |opening| self.open_log(core, opening)).await {
+            match opened {
                 Ok(log) => logs.push((opening, log)),
                 Err(error) => {
                     tracing::error!(partition = %opening.topic_partition, %error, "a partition cannot be opened; the others go on");
@@ -157,7 +157,11 @@ impl Partitions {
         }
     }
 
-    async fn open_log(&self, core: &Core, opening: &Opening) -> Result<Log, ouzel_storage::OpenError> {
+    fn open_log(
+        &self,
+        core: &Core,
+        opening: &Opening,
+    ) -> impl Future<Output = Result<Log, ouzel_storage::OpenError>> + use<> {
         let (stop, flushed, clean_end) = last_stop(opening.known.as_ref(), self.boot_id);
         Log::open(OpenLog {
             shared: self.shared.clone(),
@@ -170,7 +174,6 @@ impl Partitions {
             clean_end,
             now: TimestampMs(core.runtime.clock.wall_ms()),
         })
-        .await
     }
 
     /// Takes partitions out of service and their data away.
@@ -207,10 +210,14 @@ impl Partitions {
     pub(crate) async fn close_all(&self) -> usize {
         let mut changes = Vec::new();
         let mut failed = 0;
-        let partitions = self.open.take();
-        for (at, partition) in partitions {
+        let partitions: Vec<_> = self.open.take().into_iter().collect();
+        let close = |(_, partition): &(TopicIdPartition, Rc<Partition>)| {
             partition.wake_all();
-            match partition.log_handle().close().await {
+            let log = partition.log_handle();
+            async move { log.close().await }
+        };
+        for ((at, partition), closed) in side_by_side(partitions, close).await {
+            match closed {
                 Ok(end) => {
                     let Some(state) = self.wal.get(&at) else { continue };
                     changes.push(Change::Put(at, state.closed(end)));
@@ -233,4 +240,36 @@ impl Partitions {
         let Some(state) = self.wal.get(&at) else { return false };
         self.wal.commit(vec![Change::Put(at, state.closed(end))]).await.is_ok()
     }
+}
+
+/// How many logs are opened or closed at a time: enough that the disk sees their flushes together, few enough that a core
+/// with 10,000 of them does not hold all their buffers at once.
+const SIDE_BY_SIDE: usize = 32;
+
+/// Does the same to all items, some at a time, and gives the outcomes in the items' order.
+async fn side_by_side<I, F>(items: Vec<I>, mut each: impl FnMut(&I) -> F) -> Vec<(I, F::Output)>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let mut outcomes = Vec::with_capacity(items.len());
+    let mut items = items.into_iter().peekable();
+    while items.peek().is_some() {
+        let running: Vec<_> = items
+            .by_ref()
+            .take(SIDE_BY_SIDE)
+            .map(|item| {
+                let doing = ouzel_runtime::spawn(each(&item));
+                (item, doing)
+            })
+            .collect();
+        for (item, doing) in running {
+            match doing.await {
+                Ok(outcome) => outcomes.push((item, outcome)),
+                // A task that panicked has ended its core, and with it the node.
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+    }
+    outcomes
 }
