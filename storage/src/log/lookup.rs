@@ -91,10 +91,9 @@ impl Inner {
             let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
             let Some(piece) = self.read_segment(&segment, next, bound, left, one).await? else {
                 // Nothing at or behind `next` in this file: the next one goes on, if there is one.
-                if !self.has_segment_after(&segment) {
-                    return Ok(read);
-                }
-                next = segment.end.get().max(next);
+                // By its base, not by this one's end: offsets may be missing between the two.
+                let Some(after) = self.base_after(&segment) else { return Ok(read) };
+                next = after;
                 continue;
             };
             let Piece { bytes, end } = piece;
@@ -113,8 +112,10 @@ impl Inner {
         state.segments.get(after.checked_sub(1)?).cloned()
     }
 
-    fn has_segment_after(&self, segment: &Segment) -> bool {
-        self.state.borrow().segments.last().is_some_and(|last| last.base > segment.base)
+    fn base_after(&self, segment: &Segment) -> Option<Offset> {
+        let state = self.state.borrow();
+        let after = state.segments.partition_point(|other| other.base <= segment.base);
+        state.segments.get(after).map(|next| next.base)
     }
 
     /// Reads one file; `None` if no batch at or behind `from` is in it.
