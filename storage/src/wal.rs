@@ -207,6 +207,9 @@ impl Inner {
     }
 
     async fn carry_out(&self, changes: &[Change]) -> io::Result<()> {
+        if changes.is_empty() {
+            return Ok(());
+        }
         let (file, file_end, frames, is_due) = {
             let mut state = self.state.borrow_mut();
             if let Some(fenced) = &state.fenced {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use ouzel_model::batch::Codec;
@@ -51,7 +51,7 @@ enum Harm {
 }
 
 /// Harms the batch, and everything behind it in its file but for a flip.
-async fn harm(node: &SimRuntime, random: &mut Rng, harm: Harm, file: &PathBuf, position: u64, bytes: u64) {
+async fn harm(node: &SimRuntime, random: &mut Rng, harm: Harm, file: &Path, position: u64, bytes: u64) {
     let disk = node.runtime().disk;
     match harm {
         Harm::Flip => {
