@@ -1,6 +1,9 @@
 //! Opening a log: looks at the directory, asks the table what to do, does it, until the table says that the log is good.
 //!
-//! Nothing here decides; [`crate::recovery_table`] does. One bad partition is fenced and stops no other.
+//! Nothing here decides; [`crate::recovery_table`] does. This file looks, `mend` does. One bad partition is fenced and
+//! stops no other.
+
+mod mend;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +11,7 @@ use std::rc::Rc;
 
 use ouzel_model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 use ouzel_runtime::Bytes;
-use ouzel_runtime::disk::{DirEntry, OpenMode};
+use ouzel_runtime::disk::DirEntry;
 
 use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::config::LogConfig;
@@ -551,172 +554,6 @@ impl Recovery {
             .filter(|(_, extension)| matches!(*extension, layout::LOG | layout::SNAPSHOT))
             .map(|(base, _)| base)
             .fold(end, Offset::max)
-    }
-
-    async fn carry_out(&mut self, action: Action) -> Result<(), OpenError> {
-        match action {
-            Action::ScanFrom(from) => self.scan_from(from).await,
-            Action::TruncateTail { file, position, end } => self.truncate_tail(&file, position, end).await,
-            Action::FinishRoll => self.finish_roll().await,
-            Action::RebuildIndexes => self.rebuild_indexes().await,
-            Action::RewriteCheckpoints => self.rewrite_epochs().await,
-            Action::FinishSegmentDeletion => {
-                self.remove_where(|name| name.ends_with(layout::DELETED_SUFFIX)).await
-            }
-            Action::FinishDeletion => {
-                let dir = &self.options.dir;
-                self.options.shared.runtime.disk.remove_dir_all(dir).await.map_err(io_error("remove", dir))
-            }
-            Action::Trust | Action::FlushThenTrust | Action::FencePartition(_) => {
-                unreachable!("these end recovery and are not carried out here")
-            }
-        }
-    }
-
-    async fn remove_where(&mut self, goes: impl Fn(&str) -> bool) -> Result<(), OpenError> {
-        let disk = &self.options.shared.runtime.disk;
-        for entry in self.entries.iter().filter(|entry| !entry.is_dir && goes(&entry.name)) {
-            let path = self.options.dir.join(&entry.name);
-            match disk.remove_file(&path).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(io_error("remove", &path)(error));
-                }
-                _ => {}
-            }
-        }
-        self.list().await
-    }
-
-    /// Cuts the log, then everything that speaks of more. The log first: a crash in between shows a log that ends before
-    /// an offset another file speaks of, and the next start finishes the work.
-    async fn truncate_tail(&mut self, file: &Path, position: u64, end: Offset) -> Result<(), OpenError> {
-        let disk = self.options.shared.runtime.disk.clone();
-        let dir = self.options.dir.clone();
-        if file != dir {
-            let log = disk.open(file, OpenMode::ReadWrite).await.map_err(io_error("open", file))?;
-            let cut = log.len().await.map_err(io_error("read", file))?.saturating_sub(position);
-            tracing::warn!(file = %file.display(), position, bytes = cut, %end, "cutting an unfinished tail");
-            log.truncate(position).await.map_err(io_error("truncate", file))?;
-            log.sync_data().await.map_err(io_error("flush", file))?;
-        }
-        let beyond = |name: &str| {
-            layout::parse_segment_file(name).is_some_and(|(base, extension)| match extension {
-                layout::SNAPSHOT | layout::PRODUCERS => base > end,
-                layout::LOG => base > end || (base == end && dir.join(name) != file),
-                layout::INDEX | layout::TIME_INDEX => base >= end,
-                _ => false,
-            })
-        };
-        self.remove_where(beyond).await?;
-        disk.sync_dir(&self.options.dir).await.map_err(io_error("flush", &self.options.dir))?;
-        let walked = self.walked_from;
-        self.scan_from(walked).await
-    }
-
-    /// Writes what a sealed segment should have left behind, and removes indexes that belong to no segment.
-    async fn finish_roll(&mut self) -> Result<(), OpenError> {
-        let bases: BTreeSet<Offset> = self.segments.iter().map(|segment| segment.base).collect();
-        self.remove_where(|name| {
-            layout::parse_segment_file(name).is_some_and(|(base, extension)| {
-                matches!(extension, layout::INDEX | layout::TIME_INDEX) && !bases.contains(&base)
-            })
-        })
-        .await?;
-        let Some(last) = self.segments.last().cloned() else { return Ok(()) };
-        if self.segments.len() > 1 && self.has(last.base, layout::SNAPSHOT).is_none() {
-            // The producers as they were where the last segment begins.
-            let end = last.base;
-            let at_base = self.producers_at(end).await?;
-            let (bytes, windows) = snapshot::encode(&at_base);
-            let disk = &self.options.shared.runtime.disk;
-            for (extension, bytes) in [(layout::SNAPSHOT, bytes), (layout::PRODUCERS, windows)] {
-                let path = layout::segment_file(&self.options.dir, end, extension);
-                write_derived(disk, &path, bytes).await.map_err(io_error("write", &path))?;
-            }
-            self.list().await?;
-        }
-        Ok(())
-    }
-
-    /// Walks the segments before `end` from the newest snapshot at or before it.
-    async fn producers_at(&mut self, end: Offset) -> Result<Producers, OpenError> {
-        let after = self.producers.clone();
-        let before: Vec<_> = self.segments.iter().filter(|segment| segment.base < end).cloned().collect();
-        let mut first = before.len().saturating_sub(1);
-        loop {
-            let base = before.get(first).map_or(end, |segment| segment.base);
-            if self.load_producers(base).await {
-                break;
-            }
-            if first == 0 {
-                self.producers = Producers::new(base);
-                break;
-            }
-            first -= 1;
-        }
-        let epochs = self.epochs_walked.clone();
-        for segment in before.iter().skip(first) {
-            self.walk(segment, Walk::at_start(segment.base)).await?;
-        }
-        self.complete_producers(end);
-        self.epochs_walked = epochs;
-        Ok(std::mem::replace(&mut self.producers, after))
-    }
-
-    /// Writes the indexes of sealed segments that lack them or whose sizes cannot be right.
-    async fn rebuild_indexes(&mut self) -> Result<(), OpenError> {
-        let disk = self.options.shared.runtime.disk.clone();
-        let sealed = self.segments.len().saturating_sub(1);
-        let segments: Vec<_> = self.segments[..sealed].to_vec();
-        for segment in segments {
-            let (offsets, times) =
-                (self.has(segment.base, layout::INDEX), self.has(segment.base, layout::TIME_INDEX));
-            let good = offsets.is_some_and(|bytes| bytes % 8 == 0)
-                && times.is_some_and(|bytes| bytes % 12 == 0 && (bytes > 0 || segment.size_bytes.get() == 0));
-            if good {
-                continue;
-            }
-            segment.rebuild_indexes(&disk, self.config.index_interval_bytes).await.map_err(read_error)?;
-            self.rebuilt.insert(segment.base);
-        }
-        self.list().await
-    }
-
-    async fn rewrite_epochs(&mut self) -> Result<(), OpenError> {
-        // Without a readable file every epoch must come from the batches, also those before the walk.
-        if self.epochs_file != EpochsFile::Read && self.walked_from > self.first_base() {
-            let start = self.first_base();
-            self.scan_from(start).await?;
-        }
-        self.epochs.truncate_to(self.log_end());
-        merge(&mut self.epochs, &self.epochs_walked);
-        let path = self.options.dir.join(layout::LEADER_EPOCHS);
-        let disk = &self.options.shared.runtime.disk;
-        disk.write_atomic(&path, self.epochs.encode().into()).await.map_err(io_error("write", &path))?;
-        self.epochs_file = EpochsFile::Rewritten;
-        Ok(())
-    }
-
-    /// Nothing may be shown or built upon that a power cut could still take.
-    async fn flush_all(&self) -> Result<(), OpenError> {
-        if self.segments.is_empty() {
-            return Ok(());
-        }
-        let disk = &self.options.shared.runtime.disk;
-        let metadata = self.options.dir.join(layout::PARTITION_METADATA);
-        let mut files =
-            vec![disk.open(&metadata, OpenMode::ReadWrite).await.map_err(io_error("open", &metadata))?];
-        for segment in self.segments.iter().filter(|segment| segment.base >= self.walked_from) {
-            files.push(segment.file(disk).await.map_err(io_error("open", segment.path()))?);
-        }
-        for file in files {
-            file.sync_data().await.map_err(io_error("flush", file.path()))?;
-        }
-        let dir = self.options.dir.as_path();
-        for dir in [Some(dir), dir.parent()].into_iter().flatten() {
-            disk.sync_dir(dir).await.map_err(io_error("flush", dir))?;
-        }
-        Ok(())
     }
 
     async fn open(mut self) -> Result<Log, OpenError> {
