@@ -9,7 +9,7 @@
 //! | `meta.properties` | data directory | [`MetaProperties`] |
 //! | `.kafka_cleanshutdown` | data directory | [`CleanShutdown`] |
 //!
-//! Encoders and decoders are pure; [`read`] and [`write`](self::write) are the doers. A write goes through
+//! Encoders and decoders are pure; [`read`] and [`fn@write`] are the doers. A write goes through
 //! [`Disk::write_atomic`]: after a crash there is the old content or the new one.
 
 use std::collections::BTreeMap;

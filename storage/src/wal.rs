@@ -6,14 +6,14 @@
 //!
 //! Life of the files, `core-<n>/meta.wal.<generation>`:
 //!
-//! 1. A start [`replay`]s the newest *whole* generation: one file per core the broker had then, however many it has now.
+//! 1. A start [replays](fn@replay) the newest *whole* generation: one file per core the broker had then, however many it has now.
 //! 2. [`Replayed::rewrite`] writes the next generation for the cores it has now, flushes all of it, and only then removes
 //!    the older one. At every instant one generation is whole, so a crash at any point loses nothing, and a generation
 //!    that was not finished is recognised by its missing files and left aside.
 //! 3. Each core [opens](MetaWal::open) its file and appends to it. One flush is in flight; all that arrives meanwhile
 //!    joins the next. A commit is one frame: after a crash it is there as a whole or not at all.
 //!
-//! Reading order: [`state`] (what is kept), [`format`](self::format) (its bytes), [`replay`](mod@replay) (the start),
+//! Reading order: [`state`] (what is kept), [`mod@format`] (its bytes), [`replay`](mod@replay) (the start),
 //! this file (a core's handle).
 
 pub mod format;
