@@ -4,7 +4,7 @@
 //! nothing that ticks. This crate knows nothing of Kafka's messages and error codes, of topics' settings, or of who
 //! waits for what.
 //!
-//! Reading order: [`replicated_log`], [`solo`]; [`suite`] is what every implementation must show.
+//! Reading order: [`replicated_log`], [`solo`]; `suite` (for tests) is what every implementation must show.
 #![forbid(unsafe_code)]
 
 pub mod replicated_log;
