@@ -328,12 +328,13 @@ impl Controller {
     }
 }
 
-/// Replays the controller's log into an image.
+/// Replays a piece of the controller's log into an image; gives the topics it deletes.
 ///
 /// # Errors
 /// In words, when the log holds what no controller of this release wrote.
-pub(crate) fn replay(image: &mut Image, batch: &[u8]) -> Result<(), String> {
+pub(crate) fn replay(image: &mut Image, batch: &[u8]) -> Result<Vec<TopicId>, String> {
     use ouzel_model::batch::{RecordStream, batches};
+    let mut deleted = Vec::new();
     for batch in batches(batch) {
         let batch = batch.map_err(|error| error.to_string())?;
         for record in RecordStream::new(&batch, usize::MAX).map_err(|error| error.to_string())? {
@@ -343,7 +344,10 @@ pub(crate) fn replay(image: &mut Image, batch: &[u8]) -> Result<(), String> {
                 |error: &dyn std::fmt::Display| format!("record at offset {}: {error}", record.offset);
             let decoded = Record::decode(&value).map_err(|error| words(&error))?;
             image.apply(&decoded).map_err(|error| words(&error))?;
+            if let Record::TopicDeleted { topic_id } = decoded {
+                deleted.push(topic_id);
+            }
         }
     }
-    Ok(())
+    Ok(deleted)
 }

@@ -9,7 +9,7 @@ use ouzel_metadata::TopicConfig;
 use ouzel_model::{Offset, TimestampMs, TopicIdPartition, TopicPartition};
 use ouzel_raft::Solo;
 use ouzel_storage::wal::{BootId, Change, MetaWal, SoloState, stop_of};
-use ouzel_storage::{Log, LogShared, OpenLog, Stop};
+use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
 use ouzel_sync::published::OffsetsWriter;
 use tokio::sync::Notify;
 
@@ -161,10 +161,12 @@ impl Partitions {
         &self,
         core: &Core,
         opening: &Opening,
-    ) -> impl Future<Output = Result<Log, ouzel_storage::OpenError>> + use<> {
+    ) -> impl Future<Output = Result<Log, OpenError>> + use<> {
         let (stop, flushed, clean_end) = last_stop(opening.known.as_ref(), self.boot_id);
-        Log::open(OpenLog {
-            shared: self.shared.clone(),
+        let is_new = opening.known.is_none();
+        let shared = self.shared.clone();
+        let options = OpenLog {
+            shared: shared.clone(),
             dir: core.node.config.data_dir.join(opening.topic_partition.to_string()),
             topic_partition: opening.topic_partition.clone(),
             topic_id: opening.at.topic_id,
@@ -173,7 +175,21 @@ impl Partitions {
             flushed,
             clean_end,
             now: TimestampMs(core.runtime.clock.wall_ms()),
-        })
+        };
+        async move {
+            match Log::open(options.clone()).await {
+                // A new partition finds its place taken by what nobody here knows: it is set aside, not deleted, for it may
+                // be somebody's only copy.
+                Err(OpenError::OtherTopic { path, .. }) if is_new => {
+                    let stray = layout::stray_dir(&path, shared.runtime.entropy.uuid());
+                    tracing::warn!(dir = %path.display(), aside = %stray.display(), "a directory of another topic was in the way and is set aside");
+                    let renamed = shared.runtime.disk.rename(&path, &stray).await;
+                    renamed.map_err(|source| OpenError::Io { action: "set aside", path, source })?;
+                    Log::open(options).await
+                }
+                opened => opened,
+            }
+        }
     }
 
     /// Takes partitions out of service and their data away.

@@ -21,6 +21,8 @@ pub const PRODUCERS: &str = "producers";
 pub const DELETED_SUFFIX: &str = ".deleted";
 /// What is about to replace the file of that name.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
+/// A directory that stood where another partition's belongs, set aside with all that is in it.
+pub const STRAY_DIR_SUFFIX: &str = "-stray";
 /// A directory that is as good as gone.
 pub const DELETED_DIR_SUFFIX: &str = "-delete";
 /// Which topic incarnation a directory belongs to.
@@ -46,11 +48,20 @@ pub fn parse_segment_file(name: &str) -> Option<(Offset, &str)> {
 
 /// Where a deleted partition's directory goes: a name no topic can have, as its uuid makes it longer than any index.
 pub fn deleted_dir(dir: &Path, uuid: [u8; 16]) -> PathBuf {
+    aside(dir, uuid, DELETED_DIR_SUFFIX)
+}
+
+/// Where a directory goes that is in the way of a partition and may hold somebody's only copy: Kafka's name for it.
+pub fn stray_dir(dir: &Path, uuid: [u8; 16]) -> PathBuf {
+    aside(dir, uuid, STRAY_DIR_SUFFIX)
+}
+
+fn aside(dir: &Path, uuid: [u8; 16], suffix: &str) -> PathBuf {
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // A topic's name may have 249 bytes; with the suffix the directory's must still fit 255.
-    let name: String = name.chars().take(255 - 34 - DELETED_DIR_SUFFIX.len()).collect();
+    let name: String = name.chars().take(255 - 34 - suffix.len()).collect();
     let uuid = u128::from_be_bytes(uuid);
-    dir.with_file_name(format!("{name}.{uuid:032x}{DELETED_DIR_SUFFIX}"))
+    dir.with_file_name(format!("{name}.{uuid:032x}{suffix}"))
 }
 
 /// Whether a directory is one that [`deleted_dir`] named.

@@ -27,6 +27,7 @@ use crate::recovery_table::{
 use crate::segment::{Segment, Walk, write_derived};
 
 /// What a log is opened with.
+#[derive(Clone)]
 pub struct OpenLog {
     /// Its core's machine, committer, caches.
     pub shared: LogShared,

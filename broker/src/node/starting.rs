@@ -1,9 +1,9 @@
 //! The first core's way from a directory to a node that serves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,8 +18,9 @@ use ouzel_runtime::disk::LockGuard;
 use ouzel_runtime::mailbox::MailReceiver;
 use ouzel_runtime::{CoreId, Runtime};
 use ouzel_storage::checkpoint::MetaProperties;
+use ouzel_storage::strays::remove_strays;
 use ouzel_storage::wal::{BootId, Change, MetaWal, Replayed, SoloState, replay};
-use ouzel_storage::{Durability, Log, LogConfig, OpenLog, layout};
+use ouzel_storage::{Durability, Log, LogConfig, OpenLog};
 use ouzel_sync::published::published_offsets;
 use tokio::sync::oneshot;
 
@@ -75,14 +76,15 @@ impl Starting {
         })?;
         let config = with_identity(config, kafka_address);
         let properties = identify(&runtime, &config).await?;
-        sweep(&runtime, &dir).await;
         let boot_id = boot_id(&runtime).await;
         let replayed = replay(&runtime.disk, &dir).await.map_err(|error| StartError(error.to_string()))?;
         for torn in &replayed.torn {
             tracing::info!(file = %torn.file.display(), position = torn.position, "an interrupted commit was left aside");
         }
         let known = replayed.states.clone();
-        let (log, image) = open_metadata(&runtime, &config, known.get(&metadata_at()), boot_id).await?;
+        let (log, image, deleted) =
+            open_metadata(&runtime, &config, known.get(&metadata_at()), boot_id).await?;
+        sweep(&runtime, &dir, &deleted).await;
         // Who owns what must be known before the write-ahead files are dealt out, and only the controller's log says it.
         let owners = deal(&image, config.node_id, runtime.core_count);
         let wal = open_wal(&runtime, &dir, &replayed, &owners).await?;
@@ -320,18 +322,12 @@ async fn identify(runtime: &Runtime, config: &NodeConfig) -> Result<MetaProperti
     }
 }
 
-/// Removes what deletions left behind.
-async fn sweep(runtime: &Runtime, dir: &Path) {
-    let Ok(entries) = runtime.disk.list_dir(dir).await else { return };
-    let gone: Vec<PathBuf> = entries
-        .iter()
-        .filter(|entry| entry.is_dir && layout::is_deleted_dir(&entry.name))
-        .map(|entry| dir.join(&entry.name))
-        .collect();
-    for path in gone {
-        if let Err(error) = runtime.disk.remove_dir_all(&path).await {
-            tracing::warn!(dir = %path.display(), %error, "a deleted partition's directory stays");
-        }
+/// Removes what deletions left behind, also one that a crash cut short before it touched the directory. Nothing else: a
+/// directory that no topic is known to have had stays as it is, and whoever put it there can look at it.
+async fn sweep(runtime: &Runtime, dir: &Path, deleted: &HashSet<TopicId>) {
+    let swept = remove_strays(runtime, dir, |at| !deleted.contains(&at.topic_id)).await;
+    if let Err(error) = swept {
+        tracing::warn!(dir = %dir.display(), %error, "what deletions left behind stays until the next start");
     }
 }
 
@@ -374,7 +370,7 @@ async fn open_metadata(
     config: &NodeConfig,
     known: Option<&SoloState>,
     boot_id: BootId,
-) -> Result<(Log, Image), StartError> {
+) -> Result<(Log, Image, HashSet<TopicId>), StartError> {
     let topic_partition = TopicPartition {
         topic: TopicName::new(METADATA_TOPIC).expect("a legal name"),
         partition: PartitionIndex(0),
@@ -404,12 +400,13 @@ async fn open_metadata(
     .await
     .map_err(|error| failed(error.to_string()))?;
     let mut image = Image::default();
+    let mut deleted = HashSet::new();
     let (mut from, end) = (log.offsets().log_start, log.offsets().log_end);
     while from < end {
         let read = log.read(from, end, 1 << 20, true).await.map_err(|error| failed(error.to_string()))?;
         let before = from;
         for chunk in &read.batches {
-            controller::replay(&mut image, chunk).map_err(failed)?;
+            deleted.extend(controller::replay(&mut image, chunk).map_err(failed)?);
             from = ouzel_model::batch::batches(chunk)
                 .flatten()
                 .last()
@@ -419,7 +416,7 @@ async fn open_metadata(
             return Err(failed(format!("it ends at offset {from}, before its own end {end}")));
         }
     }
-    Ok((log, image))
+    Ok((log, image, deleted))
 }
 
 /// Takes the controller's log into service in an epoch of its own.
