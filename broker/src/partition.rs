@@ -19,7 +19,7 @@ use ouzel_model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition, TopicPartition,
 };
 use ouzel_raft::{ReplicaOffsets, ReplicatedLog, Solo};
-use ouzel_storage::{Log, LogConfig};
+use ouzel_storage::{Log, LogConfig, ReadError};
 use ouzel_sync::published::{OffsetSnapshot, OffsetsWriter};
 
 use crate::metrics::PartitionSample;
@@ -421,7 +421,7 @@ impl Partition {
             .local()
             .read(request.from, bound, request.bytes_max, request.at_least_one)
             .await
-            .map_err(|error| ReadRefused::Storage(error.to_string()))?;
+            .map_err(|error| refused_read(error, high_watermark))?;
         self.traffic.bytes_out.set(self.traffic.bytes_out.get() + slices.bytes as u64);
         self.traffic.records_out.set(self.traffic.records_out.get() + records_in(&slices.batches));
         read.batches = slices.batches;
@@ -449,7 +449,7 @@ impl Partition {
             leader_epoch,
         };
         let nothing = end(Offset::NONE, LeaderEpoch::NONE);
-        let storage = |error: ouzel_storage::ReadError| ReadRefused::Storage(error.to_string());
+        let storage = |error| refused_read(error, high_watermark);
         let found = match query {
             OffsetQuery::Latest => return Ok(end(bound, self.log.epoch())),
             OffsetQuery::Earliest => {
@@ -525,6 +525,17 @@ impl Partition {
 fn records_in(slices: &[Bytes]) -> u64 {
     let headers = slices.iter().flat_map(|slice| batches(slice)).flatten();
     headers.map(|batch| u64::from(batch.header.record_count.unsigned_abs())).sum()
+}
+
+/// What a failed read means to its reader. Retention and deletion may come between a judgement and its read.
+fn refused_read(error: ReadError, high_watermark: Offset) -> ReadRefused {
+    match error {
+        ReadError::OutOfRange { from, log_start, log_end } => {
+            ReadRefused::OutOfRange { from, log_start, log_end, high_watermark }
+        }
+        ReadError::Deleted => ReadRefused::NotHere,
+        ReadError::Io { .. } | ReadError::Damaged(_) => ReadRefused::Storage(error.to_string()),
+    }
 }
 
 impl From<ouzel_raft::AppendRefused> for AppendRefused {

@@ -35,7 +35,7 @@ pub(crate) async fn metadata(core: &Rc<Core>, version: i16, request: MetadataReq
                 topics.push(answer_one(&view, version, name, id, &mut to_create));
             }
             let may_create = version < 4 || request.allow_auto_topic_creation;
-            if may_create && core.broker_config().auto_create_topics && !to_create.is_empty() {
+            if may_create && !to_create.is_empty() && core.broker_config().auto_create_topics {
                 create(core, to_create, &mut topics).await;
             }
         }
