@@ -100,6 +100,11 @@ impl Parsed {
     pub fn overlaps(&self) -> bool {
         matches!(self.body, Body::Request(Request::Produce(_)))
     }
+
+    /// Whether the answer may be long in coming, and nothing is left half done if nobody waits for it any more.
+    pub fn may_park(&self) -> bool {
+        matches!(self.body, Body::Request(Request::Fetch(_)))
+    }
 }
 
 /// What becomes of a request.

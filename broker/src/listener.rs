@@ -66,6 +66,16 @@ impl Drop for Counted {
     }
 }
 
+/// Of the files the process may open, those that connections leave to the logs: a quarter, and at least this many.
+/// Without them a crowd of connections would keep a topic from being created and a segment from being rolled.
+const FILES_FOR_LOGS_MIN: u64 = 128;
+
+/// Most connections under a limit of open files; one at least.
+fn connections_within(open_files: u64) -> u32 {
+    let left = open_files.saturating_sub((open_files / 4).max(FILES_FOR_LOGS_MIN));
+    u32::try_from(left).unwrap_or(u32::MAX).max(1)
+}
+
 /// Accepts until the node stops.
 ///
 /// One core accepts for all: one listening socket per address, so that a second broker on the port fails instead of
@@ -75,6 +85,8 @@ pub async fn accept(core: Rc<Core>, listener: Listener) {
     let mut stopping = core.stopping.clone();
     // Said once per wave of failures, not once per attempt.
     let failing = RefCell::new(false);
+    let crowded = RefCell::new(false);
+    let within_files = ouzel_runtime::limits::raise_open_files().map_or(u32::MAX, connections_within);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -85,11 +97,19 @@ pub async fn accept(core: Rc<Core>, listener: Listener) {
             Ok((stream, peer)) => {
                 failing.replace(false);
                 let (total, max) = (counts.total(), core.broker_config().max_connections);
-                if total >= max {
+                if total >= max.min(within_files) {
                     core.metrics.connection_refused();
-                    tracing::warn!(%peer, max, "a connection was refused: max.connections are open");
+                    if !crowded.replace(true) {
+                        let why = if max <= within_files {
+                            "max.connections are open"
+                        } else {
+                            "the rest of the files that may be open (ulimit -n) is the logs'"
+                        };
+                        tracing::warn!(%peer, connections = total, why, "new connections are refused");
+                    }
                     continue;
                 }
+                crowded.replace(false);
                 let at = counts.fewest();
                 let counted = Counted::new(&counts, at);
                 if at == usize::from(core.id().0) {
@@ -132,4 +152,17 @@ pub async fn accept(core: Rc<Core>, listener: Listener) {
 /// Errors of one connection that died in the queue, not of the listener.
 fn is_connections_own(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connections_within;
+
+    #[test]
+    fn connections_leave_files_to_the_logs() {
+        for (open_files, connections) in [(20_000, 15_000), (1024, 768), (256, 128), (100, 1), (0, 1)] {
+            assert_eq!(connections_within(open_files), connections, "{open_files}");
+        }
+        assert_eq!(connections_within(u64::MAX), u32::MAX);
+    }
 }

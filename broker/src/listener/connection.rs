@@ -25,8 +25,9 @@ use super::{Counted, MemoryBudget, Reserved};
 const SLOTS_MAX: usize = 64;
 /// What is received at once while a small request is expected.
 const RECEIVE_BYTES: usize = 64 * 1024;
-/// A frame this large gets its buffer in one piece; a larger one grows towards its claim as its bytes arrive.
-const CLAIM_BELIEVED_BYTES_MAX: usize = 1 << 20;
+/// What a frame's claim is believed before its bytes arrive; from there on, twice what has arrived. Frames half sent
+/// then hold what they brought, not what they claimed, and cannot take the budget from those that come whole.
+const CLAIM_BELIEVED_BYTES: usize = 4 * 1024;
 /// From its first byte a frame must be whole within this time, or it is taken for a trickle that holds memory.
 const FRAME_WHOLE_WITHIN: Duration = Duration::from_secs(120);
 /// A frame that finds no memory for this long gives up what it holds, so that frames half received cannot wait for one
@@ -122,7 +123,18 @@ async fn read(
         if !request.overlaps() && progress.wait_for(|answered| *answered == asked).await.is_err() {
             return Ended::Writer;
         }
-        match dispatch::handle(core, client, request).await {
+        let may_park = request.may_park();
+        let handling = dispatch::handle(core, client, request);
+        let answer = if may_park {
+            tokio::select! {
+                biased;
+                answer = handling => answer,
+                ended = frames.peer_gone() => return ended,
+            }
+        } else {
+            handling.await
+        };
+        match answer {
             Answer::Later(answer) => {
                 asked += 1;
                 if slots.send(Slot { answer, reserved }).await.is_err() {
@@ -166,6 +178,19 @@ impl Frames {
         }
     }
 
+    /// Resolves when the client has closed its side while it waits for an answer. A first byte of its next request
+    /// shows that it has not, and ends the watch.
+    async fn peer_gone(&mut self) -> Ended {
+        if self.received.is_empty() {
+            let mut first = [0; 1];
+            match self.reader.read(&mut first).await {
+                Ok(0) | Err(_) => return Ended::ByPeer,
+                Ok(_) => self.received.extend_from_slice(&first),
+            }
+        }
+        std::future::pending().await
+    }
+
     /// Receives the rest of the frame whose first bytes are there.
     async fn rest(&mut self, core: &Core, bytes_max: usize) -> Result<(BytesMut, Reserved), Ended> {
         self.receive_to(frame::LENGTH_BYTES, RECEIVE_BYTES).await?;
@@ -173,12 +198,13 @@ impl Frames {
         prefix.copy_from_slice(&self.received[..frame::LENGTH_BYTES]);
         let bytes = frame::request_length(prefix, bytes_max)?;
         let whole = frame::LENGTH_BYTES + bytes;
-        let mut reserved = self.reserve(core, bytes.min(CLAIM_BELIEVED_BYTES_MAX), None, bytes).await?;
-        let mut believed = whole.min(CLAIM_BELIEVED_BYTES_MAX);
+        let mut reserved = self.reserve(core, bytes.min(CLAIM_BELIEVED_BYTES), None, bytes).await?;
+        let mut believed = whole.min(CLAIM_BELIEVED_BYTES);
         loop {
-            // A frame larger than what is received at once gets a buffer of its own size, and nothing of the next one.
-            self.receive_to(believed, believed.max(if whole < RECEIVE_BYTES { RECEIVE_BYTES } else { 0 }))
-                .await?;
+            // A frame larger than what is received at once gets a buffer that ends where it does, and nothing of the
+            // next one.
+            let room = if whole < RECEIVE_BYTES { RECEIVE_BYTES } else { believed.max(RECEIVE_BYTES) };
+            self.receive_to(believed, room.min(whole.max(RECEIVE_BYTES))).await?;
             if believed == whole {
                 break;
             }
