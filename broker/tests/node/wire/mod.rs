@@ -1,0 +1,11 @@
+//! What a node answers on the wire, request by request.
+
+mod configs;
+mod coordination;
+mod fetch;
+mod metadata;
+mod offsets;
+mod produce;
+mod sessions;
+mod topics;
+mod versions;
