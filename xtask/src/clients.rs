@@ -177,7 +177,9 @@ impl Program {
         let mut playable = |name: &str, needs: &[Family]| {
             let missing = needs.iter().find_map(|family| {
                 let reason = toolbox.command(*family).err()?;
-                Some(format!("{} is not to be had: {reason}", family.name()))
+                // A compiler may have said a page; the head of it is enough for a row.
+                let head: String = reason.chars().take(300).collect();
+                Some(format!("{} is not to be had: {head}", family.name()))
             });
             match missing {
                 None => true,

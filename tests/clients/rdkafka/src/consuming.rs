@@ -72,11 +72,14 @@ pub(crate) fn read(order: &Order) -> Outcome {
     say(&json!({"t": "ready"}));
     let from_end = order.text("from") == "end";
     let mut count = 0;
-    let mut behind: BTreeSet<i32> = starts.iter().filter(|(p, first)| **first < ends[p]).map(|(p, _)| *p).collect();
+    let mut behind: BTreeSet<i32> =
+        starts.iter().filter(|(p, first)| **first < ends[p]).map(|(p, _)| *p).collect();
     let deadline = Instant::now() + Duration::from_secs(order.number("timeout_s") as u64);
     while if from_end { count < order.number("count") } else { !behind.is_empty() } {
         if Instant::now() > deadline {
-            return Err(Failure::Broken(format!("{count} records read, partitions {behind:?} are not at their end")));
+            return Err(Failure::Broken(format!(
+                "{count} records read, partitions {behind:?} are not at their end"
+            )));
         }
         let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
         let message = message?;
@@ -216,7 +219,9 @@ pub(crate) fn commit(order: &Order) -> Outcome {
     });
     let list = offers(order.text("topic"), asked)?;
     match consumer.commit(&list, CommitMode::Sync) {
-        Err(KafkaError::ConsumerCommit(code)) | Err(KafkaError::Global(code)) if code != RDKafkaErrorCode::NoError => {
+        Err(KafkaError::ConsumerCommit(code)) | Err(KafkaError::Global(code))
+            if code != RDKafkaErrorCode::NoError =>
+        {
             Err(Failure::Refused { code: code as i32, fatal: false, message: code.to_string() })
         }
         other => Ok(other?),

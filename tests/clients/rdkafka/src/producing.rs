@@ -21,7 +21,9 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, seq: Box<i64>) {
         say(&match result {
-            Ok(message) => json!({"t": "ack", "s": *seq, "p": message.partition(), "o": message.offset().max(-1)}),
+            Ok(message) => {
+                json!({"t": "ack", "s": *seq, "p": message.partition(), "o": message.offset().max(-1)})
+            }
             Err((error, _)) => json!({"t": "fail", "s": *seq, "e": error.to_string()}),
         });
     }
@@ -42,10 +44,11 @@ pub(crate) fn produce(order: &Order) -> Outcome {
     let (name, partitions) = (order.text("producer"), order.number("partitions"));
     for seq in 0..order.number("count") {
         let (key, value) = (key_of(seq), value_of(name, seq, order.number("value_bytes")));
-        let mut record = BaseRecord::<[u8], [u8], Box<i64>>::with_opaque_to(order.text("topic"), Box::new(seq))
-            .partition((seq % partitions) as i32)
-            .timestamp(order.number("timestamp_ms") + seq)
-            .headers(headers_of(name, seq));
+        let mut record =
+            BaseRecord::<[u8], [u8], Box<i64>>::with_opaque_to(order.text("topic"), Box::new(seq))
+                .partition((seq % partitions) as i32)
+                .timestamp(order.number("timestamp_ms") + seq)
+                .headers(headers_of(name, seq));
         if let Some(key) = &key {
             record = record.key(key);
         }
