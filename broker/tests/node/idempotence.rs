@@ -2,11 +2,12 @@
 
 use ouzel_protocol::ErrorCode;
 use ouzel_protocol::messages::kafka::InitProducerIdRequest;
+use ouzel_protocol::messages::produce::ProduceRequest;
 
 use crate::support::node::Node;
 use crate::support::process::Starting;
-use crate::support::records::{sequenced, values};
-use crate::support::wire::{Wire, fresh_name};
+use crate::support::records::{batch, sequenced, values};
+use crate::support::wire::{Wire, fresh_name, produce_request};
 
 /// A producer's id that no other test has.
 fn producer(wire: &mut Wire) -> i64 {
@@ -126,8 +127,6 @@ fn producers_and_partitions_do_not_mix() {
 
 #[test]
 fn five_requests_under_way_are_stored_in_order_and_repeated_without_harm() {
-    use crate::support::wire::produce_request;
-    use ouzel_protocol::messages::produce::ProduceRequest;
     let node = Node::start();
     let mut wire = node.connect();
     let topic = fresh_name("five");
@@ -148,6 +147,58 @@ fn five_requests_under_way_are_stored_in_order_and_repeated_without_harm() {
         }
     }
     assert_eq!(values(&wire.fetch(&topic, 0, 0)), ["0", "1", "2", "3", "4"]);
+}
+
+/// What is wrong with a log that should hold the numbers up to `count`, once each and in order.
+fn not_once_in_order(values: &[String], count: usize) -> Option<String> {
+    let wanted = (0..count).map(|number| number.to_string());
+    let at = values.iter().cloned().map(Some).chain([None]).zip(wanted.map(Some).chain([None]));
+    let mut odd = at.enumerate().filter(|(_, (held, wanted))| held != wanted);
+    odd.next().map(|(at, (held, wanted))| format!("at {at}: {held:?} where {wanted:?} belongs"))
+}
+
+/// A producer that loses the answers to its last batches each time its node is killed, and repeats them to the next
+/// one. Gives what is stored in the end, and how many values there were to send.
+fn repeat_over_kills(batch: impl Fn(i64, i32) -> Vec<u8>) -> (Vec<String>, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Starting::new().start(dir.path());
+    node.connect().create("once", 1, &[]);
+    let id = producer(&mut node.connect());
+    let mut next = 0;
+    for round in 0..3 {
+        let mut wire = node.connect();
+        let end = next + 8;
+        for number in next..end {
+            assert_eq!(wire.produce("once", 0, batch(id, number)).error_code, 0, "{number}");
+        }
+        next = end - 4;
+        node.kill();
+        node = Starting::new().cores(1 + round % 2).start(dir.path());
+    }
+    let mut wire = node.connect();
+    for number in next..next + 4 {
+        assert_eq!(wire.produce("once", 0, batch(id, number)).error_code, 0, "{number}");
+    }
+    (values(&wire.fetch("once", 0, 0)), next as usize + 4)
+}
+
+#[test]
+fn what_is_repeated_after_a_kill_is_stored_once_and_in_order() {
+    let (stored, count) = repeat_over_kills(|id, number| sequenced(id, 0, number, &[&number.to_string()]));
+    assert_eq!(not_once_in_order(&stored, count), None);
+}
+
+/// Shows that the test above would notice a node that accepts duplicates: batches without a producer's id are accepted
+/// as often as they come.
+#[test]
+fn an_accepted_duplicate_would_be_caught() {
+    let (stored, count) = repeat_over_kills(|_, number| batch(&[&number.to_string()]));
+    assert!(not_once_in_order(&stored, count).is_some(), "{stored:?}");
+    let of = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Vec<_>>();
+    assert_eq!(not_once_in_order(&of(&["0", "1", "2"]), 3), None);
+    for planted in [&["0", "1", "1", "2"][..], &["0", "2", "1"], &["0", "1"], &["0", "1", "2", "2"]] {
+        assert!(not_once_in_order(&of(planted), 3).is_some(), "{planted:?}");
+    }
 }
 
 #[test]

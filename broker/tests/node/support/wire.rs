@@ -15,13 +15,13 @@ use ouzel_protocol::messages::fetch::{
 use ouzel_protocol::messages::kafka::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use ouzel_protocol::messages::kafka::metadata_request::MetadataRequestTopic;
 use ouzel_protocol::messages::kafka::{
-    self as messages, CreateTopicsRequest, FindCoordinatorRequest, MetadataRequest,
+    self as messages, CreateTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, MetadataRequest,
 };
 use ouzel_protocol::messages::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceTopic,
 };
 use ouzel_protocol::messages::{Call, decode_response, encode_request};
-use ouzel_protocol::{ApiKey, Request, StrBytes};
+use ouzel_protocol::{ApiKey, ErrorCode, Request, StrBytes};
 
 use super::PATIENCE;
 
@@ -220,7 +220,10 @@ impl Wire {
         while Instant::now() < deadline {
             let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
             let found = self.call(4, request).coordinators.remove(0);
-            if found.error_code == 0 {
+            let described =
+                DescribeGroupsRequest::default().with_groups(vec![messages::GroupId(text(group))]);
+            let loading = ErrorCode::CoordinatorLoadInProgress.code();
+            if found.error_code == 0 && self.call(0, described).groups[0].error_code != loading {
                 return;
             }
         }

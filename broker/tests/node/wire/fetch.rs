@@ -4,10 +4,11 @@ use ouzel_model::TopicId;
 use ouzel_model::batch::{Codec, Header};
 use ouzel_protocol::ErrorCode;
 use ouzel_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use ouzel_protocol::messages::produce::ProduceRequest;
 
 use crate::support::node::Node;
 use crate::support::records::{batch, batch_at, batch_of_bytes, records, values};
-use crate::support::wire::{Wire, fetch_request, fresh_name, from_offset};
+use crate::support::wire::{Wire, fetch_request, fresh_name, from_offset, produce_request};
 
 #[test]
 fn a_long_poll_wakes_as_soon_as_there_is_something() {
@@ -31,6 +32,29 @@ fn a_long_poll_wakes_as_soon_as_there_is_something() {
         let expected: Vec<_> = (0..4).map(|p| usize::from(p == partition)).collect();
         assert_eq!(found, expected);
     }
+}
+
+/// The node watches a polling client for its going away: what it sends meanwhile is the next request, whole.
+#[test]
+fn requests_sent_during_a_long_poll_are_answered_after_it_in_order() {
+    let node = Node::start();
+    let (mut reader, mut writer) = (node.connect(), node.connect());
+    let topic = fresh_name("pipelined");
+    writer.create(&topic, 1, &[]);
+    let poll =
+        FetchRequest { max_wait_ms: 600_000, min_bytes: 1, ..fetch_request(&topic, vec![from_offset(0, 0)]) };
+    reader.send(12, poll);
+    let first = reader.last_correlation_id();
+    reader.send(9, produce_request(&topic, 0, -1, batch(&["mine"])));
+    reader.send(12, fetch_request(&topic, vec![from_offset(0, 1)]));
+    assert!(reader.is_waiting());
+    writer.store(&topic, 0, batch(&["another's"]));
+    let polled = reader.receive::<FetchRequest>(12, first);
+    assert_eq!(values(&polled.topics[0].partitions[0]), ["another's"]);
+    let produced = reader.receive::<ProduceRequest>(9, first + 1);
+    assert_eq!(produced.topics[0].partitions[0].base_offset, 1);
+    let fetched = reader.receive::<FetchRequest>(12, first + 2);
+    assert_eq!(values(&fetched.topics[0].partitions[0]), ["mine"]);
 }
 
 #[test]

@@ -392,3 +392,16 @@ fn committed(asker: &mut Asker, version: i16, group: &str, (topic, id): (&str, T
     assert_eq!(error, 0, "OffsetFetch v{version}");
     (offset, metadata.unwrap().to_string())
 }
+
+#[test]
+fn what_is_not_served_closes_the_connection_as_kafka_does() {
+    let node = Node::start();
+    let produce = ApiKey::Produce as i16;
+    for (key, version) in [(produce, 0), (produce, 2), (produce, 99), (ApiKey::Metadata as i16, 99), (999, 0)]
+    {
+        let mut wire = node.connect();
+        let (key, version) = (i16::to_be_bytes(key), i16::to_be_bytes(version));
+        wire.send_frame(&[&key[..], &version, &[0, 0, 0, 1, 0xff, 0xff], &[0; 12]].concat());
+        wire.assert_closed();
+    }
+}
