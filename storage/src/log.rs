@@ -15,7 +15,9 @@
 //!               on the disk    in the file    in memory
 //! ```
 //!
-//! A crash of the process loses what lies above the written end; a power cut what lies above the flushed end.
+//! A crash of the process loses what lies above the written end; a power cut what lies above the flushed end. Where the
+//! durability does not ask for a flush, a trim or retention may take the log start beyond the flushed end, up to the
+//! written end.
 
 mod close;
 mod gate;
