@@ -25,6 +25,7 @@ use tokio::sync::Mutex;
 
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::{Core, Stopped};
+use crate::node::metadata_at;
 use crate::partitions::Opening;
 use crate::topic_config::TopicConfigs;
 use crate::view::{NodeView, Route};
@@ -87,7 +88,10 @@ impl Controller {
         let batch = batch_of(records, now);
         let failed = |error: &dyn std::fmt::Display| ControllerError::Log(error.to_string());
         let receipt = self.log.append(batch, now).await.map_err(|error| failed(&error))?;
-        receipt.acknowledged().await.map_err(|error| failed(&error))
+        receipt.acknowledged().await.map_err(|error| failed(&error))?;
+        // Damage below what is noted here is never taken for an unfinished write: topics hang on these records.
+        core.partitions.note_flushed(metadata_at(), self.log.local().offsets().flushed_end).await;
+        Ok(())
     }
 }
 

@@ -402,7 +402,8 @@ async fn stop(core: &Rc<Core>) -> usize {
     failed
 }
 
-fn metadata_at() -> TopicIdPartition {
+/// The identity of the controller's log.
+pub(crate) fn metadata_at() -> TopicIdPartition {
     TopicIdPartition { topic_id: METADATA_TOPIC_ID, partition: PartitionIndex(0) }
 }
 

@@ -114,6 +114,14 @@ impl Partitions {
         }
     }
 
+    /// Notes how far one log is flushed: the controller's, which is none of the partitions here.
+    pub(crate) async fn note_flushed(&self, at: TopicIdPartition, flushed: Offset) {
+        let Some(state) = self.wal.get(&at).filter(|state| flushed > state.flushed) else { return };
+        if let Err(error) = self.wal.commit(vec![Change::Put(at, state.flushed_to(flushed))]).await {
+            tracing::warn!(%error, "the controller's flushed offset cannot be noted");
+        }
+    }
+
     /// Opens partitions: recovers their logs, then raises all their epochs in one commit, then takes them into service.
     /// One that cannot be opened is noted and stops no other.
     pub(crate) async fn open_all(&self, core: &Rc<Core>, openings: Vec<Opening>) {

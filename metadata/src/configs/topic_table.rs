@@ -94,8 +94,8 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
     key("ouzel.durability", String, "durable").rule(DURABILITIES)
         .synonyms(&[Synonym::same("log.ouzel.durability")])
         .doc("When acks=all is answered: 'durable' after the flush to disk, 'write-caching' once the page \
-              cache has it and with a flush soon after, 'os' once the page cache has it and never with a \
-              flush of our own."),
+              cache has it and with a flush soon after, 'os' once the page cache has it and with a \
+              flush of our own only when a segment is sealed or the broker stops."),
     key("preallocate", Boolean, "false").synonyms(&[Synonym::same("log.preallocate")]).without_effect(NO_PREALLOCATION)
         .doc("Whether a new segment's room on disk is reserved when it is created."),
     key("remote.log.copy.disable", Boolean, "false").without_effect(NO_TIERS)
