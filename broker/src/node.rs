@@ -371,6 +371,10 @@ async fn run_first(
 
 /// Lets connections finish, then closes every log.
 async fn stop(core: &Rc<Core>) -> usize {
+    // First, so that members parked in a join or a sync are answered (look for another coordinator) instead of waited for.
+    for to in core.cores.ids() {
+        core.post(to, |core| core.coordinators.stop());
+    }
     let drained = core.node.connection_counts.all_gone(&core.runtime.clock);
     if core.runtime.clock.timeout(DRAIN_MAX, drained).await.is_err() {
         tracing::warn!(
@@ -382,10 +386,7 @@ async fn stop(core: &Rc<Core>) -> usize {
     for to in core.cores.ids() {
         let closed = core.call(to, |core| {
             let core = core.clone();
-            async move {
-                core.coordinators.stop();
-                core.partitions.close_all().await
-            }
+            async move { core.partitions.close_all().await }
         });
         failed += closed.await.unwrap_or(1);
     }

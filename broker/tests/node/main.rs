@@ -7,5 +7,6 @@
 mod hostile;
 mod idempotence;
 mod restart;
+mod stopping;
 mod support;
 mod wire;
