@@ -304,12 +304,15 @@ fn strings_and_lists_as_large_as_they_get_are_answered() {
 }
 
 #[test]
-fn thousands_of_idle_connections_cost_their_sockets() {
+fn as_many_idle_connections_as_the_machine_allows_cost_their_sockets() {
     let mut siege = Siege::begin();
     ouzel_runtime::limits::raise_open_files().unwrap();
     let own_max = ouzel_runtime::limits::raise_open_files().unwrap() as usize;
-    // This process holds the other ends, and other tests' sockets beside them.
-    let wanted = own_max.min(siege.node.open_files_max()).saturating_sub(2_000).min(8_000);
+    // This process holds the other ends, and other tests' sockets beside them; the node keeps a quarter of its files for
+    // its logs; one address has 28,000 ports to connect from.
+    let node_max = siege.node.open_files_max() / 4 * 3 - 200;
+    let wanted = own_max.saturating_sub(3_000).min(node_max).min(20_000);
+    println!("{wanted} idle connections");
     assert!(wanted >= 1_000, "this machine allows {own_max} open files; the test needs 3,000");
     let mut idle: Vec<_> = (0..wanted).map(|_| siege.node.connect()).collect();
     for some in [0, wanted / 2, wanted - 1] {
