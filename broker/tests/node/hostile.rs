@@ -312,7 +312,7 @@ fn as_many_idle_connections_as_the_machine_allows_cost_their_sockets() {
     // its logs; one address has 28,000 ports to connect from.
     let node_max = siege.node.open_files_max() / 4 * 3 - 200;
     let wanted = own_max.saturating_sub(3_000).min(node_max).min(20_000);
-    println!("{wanted} idle connections");
+    eprintln!("{wanted} idle connections");
     assert!(wanted >= 1_000, "this machine allows {own_max} open files; the test needs 3,000");
     let mut idle: Vec<_> = (0..wanted).map(|_| siege.node.connect()).collect();
     for some in [0, wanted / 2, wanted - 1] {
