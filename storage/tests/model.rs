@@ -99,7 +99,22 @@ fn offset(place: usize) -> Offset {
     Offset(place as i64)
 }
 
-async fn live(node: sim::SimRuntime, steps: Vec<Step>, tail_bytes_max: u64, durability: Durability) {
+/// What a log with a bug would have left out; for the test that the model notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Planted {
+    Nothing,
+    SkippedFlush,
+    SkippedTruncation,
+    SkippedTrim,
+}
+
+async fn live(
+    node: sim::SimRuntime,
+    steps: Vec<Step>,
+    tail_bytes_max: u64,
+    durability: Durability,
+    planted: Planted,
+) {
     let config =
         LogConfig { segment_bytes: 700, index_interval_bytes: 150, durability, ..LogConfig::default() };
     let bench = || Bench::new(node.runtime(), node.data_dir(), tail_bytes_max);
@@ -143,7 +158,9 @@ async fn live(node: sim::SimRuntime, steps: Vec<Step>, tail_bytes_max: u64, dura
             Step::Trim { to } => {
                 let to = model.place(*to);
                 log.flush().await.unwrap();
-                assert_eq!(log.trim_to(offset(to)).await.unwrap(), offset(to));
+                if planted != Planted::SkippedTrim {
+                    assert_eq!(log.trim_to(offset(to)).await.unwrap(), offset(to));
+                }
                 model.start = to;
             }
             Step::Truncate { to } => {
@@ -151,7 +168,9 @@ async fn live(node: sim::SimRuntime, steps: Vec<Step>, tail_bytes_max: u64, dura
                 let whole = model.ends.iter().copied().rfind(|end| *end <= to).unwrap_or(0);
                 // A trim may have passed the middle of the batch that holds the place.
                 if whole >= model.start {
-                    assert_eq!(log.truncate_to(offset(to)).await.unwrap(), offset(whole));
+                    if planted != Planted::SkippedTruncation {
+                        assert_eq!(log.truncate_to(offset(to)).await.unwrap(), offset(whole));
+                    }
                     model.records.truncate(whole);
                     model.ends.retain(|end| *end <= whole);
                 }
@@ -169,7 +188,9 @@ async fn live(node: sim::SimRuntime, steps: Vec<Step>, tail_bytes_max: u64, dura
                 log = bench().reopen(&config, Stop::UncleanSameBoot, flushed).await.unwrap();
             }
             Step::PowerCut => {
-                log.flush().await.unwrap();
+                if planted != Planted::SkippedFlush {
+                    log.flush().await.unwrap();
+                }
                 node.disk().power_cut();
                 log = bench().reopen(&config, Stop::UncleanOtherBoot, offset(end)).await.unwrap();
             }
@@ -199,6 +220,26 @@ proptest! {
         durability in prop_oneof![Just(Durability::Durable), Just(Durability::WriteCaching), Just(Durability::Os)],
         seed in any::<u64>(),
     ) {
-        sim::run(seed, |node| async move { live(node, steps, tail_bytes_max, durability).await });
+        sim::run(seed, |node| async move { live(node, steps, tail_bytes_max, durability, Planted::Nothing).await });
+    }
+}
+
+#[test]
+fn the_model_notices_what_a_log_leaves_out() {
+    let batches = || Step::Append(vec![vec![1, 2], vec![3, 4], vec![5]]);
+    for (planted, steps) in [
+        (Planted::SkippedFlush, vec![batches(), Step::PowerCut]),
+        (Planted::SkippedTruncation, vec![batches(), Step::Truncate { to: 3 }, batches()]),
+        (Planted::SkippedTrim, vec![batches(), Step::Trim { to: 2 }]),
+    ] {
+        let noticed = |planted| {
+            let steps = steps.clone();
+            let lived = std::panic::catch_unwind(move || {
+                sim::run(7, |node| async move { live(node, steps, 400, Durability::Os, planted).await });
+            });
+            lived.is_err()
+        };
+        assert!(!noticed(Planted::Nothing), "without a bug: {steps:?}");
+        assert!(noticed(planted), "{planted:?} went unnoticed");
     }
 }
