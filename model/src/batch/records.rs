@@ -129,7 +129,8 @@ impl<'a> RecordStream<'a> {
             let mut headers = Vec::new();
             for _ in 0..parts.header_count()? {
                 let key = parts.field()?.ok_or_else(|| malformed("a header has no key"))?;
-                let key = String::from_utf8(key).map_err(|_| malformed("a header's key is not UTF-8"))?;
+                // Kafka stores any bytes and reads them so: one odd key must not make its batch unreadable.
+                let key = String::from_utf8_lossy(&key).into_owned();
                 headers.push(RecordHeader { key, value: parts.field()? });
             }
             parts.end()?;

@@ -273,4 +273,16 @@ mod tests {
         assert_eq!((header.base_sequence, header.last_sequence()), (i32::MAX, 1));
         assert_eq!((header.next_offset(), header.size_bytes()), (Offset(3), bytes.len()));
     }
+
+    /// Such a batch is stored as it came, by Kafka as well; reading it then failed, and with it every look-up by time.
+    #[test]
+    fn a_header_key_that_is_no_text_is_accepted_and_read() {
+        let good = batch(Codec::None, 1);
+        let key_at = good.iter().rposition(|byte| *byte == b'h').unwrap();
+        let odd = lie(good, key_at, &[0xff]);
+        assert!(verdict(&odd, &RULES).starts_with("ok"));
+        let view = BatchView::parse(&odd).unwrap();
+        let records: Vec<_> = RecordStream::new(&view, 1 << 20).unwrap().map(Result::unwrap).collect();
+        assert_eq!(records[0].headers[0].key, "\u{fffd}");
+    }
 }
