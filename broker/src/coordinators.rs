@@ -40,8 +40,6 @@ pub enum Unavailable {
     NotCoordinator,
     /// The shard still replays its partition.
     Loading,
-    /// The group id is empty where it must not be.
-    InvalidGroupId,
     /// The broker is going down.
     Stopping,
 }

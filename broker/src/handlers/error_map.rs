@@ -45,7 +45,6 @@ pub(super) fn unavailable_code(unavailable: Unavailable) -> ErrorCode {
         Unavailable::NoTopic | Unavailable::Stopping => ErrorCode::CoordinatorNotAvailable,
         Unavailable::NotCoordinator => ErrorCode::NotCoordinator,
         Unavailable::Loading => ErrorCode::CoordinatorLoadInProgress,
-        Unavailable::InvalidGroupId => ErrorCode::InvalidGroupId,
     }
 }
 

@@ -20,7 +20,7 @@ impl Log {
     /// What the owner wrote down elsewhere about how far this log is flushed must be lowered first: a crash in between
     /// must not find a log that is shorter than promised.
     ///
-    /// Dropped: the log may be cut or not, and is fenced.
+    /// It must be driven to its end: dropped on the way, the files may be cut while the log in memory is not.
     ///
     /// # Errors
     /// The log is, or is now, fenced.
