@@ -18,7 +18,7 @@ use ouzel_model::batch::batches;
 use ouzel_model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition, TopicPartition,
 };
-use ouzel_raft::{ReplicaOffsets, ReplicatedLog, Solo};
+use ouzel_raft::{Replica, ReplicaOffsets, ReplicatedLog, Unacknowledged};
 use ouzel_storage::{Log, LogConfig, ReadError};
 use ouzel_sync::published::{OffsetSnapshot, OffsetsWriter};
 
@@ -230,7 +230,7 @@ type Placing =
 pub struct Partition {
     at: TopicIdPartition,
     topic_partition: TopicPartition,
-    log: Solo,
+    log: Replica,
     published: RefCell<OffsetsWriter>,
     /// As last published.
     seen_high_watermark: Cell<Offset>,
@@ -245,7 +245,7 @@ impl Partition {
     pub(crate) fn new(
         at: TopicIdPartition,
         topic_partition: TopicPartition,
-        log: Solo,
+        log: Replica,
         published: OffsetsWriter,
         config: Arc<TopicConfig>,
     ) -> Rc<Partition> {
@@ -351,13 +351,10 @@ impl Partition {
             match acks {
                 Acks::None => {}
                 Acks::Leader => {
-                    receipt.written().await.map_err(|fenced| AppendRefused::Storage(fenced.to_string()))?
+                    receipt.written().await?;
                 }
                 Acks::All => {
-                    receipt
-                        .acknowledged()
-                        .await
-                        .map_err(|fenced| AppendRefused::Storage(fenced.to_string()))?;
+                    receipt.acknowledged().await?;
                 }
             }
             Ok(Appended {
@@ -542,6 +539,7 @@ impl From<ouzel_raft::AppendRefused> for AppendRefused {
     fn from(refused: ouzel_raft::AppendRefused) -> AppendRefused {
         use ouzel_raft::AppendRefused as Raft;
         match refused {
+            Raft::NotLeader => AppendRefused::NotHere,
             Raft::OutOfOrderSequence { producer_id, expected, found } => {
                 AppendRefused::OutOfOrderSequence { producer_id, expected, found }
             }
@@ -551,6 +549,15 @@ impl From<ouzel_raft::AppendRefused> for AppendRefused {
             Raft::DiskLow => AppendRefused::DiskLow,
             Raft::Fenced(fenced) => AppendRefused::Storage(fenced.to_string()),
             Raft::Invalid(words) => AppendRefused::Storage(words),
+        }
+    }
+}
+
+impl From<Unacknowledged> for AppendRefused {
+    fn from(why: Unacknowledged) -> AppendRefused {
+        match why {
+            Unacknowledged::Fenced(fenced) => AppendRefused::Storage(fenced.to_string()),
+            Unacknowledged::LeadershipLost => AppendRefused::NotHere,
         }
     }
 }

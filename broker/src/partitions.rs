@@ -157,7 +157,7 @@ impl Partitions {
             let Opening { at, topic_partition, offsets, config, .. } = opening;
             let solo = Solo::new(log, epoch, housekeeping::durability(config.durability));
             let is_offsets = topic_partition.topic.as_str() == OFFSETS_TOPIC;
-            let partition = Partition::new(at, topic_partition, solo, offsets, config);
+            let partition = Partition::new(at, topic_partition, solo.into(), offsets, config);
             self.open.borrow_mut().insert(at, partition.clone());
             if is_offsets {
                 core.coordinators.start(core, partition);

@@ -4,13 +4,18 @@
 //! nothing that ticks. This crate knows nothing of Kafka's messages and error codes, of topics' settings, or of who
 //! waits for what.
 //!
-//! Reading order: [`replicated_log`], [`solo`]; `suite` (for tests) is what every implementation must show.
+//! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`]; `suite` (for tests) is what every
+//! implementation must show.
 #![forbid(unsafe_code)]
 
+pub mod replica;
 pub mod replicated_log;
 pub mod solo;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+pub mod transport;
 
-pub use replicated_log::{AppendRefused, Placed, Receipt, ReplicaOffsets, ReplicatedLog};
+pub use replica::Replica;
+pub use replicated_log::{AppendRefused, Placed, Receipt, ReplicaOffsets, ReplicatedLog, Unacknowledged};
 pub use solo::Solo;
+pub use transport::{CallError, Lane, LocalBoxFuture, PeerMessage, Transport};

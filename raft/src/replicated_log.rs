@@ -80,10 +80,10 @@ impl Receipt {
     /// Resolves when the leader's copy is written: no crash of the process loses it any more (acks=1).
     ///
     /// # Errors
-    /// The log is fenced after a failed write; whether the batch survives is then unknown.
-    pub async fn written(&self) -> Result<(), Fenced> {
+    /// See [`Unacknowledged`].
+    pub async fn written(&self) -> Result<(), Unacknowledged> {
         match &self.wait {
-            Wait::Solo { log, .. } => log.wait_written(self.placed.last_offset.next()).await,
+            Wait::Solo { log, .. } => Ok(log.wait_written(self.placed.last_offset.next()).await?),
         }
     }
 
@@ -91,18 +91,33 @@ impl Receipt {
     ///
     /// # Errors
     /// As [`Receipt::written`].
-    pub async fn acknowledged(&self) -> Result<(), Fenced> {
+    pub async fn acknowledged(&self) -> Result<(), Unacknowledged> {
         let end = self.placed.last_offset.next();
         match &self.wait {
-            Wait::Solo { log, durable: true } => log.wait_flushed(end).await,
-            Wait::Solo { log, durable: false } => log.wait_written(end).await,
+            Wait::Solo { log, durable: true } => Ok(log.wait_flushed(end).await?),
+            Wait::Solo { log, durable: false } => Ok(log.wait_written(end).await?),
         }
     }
+}
+
+/// Why a batch that has its place will not be acknowledged here. Whether it survives is unknown: its producer must send
+/// it again, and will be told where it is if it did.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unacknowledged {
+    /// The local log is fenced after a failed write or flush.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+    /// Another replica leads now.
+    #[error("leadership was lost before enough replicas had the batch")]
+    LeadershipLost,
 }
 
 /// Why a batch was not appended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendRefused {
+    /// This replica does not lead, or cannot prove it just now.
+    #[error("this replica does not lead")]
+    NotLeader,
     /// The producer left a gap.
     #[error("producer {producer_id} sent sequence {found}, expected {expected}")]
     OutOfOrderSequence {
