@@ -1,7 +1,7 @@
 //! One node: its cores, the order in which everything starts, and the order in which it stops.
 //!
-//! Start: lock the directory, know who we are, replay the write-ahead files, replay the controller's log, deal the
-//! partitions out to the cores, recover them side by side, raise their epochs, listen, say ready.
+//! Start: lock the directory, know who we are, replay the write-ahead files and deal what they know out to the cores, read
+//! the controller's log, register, recover the partitions side by side, raise their epochs, accept, say ready.
 //! Stop: say not ready, accept nothing new, let connections finish, close every log and leave its clean mark.
 
 mod starting;
@@ -31,10 +31,10 @@ use crate::core::{Core, Cores, Stopped, Work};
 use crate::listener::{ConnectionCounts, MemoryBudget};
 use crate::metrics::CoreSample;
 use crate::partition::housekeeping;
-use crate::partitions::{Opening, Partitions};
+use crate::partitions::Partitions;
 use crate::view::NodeView;
 
-use starting::Starting;
+use starting::{Started, Starting};
 
 /// The name of the one listener there is.
 pub const LISTENER: &str = "PLAINTEXT";
@@ -220,10 +220,8 @@ struct First {
 /// What the first core tells the others once it knows.
 struct Boot {
     facts: Arc<NodeFacts>,
-    view: Arc<NodeView>,
     boot_id: BootId,
-    openings: Vec<Opening>,
-    opened: oneshot::Sender<()>,
+    up: oneshot::Sender<()>,
 }
 
 /// Starts a node and returns when it serves.
@@ -321,13 +319,12 @@ async fn run_other(
 ) -> cores::CoreResult {
     // Dropped: the start failed, and the first core has said why.
     let Ok(boot) = boot.await else { return Ok(()) };
-    let Boot { facts, view, boot_id, openings, opened } = boot;
+    let Boot { facts, boot_id, up } = boot;
     let wal = MetaWal::open(runtime.disk.clone(), &facts.config.data_dir, runtime.core).await?;
-    let core = make_core(runtime, &handle, facts, view, boot_id, wal);
+    let core = make_core(runtime, &handle, facts, boot_id, wal);
     ouzel_runtime::spawn(core.clone().take_mail(mail));
-    core.partitions.open_all(&core, openings).await;
     start_housekeeping(&core);
-    let _ = opened.send(());
+    let _ = up.send(());
     // The sender lives on the first core until the end.
     let _ = done.wait_for(|done| *done).await;
     Ok(())
@@ -347,7 +344,7 @@ async fn run_first(
         Ok(starting) => starting.serve(mail, others).await,
         Err(error) => Err(error),
     };
-    let (core, _lock) = match started {
+    let Started { core, mut following, lock: _lock } = match started {
         Ok(started) => started,
         Err(error) => {
             let _ = report.send(Err(error));
@@ -357,11 +354,15 @@ async fn run_first(
     handle.shared.ready.store(true, Ordering::Release);
     let _ = report.send(Ok(()));
 
-    let mut stopping = handle.shared.stopping.subscribe();
-    let _ = stopping.wait_for(|stopping| *stopping).await;
+    // It ends when the node stops, or when this release does not understand what the controller has decided.
+    let followed = (&mut following).await.unwrap_or_else(|error| Err(error.to_string()));
+    handle.stop();
     tracing::info!("stopping: no new connections, finishing what is under way");
     let failed = stop(&core).await;
     done.send_replace(true);
+    if let Err(reason) = followed {
+        return Err(format!("the controller's log cannot be followed: {reason}").into());
+    }
     if failed > 0 {
         return Err(format!("{failed} logs in {} were not closed in order", data_dir.display()).into());
     }
@@ -392,7 +393,7 @@ async fn stop(core: &Rc<Core>) -> usize {
     }
     let controller = core.controller.borrow_mut().take();
     if let Some(controller) = controller {
-        match controller.log().local().close().await {
+        match controller.log().replica().local().close().await {
             Ok(end) => failed += usize::from(!core.partitions.mark_closed(metadata_at(), end).await),
             Err(reason) => {
                 tracing::error!(reason, "the controller's log was not closed in order");
@@ -412,11 +413,11 @@ fn make_core(
     runtime: Runtime,
     handle: &NodeHandle,
     facts: Arc<NodeFacts>,
-    view: Arc<NodeView>,
     boot_id: BootId,
     wal: MetaWal,
 ) -> Rc<Core> {
     let config = &facts.config;
+    let view = Arc::new(NodeView::empty(config));
     let shared = log_shared(&runtime, config);
     let budget = MemoryBudget::new(config.request_memory_bytes(runtime.core_count));
     let stopping = handle.shared.stopping.subscribe();

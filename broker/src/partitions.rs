@@ -24,8 +24,6 @@ pub(crate) struct Opening {
     pub(crate) topic_partition: TopicPartition,
     pub(crate) offsets: OffsetsWriter,
     pub(crate) config: Arc<TopicConfig>,
-    /// What the write-ahead files know of it; none for a new one.
-    pub(crate) known: Option<SoloState>,
 }
 
 /// How the process that had a log open before ended, what is known to be flushed, and where a clean mark says it ends.
@@ -140,7 +138,12 @@ impl Partitions {
         let mut leading = Vec::with_capacity(logs.len());
         for (opening, log) in logs {
             let flushed = log.offsets().flushed_end;
-            let state = SoloState::opened(opening.known.as_ref(), log.latest_epoch(), flushed, self.boot_id);
+            let state = SoloState::opened(
+                self.wal.get(&opening.at).as_ref(),
+                log.latest_epoch(),
+                flushed,
+                self.boot_id,
+            );
             changes.push(Change::Put(opening.at, state));
             leading.push((opening, log, state.leader_epoch));
         }
@@ -170,8 +173,9 @@ impl Partitions {
         core: &Core,
         opening: &Opening,
     ) -> impl Future<Output = Result<Log, OpenError>> + use<> {
-        let (stop, flushed, clean_end) = last_stop(opening.known.as_ref(), self.boot_id);
-        let is_new = opening.known.is_none();
+        let known = self.wal.get(&opening.at);
+        let (stop, flushed, clean_end) = last_stop(known.as_ref(), self.boot_id);
+        let is_new = known.is_none();
         let shared = self.shared.clone();
         let options = OpenLog {
             shared: shared.clone(),

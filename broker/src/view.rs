@@ -8,6 +8,7 @@ use ouzel_model::{PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::{OffsetSnapshot, PublishedOffsets};
 
+use crate::config::NodeConfig;
 use crate::topic_config::TopicConfigs;
 
 /// An immutable snapshot; a change publishes a new one to every core.
@@ -34,6 +35,13 @@ pub struct Route {
 }
 
 impl NodeView {
+    /// What a core knows before the controller's log is read: nothing.
+    pub(crate) fn empty(config: &NodeConfig) -> NodeView {
+        let image = Image::default();
+        let topic_configs = TopicConfigs::resolve(config, &image);
+        NodeView { image, routes: HashMap::new(), topic_configs }
+    }
+
     /// The route to a partition, if this node holds it.
     pub fn route(&self, topic_id: TopicId, partition: PartitionIndex) -> Option<&Route> {
         self.routes.get(&TopicIdPartition { topic_id, partition })

@@ -1,36 +1,32 @@
 //! The first core's way from a directory to a node that serves.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use ouzel_metadata::configs::broker::Identity;
-use ouzel_metadata::image::{Broker, Endpoint, SecurityProtocol, Topic};
+use ouzel_metadata::image::{Broker, Endpoint, SecurityProtocol};
 use ouzel_metadata::{Image, Record};
-use ouzel_model::{
-    NodeId, PartitionIndex, TimestampMs, TopicId, TopicIdPartition, TopicName, TopicPartition,
-};
-use ouzel_raft::{ReplicatedLog, Solo};
+use ouzel_model::{PartitionIndex, TimestampMs, TopicId, TopicIdPartition, TopicName, TopicPartition};
+use ouzel_raft::Solo;
 use ouzel_runtime::disk::LockGuard;
 use ouzel_runtime::mailbox::MailReceiver;
-use ouzel_runtime::{CoreId, Runtime};
+use ouzel_runtime::{JoinHandle, Runtime};
 use ouzel_storage::checkpoint::MetaProperties;
 use ouzel_storage::strays::remove_strays;
 use ouzel_storage::wal::{BootId, Change, MetaWal, Replayed, SoloState, replay};
 use ouzel_storage::{Durability, Log, LogConfig, OpenLog};
-use ouzel_sync::published::published_offsets;
 use tokio::sync::oneshot;
 
 use crate::config::NodeConfig;
-use crate::controller::{self, Controller};
+use crate::controller::Controller;
+use crate::controller::metadata_log::MetadataLog;
+use crate::controller::publisher::{Owners, Publisher};
 use crate::core::{Core, Work};
 use crate::listener::{self, ConnectionCounts};
-use crate::partitions::Opening;
-use crate::topic_config::TopicConfigs;
-use crate::view::{NodeView, Route};
 
 use super::{
     Boot, LISTENER, METADATA_TOPIC_ID, NodeFacts, NodeHandle, StartError, log_shared, make_core, metadata_at,
@@ -52,12 +48,18 @@ pub(super) struct Starting {
     lock: LockGuard,
     listener: ouzel_runtime::net::Listener,
     kafka_address: SocketAddr,
+    properties: MetaProperties,
     boot_id: BootId,
-    known: std::collections::BTreeMap<TopicIdPartition, SoloState>,
     wal: MetaWal,
-    metadata_log: Solo,
-    image: Image,
-    owners: HashMap<TopicIdPartition, CoreId>,
+    owners: Owners,
+}
+
+/// A node that serves, as its first core holds it.
+pub(super) struct Started {
+    pub(super) core: Rc<Core>,
+    /// Follows the controller's log until the node stops.
+    pub(super) following: JoinHandle<Result<(), String>>,
+    pub(super) lock: LockGuard,
 }
 
 impl Starting {
@@ -81,88 +83,29 @@ impl Starting {
         for torn in &replayed.torn {
             tracing::info!(file = %torn.file.display(), position = torn.position, "an interrupted commit was left aside");
         }
-        let known = replayed.states.clone();
-        let (log, image, deleted) =
-            open_metadata(&runtime, &config, known.get(&metadata_at()), boot_id).await?;
-        sweep(&runtime, &dir, &deleted).await;
-        // Who owns what must be known before the write-ahead files are dealt out, and only the controller's log says it.
-        let owners = deal(&image, config.node_id, runtime.core_count);
+        let known = replayed.states.keys().copied().filter(|at| *at != metadata_at());
+        let owners = Owners::deal(known, runtime.core_count);
         let wal = open_wal(&runtime, &dir, &replayed, &owners).await?;
-        let metadata_log = lead_metadata(&wal, log, known.get(&metadata_at()), boot_id).await?;
-        let mut starting = Starting {
+        Ok(Starting {
             runtime,
             handle: handle.clone(),
             config,
             lock,
             listener,
             kafka_address,
+            properties,
             boot_id,
-            known,
             wal,
-            metadata_log,
-            image,
             owners,
-        };
-        starting.register(&properties.cluster_id).await?;
-        Ok(starting)
+        })
     }
 
-    /// Founds the cluster if it is new, and tells it where this broker is.
-    async fn register(&mut self, cluster_id: &str) -> Result<(), StartError> {
-        let mut records = Vec::new();
-        match self.image.cluster_id() {
-            None => records.push(Record::ClusterCreated { cluster_id: cluster_id.to_owned() }),
-            Some(own) if own != cluster_id => {
-                let dir = self.config.data_dir.display();
-                return Err(StartError(format!(
-                    "{META_PROPERTIES} in {dir} names cluster {cluster_id}, but the controller's log is of cluster {own}; \
-                     one of them was copied from elsewhere"
-                )));
-            }
-            Some(_) => {}
-        }
-        let (host, port) = self.advertised();
-        records.push(Record::BrokerRegistered(Broker {
-            node: self.config.node_id,
-            incarnation: self.runtime.entropy.uuid(),
-            endpoints: vec![Endpoint {
-                listener: LISTENER.to_owned(),
-                host,
-                port,
-                security: SecurityProtocol::Plaintext,
-            }],
-            rack: self.config.broker.rack.clone(),
-        }));
-        let now = TimestampMs(self.runtime.clock.wall_ms());
-        let written = async {
-            let receipt = self
-                .metadata_log
-                .append(controller::batch_of(&records, now), now)
-                .await
-                .map_err(|error| error.to_string())?;
-            receipt.acknowledged().await.map_err(|error| error.to_string())
-        };
-        written
-            .await
-            .map_err(|error| StartError(format!("the controller's log takes no records: {error}")))?;
-        for record in &records {
-            self.image
-                .apply(record)
-                .map_err(|error| StartError(format!("this broker cannot register: {error}")))?;
-        }
-        Ok(())
-    }
-
-    fn advertised(&self) -> (String, u16) {
-        advertised(&self.config, self.kafka_address)
-    }
-
-    /// Deals the partitions out, has every core open its own, listens.
+    /// Brings the cores up, reads the controller's log, registers, has every core open its partitions, accepts.
     pub(super) async fn serve(
         self,
         mail: MailReceiver<Work>,
         others: Vec<oneshot::Sender<Boot>>,
-    ) -> Result<(Rc<Core>, LockGuard), StartError> {
+    ) -> Result<Started, StartError> {
         let Starting {
             runtime,
             handle,
@@ -170,65 +113,88 @@ impl Starting {
             lock,
             listener,
             kafka_address,
+            properties,
             boot_id,
-            known,
             wal,
-            metadata_log,
-            image,
             owners,
         } = self;
-        let core_count = runtime.core_count;
         let facts = Arc::new(NodeFacts {
-            connection_counts: ConnectionCounts::new(core_count),
-            cluster_id: image.cluster_id().unwrap_or_default().to_owned(),
+            connection_counts: ConnectionCounts::new(runtime.core_count),
+            cluster_id: properties.cluster_id,
             kafka_address,
             config,
         });
-        let topic_configs = TopicConfigs::resolve(&facts.config, &image);
-        let mut routes = HashMap::new();
-        let mut openings: Vec<Vec<Opening>> = (0..core_count).map(|_| Vec::new()).collect();
-        for topic in image.topics() {
-            for (index, _) in topic.indexed_partitions() {
-                let at = TopicIdPartition { topic_id: topic.id, partition: index };
-                let Some(owner) = owners.get(&at).copied() else { continue };
-                let (offsets, readers) = published_offsets(crate::view::UNOPENED);
-                openings[usize::from(owner.0)].push(Opening {
-                    at,
-                    topic_partition: TopicPartition { topic: topic.name.clone(), partition: index },
-                    offsets,
-                    config: topic_configs.of(topic.id),
-                    known: known.get(&at).copied(),
-                });
-                routes.insert(at, Route { core: owner, offsets: readers });
-            }
-        }
-        let owned: Vec<usize> = openings.iter().map(Vec::len).collect();
-        let view = Arc::new(NodeView { image, routes, topic_configs });
-        let mut openings = openings.into_iter();
-        let own = openings.next().unwrap_or_default();
-        let mut opening = Vec::with_capacity(others.len());
-        for (other, openings) in others.into_iter().zip(openings) {
-            let (opened, when_opened) = oneshot::channel();
-            let boot = Boot { facts: facts.clone(), view: view.clone(), boot_id, openings, opened };
-            if other.send(boot).is_err() {
+        let mut coming_up = Vec::with_capacity(others.len());
+        for other in others {
+            let (up, when_up) = oneshot::channel();
+            if other.send(Boot { facts: facts.clone(), boot_id, up }).is_err() {
                 return Err(StartError("a core ended while the broker was starting".to_owned()));
             }
-            opening.push(when_opened);
+            coming_up.push(when_up);
         }
-        let core = make_core(runtime, &handle, facts.clone(), view, boot_id, wal);
-        core.controller.replace(Some(Rc::new(Controller::new(metadata_log, owned))));
+        let core = make_core(runtime, &handle, facts.clone(), boot_id, wal.clone());
         ouzel_runtime::spawn(core.clone().take_mail(mail));
-        core.partitions.open_all(&core, own).await;
-        for opened in opening {
-            opened
-                .await
-                .map_err(|_| StartError("a core failed while it opened its partitions".to_owned()))?;
+        for up in coming_up {
+            up.await.map_err(|_| StartError("a core failed while the broker was starting".to_owned()))?;
         }
+        let log = open_metadata(&core, &wal, boot_id).await?;
+        let failed = |error: String| {
+            let dir = metadata_dir(&core.node.config);
+            StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
+        };
+        let (mut publisher, deleted) = Publisher::load(log.clone(), owners).await.map_err(failed)?;
+        sweep(&core, &deleted.into_iter().collect()).await;
+        register(&core, &log, publisher.image()).await?;
+        publisher.read_on().await.map_err(failed)?;
+        core.controller.replace(Some(Rc::new(Controller::new(log))));
+        publisher
+            .publish(&core)
+            .await
+            .map_err(|_| StartError("a core failed while it opened its partitions".to_owned()))?;
+        let following = ouzel_runtime::spawn(publisher.run(core.clone()));
         start_housekeeping(&core);
         let _ = handle.shared.facts.set(facts);
         ouzel_runtime::spawn(listener::accept(core.clone(), listener));
-        Ok((core, lock))
+        Ok(Started { core, following, lock })
     }
+}
+
+/// Founds the cluster if it is new, and tells it where this broker is.
+async fn register(core: &Core, log: &MetadataLog, image: &Image) -> Result<(), StartError> {
+    let config = &core.node.config;
+    let cluster_id = &core.node.cluster_id;
+    let mut records = Vec::new();
+    match image.cluster_id() {
+        None => records.push(Record::ClusterCreated { cluster_id: cluster_id.clone() }),
+        Some(own) if own != cluster_id => {
+            let dir = config.data_dir.display();
+            return Err(StartError(format!(
+                "{META_PROPERTIES} in {dir} names cluster {cluster_id}, but the controller's log is of cluster {own}; \
+                 one of them was copied from elsewhere"
+            )));
+        }
+        Some(_) => {}
+    }
+    let (host, port) = advertised(config, core.node.kafka_address);
+    records.push(Record::BrokerRegistered(Broker {
+        node: config.node_id,
+        incarnation: core.runtime.entropy.uuid(),
+        endpoints: vec![Endpoint {
+            listener: LISTENER.to_owned(),
+            host,
+            port,
+            security: SecurityProtocol::Plaintext,
+        }],
+        rack: config.broker.rack.clone(),
+    }));
+    let mut next = image.clone();
+    for record in &records {
+        next.apply(record).map_err(|error| StartError(format!("this broker cannot register: {error}")))?;
+    }
+    let now = TimestampMs(core.runtime.clock.wall_ms());
+    let written = log.append(&records, now).await;
+    written.map_err(|error| StartError(format!("the controller's log takes no records: {error}")))?;
+    Ok(())
 }
 
 async fn lock(runtime: &Runtime, dir: &Path) -> Result<LockGuard, StartError> {
@@ -324,8 +290,9 @@ async fn identify(runtime: &Runtime, config: &NodeConfig) -> Result<MetaProperti
 
 /// Removes what deletions left behind, also one that a crash cut short before it touched the directory. Nothing else: a
 /// directory that no topic is known to have had stays as it is, and whoever put it there can look at it.
-async fn sweep(runtime: &Runtime, dir: &Path, deleted: &HashSet<TopicId>) {
-    let swept = remove_strays(runtime, dir, |at| !deleted.contains(&at.topic_id)).await;
+async fn sweep(core: &Core, deleted: &HashSet<TopicId>) {
+    let dir = &core.node.config.data_dir;
+    let swept = remove_strays(&core.runtime, dir, |at| !deleted.contains(&at.topic_id)).await;
     if let Err(error) = swept {
         tracing::warn!(dir = %dir.display(), %error, "what deletions left behind stays until the next start");
     }
@@ -338,24 +305,14 @@ async fn boot_id(runtime: &Runtime) -> BootId {
     text.and_then(|text| text.parse().ok()).unwrap_or_else(|| BootId(runtime.entropy.uuid()))
 }
 
-/// Gives each partition of this node a core, in turn.
-fn deal(image: &Image, node: NodeId, core_count: u16) -> HashMap<TopicIdPartition, CoreId> {
-    let of_topic = |topic: &'_ Topic| -> Vec<TopicIdPartition> {
-        let here = topic.indexed_partitions().filter(|(_, partition)| partition.replicas.contains(&node));
-        here.map(|(partition, _)| TopicIdPartition { topic_id: topic.id, partition }).collect()
-    };
-    let all = image.topics().flat_map(|topic| of_topic(topic));
-    all.zip((0..core_count).map(CoreId).cycle()).collect()
-}
-
 /// Writes the next generation of write-ahead files, for the cores there are now, and opens this core's.
 async fn open_wal(
     runtime: &Runtime,
     dir: &Path,
     replayed: &Replayed,
-    owners: &HashMap<TopicIdPartition, CoreId>,
+    owners: &Owners,
 ) -> Result<MetaWal, StartError> {
-    // What no topic has any more goes to the first core, with the controller's own; it is removed there in time.
+    // The controller's own log is the first core's.
     let core_of = |at: &TopicIdPartition| owners.get(at).map_or(runtime.core.0, |core| core.0);
     let opened = async {
         replayed.rewrite(&runtime.disk, dir, runtime.core_count, core_of).await?;
@@ -364,26 +321,27 @@ async fn open_wal(
     opened.await.map_err(|error| StartError(error.to_string()))
 }
 
-/// Opens the controller's log and replays it.
-async fn open_metadata(
-    runtime: &Runtime,
-    config: &NodeConfig,
-    known: Option<&SoloState>,
-    boot_id: BootId,
-) -> Result<(Log, Image, HashSet<TopicId>), StartError> {
-    let topic_partition = TopicPartition {
+fn metadata_dir(config: &NodeConfig) -> PathBuf {
+    config.data_dir.join(metadata_name().to_string())
+}
+
+fn metadata_name() -> TopicPartition {
+    TopicPartition {
         topic: TopicName::new(METADATA_TOPIC).expect("a legal name"),
         partition: PartitionIndex(0),
-    };
-    let dir = config.data_dir.join(topic_partition.to_string());
-    let failed = |error: String| {
-        StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
-    };
-    let (stop, flushed, clean_end) = crate::partitions::last_stop(known, boot_id);
+    }
+}
+
+/// Opens the controller's log and takes it into service, in an epoch of its own.
+async fn open_metadata(core: &Core, wal: &MetaWal, boot_id: BootId) -> Result<MetadataLog, StartError> {
+    let config = &core.node.config;
+    let dir = metadata_dir(config);
+    let known = wal.get(&metadata_at());
+    let (stop, flushed, clean_end) = crate::partitions::last_stop(known.as_ref(), boot_id);
     let log = Log::open(OpenLog {
-        shared: log_shared(runtime, config),
+        shared: log_shared(&core.runtime, config),
         dir: dir.clone(),
-        topic_partition,
+        topic_partition: metadata_name(),
         topic_id: METADATA_TOPIC_ID,
         // Flushed in every mode, kept for ever.
         config: LogConfig {
@@ -395,40 +353,15 @@ async fn open_metadata(
         stop,
         flushed,
         clean_end,
-        now: TimestampMs(runtime.clock.wall_ms()),
+        now: TimestampMs(core.runtime.clock.wall_ms()),
     })
     .await
-    .map_err(|error| failed(error.to_string()))?;
-    let mut image = Image::default();
-    let mut deleted = HashSet::new();
-    let (mut from, end) = (log.offsets().log_start, log.offsets().log_end);
-    while from < end {
-        let read = log.read(from, end, 1 << 20, true).await.map_err(|error| failed(error.to_string()))?;
-        let before = from;
-        for chunk in &read.batches {
-            deleted.extend(controller::replay(&mut image, chunk).map_err(failed)?);
-            from = ouzel_model::batch::batches(chunk)
-                .flatten()
-                .last()
-                .map_or(from, |batch| batch.header.next_offset());
-        }
-        if from == before {
-            return Err(failed(format!("it ends at offset {from}, before its own end {end}")));
-        }
-    }
-    Ok((log, image, deleted))
-}
-
-/// Takes the controller's log into service in an epoch of its own.
-async fn lead_metadata(
-    wal: &MetaWal,
-    log: Log,
-    known: Option<&SoloState>,
-    boot_id: BootId,
-) -> Result<Solo, StartError> {
-    let state = SoloState::opened(known, log.latest_epoch(), log.offsets().flushed_end, boot_id);
+    .map_err(|error| {
+        StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
+    })?;
+    let state = SoloState::opened(known.as_ref(), log.latest_epoch(), log.offsets().flushed_end, boot_id);
     wal.commit(vec![Change::Put(metadata_at(), state)])
         .await
         .map_err(|error| StartError(error.to_string()))?;
-    Ok(Solo::new(log, state.leader_epoch, Durability::Durable))
+    Ok(MetadataLog::new(Solo::new(log, state.leader_epoch, Durability::Durable)))
 }

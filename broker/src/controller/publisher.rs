@@ -1,0 +1,228 @@
+//! Makes what the controller has decided true on this node: opens what is new, shows every core the next image, closes
+//! what is gone. Every node of a cluster does this for itself, in the order of the controller's log.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ouzel_metadata::Image;
+use ouzel_model::{Offset, TopicId, TopicIdPartition, TopicName, TopicPartition};
+use ouzel_runtime::CoreId;
+use ouzel_sync::published::published_offsets;
+
+use super::metadata_log::{MetadataLog, Replayed};
+use crate::core::{Core, Stopped};
+use crate::partitions::Opening;
+use crate::topic_config::TopicConfigs;
+use crate::view::{NodeView, Route};
+
+/// Applies the controller's log to this node; lives on the controller's core.
+pub(crate) struct Publisher {
+    log: MetadataLog,
+    image: Image,
+    /// Exclusive end of what `image` holds.
+    end: Offset,
+    owners: Owners,
+}
+
+impl Publisher {
+    /// Reads what is committed, without making any of it true yet; gives the topics that were deleted.
+    ///
+    /// # Errors
+    /// In words, when the log cannot be read or holds what no controller of this release wrote.
+    pub(crate) async fn load(log: MetadataLog, owners: Owners) -> Result<(Publisher, Vec<TopicId>), String> {
+        let mut image = Image::default();
+        let mut replayed = Replayed::default();
+        let end = log.replay(&mut image, log.applied(), &mut replayed).await?;
+        tracing::debug!(records = replayed.records, end = end.value(), "the controller's log is read");
+        Ok((Publisher { log, image, end, owners }, replayed.deleted))
+    }
+
+    /// Reads what was committed since.
+    ///
+    /// # Errors
+    /// As [`Publisher::load`].
+    pub(crate) async fn read_on(&mut self) -> Result<(), String> {
+        let mut replayed = Replayed::default();
+        self.end = self.log.replay(&mut self.image, self.end, &mut replayed).await?;
+        Ok(())
+    }
+
+    /// The image as far as it is read.
+    pub(crate) fn image(&self) -> &Image {
+        &self.image
+    }
+
+    /// Makes true what is read.
+    pub(crate) async fn publish(&mut self, core: &Rc<Core>) -> Result<(), Stopped> {
+        self.show(core).await?;
+        self.log.set_applied(self.end);
+        Ok(())
+    }
+
+    /// Follows the log until the node stops.
+    ///
+    /// # Errors
+    /// In words, when the log holds what this release does not understand: the node must not go on with an image that
+    /// is older than what it is asked about.
+    pub(crate) async fn run(mut self, core: Rc<Core>) -> Result<(), String> {
+        let mut stopping = core.stopping.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = self.log.committed_beyond(self.end) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+            }
+            self.read_on().await?;
+            if self.publish(&core).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn show(&mut self, core: &Rc<Core>) -> Result<(), Stopped> {
+        let before = core.view();
+        let image = self.image.clone();
+        let topic_configs = TopicConfigs::resolve(&core.node.config, &image);
+        let mut routes = before.routes.clone();
+        let mut gone: BTreeMap<CoreId, Vec<TopicIdPartition>> = BTreeMap::new();
+        routes.retain(|at, route| {
+            let stays = is_here(&image, at, core);
+            if !stays {
+                gone.entry(route.core).or_default().push(*at);
+                self.owners.give_back(at);
+            }
+            stays
+        });
+        let mut opening: BTreeMap<CoreId, Vec<Opening>> = BTreeMap::new();
+        for topic in image.topics() {
+            for (index, _) in topic.indexed_partitions() {
+                let at = TopicIdPartition { topic_id: topic.id, partition: index };
+                if routes.contains_key(&at) || !is_here(&image, &at, core) {
+                    continue;
+                }
+                let owner = self.owners.of(at);
+                let (offsets, readers) = published_offsets(crate::view::UNOPENED);
+                opening.entry(owner).or_default().push(Opening {
+                    at,
+                    topic_partition: TopicPartition { topic: topic.name.clone(), partition: index },
+                    offsets,
+                    config: topic_configs.of(topic.id),
+                });
+                routes.insert(at, Route { core: owner, offsets: readers });
+            }
+        }
+        // All cores at once: at a start that is most of the work.
+        let opened: Vec<_> = opening
+            .into_iter()
+            .map(|(owner, openings)| {
+                let open = core.call(owner, move |core| {
+                    let core = core.clone();
+                    async move { core.partitions.open_all(&core, openings).await }
+                });
+                ouzel_runtime::spawn(open)
+            })
+            .collect();
+        for opened in opened {
+            opened.await.unwrap_or(Err(Stopped))?;
+        }
+        let deleted: Vec<(TopicName, TopicId)> = before
+            .image
+            .topics()
+            .filter(|topic| image.topic_by_id(topic.id).is_none())
+            .map(|topic| (topic.name.clone(), topic.id))
+            .collect();
+        let view = Arc::new(NodeView { image, routes, topic_configs });
+        for to in core.cores.ids() {
+            let view = view.clone();
+            core.call(to, move |core| {
+                core.set_view(view.clone());
+                core.partitions.settings_changed(core, &view);
+                async {}
+            })
+            .await?;
+        }
+        for (owner, partitions) in gone {
+            core.call(owner, move |core| {
+                let core = core.clone();
+                async move { core.partitions.delete_all(&core, partitions).await }
+            })
+            .await?;
+        }
+        if !deleted.is_empty() {
+            for to in core.cores.ids() {
+                let deleted = deleted.clone();
+                core.post(to, move |core| core.coordinators.topics_deleted(&deleted));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_here(image: &Image, at: &TopicIdPartition, core: &Core) -> bool {
+    let partition = image.topic_by_id(at.topic_id).and_then(|topic| topic.partition(at.partition));
+    partition.is_some_and(|partition| partition.replicas.contains(&core.node.config.node_id))
+}
+
+/// Which core owns which partition of this node. A partition keeps its core for as long as the process runs, and at a
+/// start it is dealt one before anything else is known of it: its record in the write-ahead file lies there.
+#[derive(Debug, Default)]
+pub(crate) struct Owners {
+    of: HashMap<TopicIdPartition, CoreId>,
+    counts: Vec<usize>,
+}
+
+impl Owners {
+    /// Deals the partitions that the write-ahead files know out to the cores there are, in turn.
+    pub(crate) fn deal(known: impl Iterator<Item = TopicIdPartition>, core_count: u16) -> Owners {
+        let mut owners = Owners { of: HashMap::new(), counts: vec![0; usize::from(core_count)] };
+        for at in known {
+            owners.of(at);
+        }
+        owners
+    }
+
+    /// The core a partition was dealt, if it was.
+    pub(crate) fn get(&self, at: &TopicIdPartition) -> Option<CoreId> {
+        self.of.get(at).copied()
+    }
+
+    /// The core of a partition: the one with the fewest, if it has none yet.
+    pub(crate) fn of(&mut self, at: TopicIdPartition) -> CoreId {
+        if let Some(core) = self.get(&at) {
+            return core;
+        }
+        let fewest = (0..self.counts.len()).min_by_key(|core| self.counts[*core]).unwrap_or(0);
+        self.counts[fewest] += 1;
+        let core = CoreId(fewest as u16);
+        self.of.insert(at, core);
+        core
+    }
+
+    fn give_back(&mut self, at: &TopicIdPartition) {
+        if let Some(core) = self.of.remove(at) {
+            self.counts[usize::from(core.0)] -= 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ouzel_model::PartitionIndex;
+
+    fn at(partition: i32) -> TopicIdPartition {
+        TopicIdPartition { topic_id: TopicId([7; 16]), partition: PartitionIndex(partition) }
+    }
+
+    #[test]
+    fn cores_get_equal_shares_and_what_is_given_back_is_dealt_again() {
+        let mut owners = Owners::deal((0..4).map(at), 3);
+        assert_eq!(owners.counts, [2, 1, 1]);
+        assert_eq!(owners.of(at(0)), CoreId(0), "a partition keeps its core");
+        owners.give_back(&at(2));
+        assert_eq!(owners.of(at(9)), CoreId(2), "the core with the fewest");
+        owners.give_back(&at(77));
+        assert_eq!(owners.counts, [2, 1, 1], "what has no core is given back in vain");
+    }
+}
