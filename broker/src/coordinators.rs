@@ -19,7 +19,9 @@ use ouzel_coordinator::{
     Effects, Request, Response, Shard, Ticket, TimerSet, Write, WriteFailure, WriteToken,
 };
 use ouzel_model::batch::{BatchBuilder, Codec, RecordParts, RecordStream, batches};
-use ouzel_model::{GroupId, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, partition_for_key};
+use ouzel_model::{
+    GroupId, LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, partition_for_key,
+};
 use ouzel_runtime::clock::Instant;
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -61,11 +63,19 @@ impl Coordinators {
         self.shards.borrow().get(&partition).cloned()
     }
 
-    /// Starts the coordinator of a partition that was opened here; it answers once it has replayed it.
-    pub(crate) fn start(&self, core: &Rc<Core>, partition: Rc<Partition>) {
-        let index = partition.at().partition;
-        let shard = ShardRuntime::start(core.clone(), partition);
-        self.shards.borrow_mut().insert(index, shard);
+    /// Starts the coordinator of a partition that leads from now on, and stops that of one that leads no longer or leads
+    /// anew: what a reign has decided is known from the log alone. It answers once it has replayed it.
+    pub(crate) fn follow(&self, core: &Rc<Core>, partition: &Rc<Partition>) {
+        let (at, reign) = (partition.at(), partition.leads().then(|| partition.epoch()));
+        let runs = self.shard(at.partition).map(|shard| shard.reign);
+        if runs == reign {
+            return;
+        }
+        self.stop_one(at.partition);
+        if let Some(reign) = reign {
+            let shard = ShardRuntime::start(core.clone(), partition.clone(), reign);
+            self.shards.borrow_mut().insert(at.partition, shard);
+        }
     }
 
     /// Stops the coordinator of a partition that is gone.
@@ -182,6 +192,8 @@ pub async fn list(core: &Rc<Core>, request: ListRequest) -> Result<Vec<ListedGro
 struct ShardRuntime {
     core: Rc<Core>,
     partition: Rc<Partition>,
+    /// In which it coordinates.
+    reign: LeaderEpoch,
     state: RefCell<State>,
     loaded: Cell<bool>,
     /// The timer task looks again.
@@ -199,7 +211,7 @@ struct State {
 }
 
 impl ShardRuntime {
-    fn start(core: Rc<Core>, partition: Rc<Partition>) -> Rc<ShardRuntime> {
+    fn start(core: Rc<Core>, partition: Rc<Partition>, reign: LeaderEpoch) -> Rc<ShardRuntime> {
         let (writes, queue) = mpsc::unbounded_channel();
         let state = State {
             shard: Some(Shard::new(core.node.config.group_config())),
@@ -211,6 +223,7 @@ impl ShardRuntime {
         let shard = Rc::new(ShardRuntime {
             core,
             partition,
+            reign,
             state: RefCell::new(state),
             loaded: Cell::new(false),
             timers_changed: Notify::new(),
@@ -305,6 +318,7 @@ async fn run(shard: Rc<ShardRuntime>, queue: mpsc::UnboundedReceiver<Write>) {
 /// Replays the partition from its start to its end.
 async fn load(shard: &ShardRuntime) -> Result<(), String> {
     let mut from = shard.partition.log_start();
+    // The leader's own log, to its end: none of it is cut while this reign lasts. But only what is committed may be told.
     let end = shard.partition.log_end();
     let mut count = 0u64;
     while from < end {
@@ -351,6 +365,7 @@ async fn load(shard: &ShardRuntime) -> Result<(), String> {
             return Err(format!("the log ends at offset {from}, before its own end {end}"));
         }
     }
+    shard.partition.committed_to(end).await;
     tracing::debug!(partition = %shard.partition.at().partition, records = count, "group coordinator loaded");
     Ok(())
 }

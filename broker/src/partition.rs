@@ -1,11 +1,12 @@
 //! One partition on this node, owned by one core.
 //!
-//! Split by question: [`append`] says what may enter, [`waiters`] who waits, [`housekeeping`] when to roll, retain and
-//! checkpoint; the log itself, and its epoch, are the replicated log's. This file only routes, and keeps the one setter
+//! Split by question: [`leadership`] says who may write, [`append`] what may enter, [`waiters`] who waits,
+//! [`housekeeping`] when to roll, retain and checkpoint; the log itself, and its epoch, are the replicated log's. This file only routes, and keeps the one setter
 //! of the published offsets.
 
 pub mod append;
 pub mod housekeeping;
+pub mod leadership;
 pub mod waiters;
 
 use std::cell::{Cell, RefCell};
@@ -16,14 +17,15 @@ use bytes::{Bytes, BytesMut};
 use ouzel_metadata::TopicConfig;
 use ouzel_model::batch::batches;
 use ouzel_model::{
-    LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicIdPartition, TopicPartition,
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition,
 };
-use ouzel_raft::{Replica, ReplicaOffsets, ReplicatedLog, Unacknowledged};
+use ouzel_raft::{Placed, Replica, ReplicaOffsets, ReplicatedLog, Unacknowledged};
 use ouzel_storage::{Log, LogConfig, ReadError};
 use ouzel_sync::published::{OffsetSnapshot, OffsetsWriter};
 
 use crate::metrics::PartitionSample;
 
+use leadership::OnStanding;
 use waiters::{Waiter, Waiters};
 
 /// How safe a batch must be before its producer hears of it.
@@ -230,7 +232,9 @@ type Placing =
 pub struct Partition {
     at: TopicIdPartition,
     topic_partition: TopicPartition,
+    replica: ReplicaId,
     log: Replica,
+    on_standing: OnStanding,
     published: RefCell<OffsetsWriter>,
     /// As last published.
     seen_high_watermark: Cell<Offset>,
@@ -245,14 +249,18 @@ impl Partition {
     pub(crate) fn new(
         at: TopicIdPartition,
         topic_partition: TopicPartition,
+        replica: ReplicaId,
         log: Replica,
         published: OffsetsWriter,
         config: Arc<TopicConfig>,
+        on_standing: OnStanding,
     ) -> Rc<Partition> {
         let partition = Rc::new(Partition {
             at,
             topic_partition,
+            replica,
             log,
+            on_standing,
             published: RefCell::new(published),
             seen_high_watermark: Cell::new(Offset::NONE),
             waiters: Waiters::default(),
@@ -265,7 +273,7 @@ impl Partition {
                 partition.publish();
             }
         });
-        partition.publish();
+        partition.standing_changed();
         partition
     }
 
@@ -292,6 +300,11 @@ impl Partition {
     /// Largest batch it takes.
     pub fn batch_bytes_max(&self) -> usize {
         self.config.borrow().max_message_bytes as usize
+    }
+
+    /// The reign this replica knows of.
+    pub fn epoch(&self) -> LeaderEpoch {
+        self.log.epoch()
     }
 
     /// The local log.
@@ -345,9 +358,11 @@ impl Partition {
         now: TimestampMs,
     ) -> impl Future<Output = Result<Appended, AppendRefused>> + use<> {
         let partition = self.clone();
+        let bytes = batch.len() as u64;
         let placing = self.place(batch, acks, now);
         async move {
             let receipt = placing?.await.map_err(AppendRefused::from)?;
+            partition.count_placed(&receipt.placed, bytes);
             match acks {
                 Acks::None => {}
                 Acks::Leader => {
@@ -366,20 +381,24 @@ impl Partition {
     }
 
     fn place(&self, batch: BytesMut, acks: Acks, now: TimestampMs) -> Result<Placing, AppendRefused> {
-        let wanted = self.config.borrow().min_insync_replicas;
-        if acks == Acks::All && wanted > 1 {
-            return Err(AppendRefused::NotEnoughReplicas { wanted, there: 1 });
+        if !self.leads() {
+            return Err(AppendRefused::NotHere);
         }
-        let bytes = batch.len() as u64;
-        let before = self.log.offsets().log_end;
-        let placing = self.log.append(batch, now);
-        let records = (self.log.offsets().log_end - before).unsigned_abs();
-        if records > 0 {
-            self.traffic.bytes_in.set(self.traffic.bytes_in.get() + bytes);
-            self.traffic.records_in.set(self.traffic.records_in.get() + records);
-            self.publish();
+        let (wanted, there) = (self.config.borrow().min_insync_replicas, self.in_sync_count());
+        if acks == Acks::All && wanted > there {
+            return Err(AppendRefused::NotEnoughReplicas { wanted, there });
         }
-        Ok(Box::pin(placing))
+        Ok(Box::pin(self.log.append(batch, now)))
+    }
+
+    fn count_placed(&self, placed: &Placed, bytes: u64) {
+        if placed.duplicate {
+            return;
+        }
+        let records = (placed.last_offset - placed.base_offset).unsigned_abs() + 1;
+        self.traffic.bytes_in.set(self.traffic.bytes_in.get() + bytes);
+        self.traffic.records_in.set(self.traffic.records_in.get() + records);
+        self.publish();
     }
 
     /// Reads whole batches below the reader's bound.
@@ -387,7 +406,7 @@ impl Partition {
     /// # Errors
     /// See [`ReadRefused`].
     pub async fn read(&self, request: &ReadRequest) -> Result<Read, ReadRefused> {
-        self.check_epoch(request.current_leader_epoch)?;
+        self.check_leader(request.current_leader_epoch)?;
         let offsets = self.log.offsets();
         let ReplicaOffsets { log_start, high_watermark, log_end } = offsets;
         let mut read = Read {
@@ -436,7 +455,7 @@ impl Partition {
         isolation: Isolation,
         current_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<OffsetAnswer, ReadRefused> {
-        self.check_epoch(current_leader_epoch)?;
+        self.check_leader(current_leader_epoch)?;
         let ReplicaOffsets { log_start, high_watermark, log_end } = self.log.offsets();
         let bound = if isolation == Isolation::LogEnd { log_end } else { high_watermark };
         let local = self.log.local();
@@ -473,15 +492,17 @@ impl Partition {
         epoch: LeaderEpoch,
         current_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<(LeaderEpoch, Offset), ReadRefused> {
-        self.check_epoch(current_leader_epoch)?;
+        self.check_leader(current_leader_epoch)?;
         Ok(self.log.local().end_offset_for_epoch(epoch))
     }
 
-    fn check_epoch(&self, believed: Option<LeaderEpoch>) -> Result<(), ReadRefused> {
+    /// Readers come to the leader, and in the reign they believe in.
+    fn check_leader(&self, believed: Option<LeaderEpoch>) -> Result<(), ReadRefused> {
         match believed.map(|believed| believed.cmp(&self.log.epoch())) {
             Some(std::cmp::Ordering::Less) => Err(ReadRefused::FencedEpoch),
             Some(std::cmp::Ordering::Greater) => Err(ReadRefused::UnknownEpoch),
-            _ => Ok(()),
+            _ if self.leads() => Ok(()),
+            _ => Err(ReadRefused::NotHere),
         }
     }
 
@@ -491,6 +512,15 @@ impl Partition {
             self.waiters.park(waiter);
         } else {
             waiter.wake();
+        }
+    }
+
+    /// Resolves when the high watermark has reached `end`, or this replica leads no longer.
+    pub(crate) async fn committed_to(&self, end: Offset) {
+        while self.leads() && self.log.offsets().high_watermark < end {
+            let waiter = Waiter::new();
+            self.waiters.park(&waiter);
+            waiter.woken().await;
         }
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ouzel_metadata::TopicConfig;
-use ouzel_model::{Offset, TimestampMs, TopicIdPartition, TopicPartition};
+use ouzel_model::{Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition};
 use ouzel_raft::Solo;
 use ouzel_storage::wal::{BootId, Change, MetaWal, SoloState, stop_of};
 use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
+use crate::partition::leadership::OnStanding;
 use crate::partition::{Partition, housekeeping};
 use crate::view::NodeView;
 
@@ -22,6 +23,7 @@ use crate::view::NodeView;
 pub(crate) struct Opening {
     pub(crate) at: TopicIdPartition,
     pub(crate) topic_partition: TopicPartition,
+    pub(crate) replica: ReplicaId,
     pub(crate) offsets: OffsetsWriter,
     pub(crate) config: Arc<TopicConfig>,
 }
@@ -157,14 +159,11 @@ impl Partitions {
             return;
         }
         for (opening, log, epoch) in leading {
-            let Opening { at, topic_partition, offsets, config, .. } = opening;
+            let Opening { at, topic_partition, replica, offsets, config } = opening;
             let solo = Solo::new(log, epoch, housekeeping::durability(config.durability));
-            let is_offsets = topic_partition.topic.as_str() == OFFSETS_TOPIC;
-            let partition = Partition::new(at, topic_partition, solo.into(), offsets, config);
-            self.open.borrow_mut().insert(at, partition.clone());
-            if is_offsets {
-                core.coordinators.start(core, partition);
-            }
+            let partition =
+                Partition::new(at, topic_partition, replica, solo.into(), offsets, config, on_standing(core));
+            self.open.borrow_mut().insert(at, partition);
         }
     }
 
@@ -268,6 +267,17 @@ impl Partitions {
         let Some(state) = self.wal.get(&at) else { return false };
         self.wal.commit(vec![Change::Put(at, state.closed(end))]).await.is_ok()
     }
+}
+
+/// What follows from a partition's standing on its core: its leader coordinates the groups whose state it holds.
+fn on_standing(core: &Rc<Core>) -> OnStanding {
+    let core = Rc::downgrade(core);
+    Box::new(move |partition| {
+        let Some(core) = core.upgrade() else { return };
+        if partition.topic_partition().topic.as_str() == OFFSETS_TOPIC {
+            core.coordinators.follow(&core, partition);
+        }
+    })
 }
 
 /// How many logs are opened or closed at a time: enough that the disk sees their flushes together, few enough that a core

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ouzel_metadata::Image;
-use ouzel_model::{Offset, TopicId, TopicIdPartition, TopicName, TopicPartition};
+use ouzel_model::{Offset, ReplicaId, TopicId, TopicIdPartition, TopicName, TopicPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::published_offsets;
 
@@ -106,6 +106,7 @@ impl Publisher {
                 opening.entry(owner).or_default().push(Opening {
                     at,
                     topic_partition: TopicPartition { topic: topic.name.clone(), partition: index },
+                    replica: ReplicaId::first(core.node.config.node_id),
                     offsets,
                     config: topic_configs.of(topic.id),
                 });

@@ -1,0 +1,75 @@
+//! Who may write, and who hears of it when that changes.
+
+use std::rc::Rc;
+
+use ouzel_model::{LeaderEpoch, NodeId, ReplicaId};
+use ouzel_raft::{Replica, ReplicatedLog};
+
+use super::Partition;
+
+/// What this replica knows of the partition's leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether this replica leads: all that is acknowledged goes through it.
+    pub leads: bool,
+    /// The reign it knows of.
+    pub epoch: LeaderEpoch,
+    /// Who leads in that reign, if it knows.
+    pub leader: Option<ReplicaId>,
+    /// The voters that are caught up, as the leader sees it; empty elsewhere.
+    pub in_sync: Vec<ReplicaId>,
+    /// Those whose majority decides.
+    pub voters: Vec<ReplicaId>,
+    /// Those that follow without a vote.
+    pub learners: Vec<ReplicaId>,
+}
+
+/// What is told when a partition's standing changes.
+pub(crate) type OnStanding = Box<dyn Fn(&Rc<Partition>)>;
+
+impl Partition {
+    /// What this replica knows of the leader now.
+    pub fn standing(&self) -> Standing {
+        match &self.log {
+            Replica::Solo(solo) => Standing {
+                leads: true,
+                epoch: solo.epoch(),
+                leader: Some(self.replica),
+                in_sync: vec![self.replica],
+                voters: vec![self.replica],
+                learners: Vec::new(),
+            },
+        }
+    }
+
+    /// Whether this replica leads.
+    pub fn leads(&self) -> bool {
+        match &self.log {
+            Replica::Solo(_) => true,
+        }
+    }
+
+    /// How many replicas are in sync, on the leader.
+    pub(super) fn in_sync_count(&self) -> i32 {
+        match &self.log {
+            Replica::Solo(_) => 1,
+        }
+    }
+
+    /// The life of the partition that this replica is.
+    pub fn replica(&self) -> ReplicaId {
+        self.replica
+    }
+
+    /// The broker that leads, if this replica knows.
+    pub fn leader_node(&self) -> Option<NodeId> {
+        self.standing().leader.map(|leader| leader.node)
+    }
+
+    /// Tells everybody of a new standing: readers and producers that are parked look again, and find another leader.
+    pub(super) fn standing_changed(self: &Rc<Self>) {
+        self.publish();
+        self.waiters.wake_all();
+        (self.on_standing)(self);
+    }
+}
