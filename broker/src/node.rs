@@ -195,8 +195,8 @@ impl RunningNode {
     }
 }
 
-/// What a core's thread is given before it runs.
-struct Seat {
+/// What a core is given before it runs. `Send`: cores are threads, except in a simulation.
+pub struct Seat {
     mail: MailReceiver<Work>,
     role: Role,
     handle: NodeHandle,
@@ -224,35 +224,25 @@ struct Boot {
     up: oneshot::Sender<()>,
 }
 
-/// Starts a node and returns when it serves.
+/// A node that is not running yet.
+pub struct Seated {
+    /// A way to it, from now on.
+    pub handle: NodeHandle,
+    /// One for each core, in the cores' order: [`run_core`] runs it.
+    pub seats: Vec<Seat>,
+    /// Says once whether the node serves.
+    pub reported: mpsc::Receiver<Result<(), StartError>>,
+}
+
+/// Starts a node on threads of its own and returns when it serves.
 ///
 /// # Errors
 /// One sentence; nothing runs any more then.
 pub fn start(setup: Setup, on_first_core: FirstCore) -> Result<RunningNode, StartError> {
     let Setup { config, cores: count, pin, backend } = setup;
-    make_data_dir(&config.data_dir)?;
-    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox::channel::<Work>()).unzip();
-    let (stopping, _) = watch::channel(false);
-    let handle = NodeHandle {
-        shared: Arc::new(HandleShared {
-            cores: Cores::new(senders),
-            facts: OnceLock::new(),
-            backend: OnceLock::new(),
-            ready: AtomicBool::new(false),
-            stopping,
-        }),
-    };
-    let (report, reported) = mpsc::channel();
-    let (done, all_done) = watch::channel(false);
-    let (boots, booted): (Vec<_>, Vec<_>) = (1..count).map(|_| oneshot::channel()).unzip();
     let data_dir = config.data_dir.clone();
-    let first = First { config, on_first_core, others: boots, report, done };
-    let roles = std::iter::once(Role::First(Box::new(first))).chain(booted.into_iter().map(Role::Other));
-    let seats = receivers
-        .into_iter()
-        .zip(roles)
-        .map(|(mail, role)| Seat { mail, role, handle: handle.clone(), done: all_done.clone() })
-        .collect();
+    make_data_dir(&data_dir)?;
+    let Seated { handle, seats, reported } = seat(config, count, on_first_core);
     let cores_config = CoresConfig { count, pin, backend, data_dirs: vec![data_dir.clone()] };
     let cores = cores::start(&cores_config, seats, run_core).map_err(|error| {
         unwritable(&data_dir, &error)
@@ -279,6 +269,32 @@ pub fn start(setup: Setup, on_first_core: FirstCore) -> Result<RunningNode, Star
     }
 }
 
+/// Makes a node for cores that somebody else runs, such as a simulation's. Its data directory must exist.
+pub fn seat(config: NodeConfig, count: u16, on_first_core: FirstCore) -> Seated {
+    let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox::channel::<Work>()).unzip();
+    let (stopping, _) = watch::channel(false);
+    let handle = NodeHandle {
+        shared: Arc::new(HandleShared {
+            cores: Cores::new(senders),
+            facts: OnceLock::new(),
+            backend: OnceLock::new(),
+            ready: AtomicBool::new(false),
+            stopping,
+        }),
+    };
+    let (report, reported) = mpsc::channel();
+    let (done, all_done) = watch::channel(false);
+    let (boots, booted): (Vec<_>, Vec<_>) = (1..count).map(|_| oneshot::channel()).unzip();
+    let first = First { config, on_first_core, others: boots, report, done };
+    let roles = std::iter::once(Role::First(Box::new(first))).chain(booted.into_iter().map(Role::Other));
+    let seats = receivers
+        .into_iter()
+        .zip(roles)
+        .map(|(mail, role)| Seat { mail, role, handle: handle.clone(), done: all_done.clone() })
+        .collect();
+    Seated { handle, seats, reported }
+}
+
 fn make_data_dir(dir: &Path) -> Result<(), StartError> {
     disk::create_data_dir(dir).map_err(|error| {
         StartError(format!(
@@ -302,7 +318,11 @@ fn unwritable(dir: &Path, error: &io::Error) -> Option<StartError> {
     )))
 }
 
-async fn run_core(runtime: Runtime, seat: Seat) -> cores::CoreResult {
+/// Runs one core of a node until the node has stopped. All cores of a node must run.
+///
+/// # Errors
+/// What this core died of, or, from the first core, what was not closed in order.
+pub async fn run_core(runtime: Runtime, seat: Seat) -> cores::CoreResult {
     let Seat { mail, role, handle, done } = seat;
     match role {
         Role::First(first) => run_first(runtime, mail, *first, handle).await,
