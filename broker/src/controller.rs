@@ -9,24 +9,30 @@ pub(crate) mod publisher;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
-use ouzel_metadata::Record;
+use ouzel_metadata::image::Broker;
 use ouzel_metadata::plan::alter_configs::{AlterConfigsError, ConfigAlteration, plan_alter_configs};
 use ouzel_metadata::plan::create_topics::{CreateTopicError, NewTopic, PlannedTopic, plan_create_topics};
 use ouzel_metadata::plan::delete_topics::{DeleteTopicError, DeletedTopic, TopicRef, plan_delete_topics};
 use ouzel_metadata::plan::producer_ids::{ProducerIdBlock, plan_producer_id_block};
-use ouzel_model::{ProducerId, TimestampMs, TopicId};
+use ouzel_metadata::{BrokerConfig, Record};
+use ouzel_model::{NodeId, Offset, ProducerId, TimestampMs, TopicId};
 use ouzel_raft::ReplicatedLog;
-use ouzel_runtime::CoreId;
+use ouzel_runtime::{Clock, CoreId};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::{Core, Stopped};
 use crate::node::metadata_at;
+use crate::rpc::ask::{self, Place};
+use crate::rpc::control::{ControlAnswer, ControlCall};
 use metadata_log::MetadataLog;
 
 /// The core the controller runs on.
 pub const CONTROLLER_CORE: CoreId = CoreId(0);
+
+/// How long a change may take to be committed.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Why a change was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +40,9 @@ pub enum ControllerError {
     /// The node is going down.
     #[error("the controller is shutting down")]
     Stopped,
+    /// The controller is elsewhere, or there is none at this time.
+    #[error("this broker is not the controller, and none could be reached in time")]
+    NotController,
     /// Its log does not take records any more.
     #[error("the controller's log failed: {0}")]
     Log(String),
@@ -54,15 +63,25 @@ impl From<Stopped> for ControllerError {
 /// The state of the controller, on its core.
 pub struct Controller {
     log: MetadataLog,
+    clock: Clock,
     /// One change at a time: held from the decision until every core has seen it.
     changing: Mutex<()>,
+    /// This node's own block of producer ids, and how many of them are gone.
     producer_ids: RefCell<Option<(ProducerIdBlock, i64)>>,
+    /// One block at a time.
+    taking_ids: Mutex<()>,
 }
 
 impl Controller {
     /// A controller that writes to `log`.
-    pub(crate) fn new(log: MetadataLog) -> Controller {
-        Controller { log, changing: Mutex::new(()), producer_ids: RefCell::new(None) }
+    pub(crate) fn new(log: MetadataLog, clock: Clock) -> Controller {
+        Controller {
+            log,
+            clock,
+            changing: Mutex::new(()),
+            producer_ids: RefCell::new(None),
+            taking_ids: Mutex::new(()),
+        }
     }
 
     /// The log, for the stop.
@@ -73,16 +92,33 @@ impl Controller {
     /// Waits for the turn to make a change; what is decided until the guard goes is decided on all that was before it.
     async fn turn(&self) -> Result<MutexGuard<'_, ()>, ControllerError> {
         let turn = self.changing.lock().await;
-        self.log.wait_applied(self.log.replica().offsets().high_watermark).await?;
+        if !self.log.leads() {
+            return Err(ControllerError::NotController);
+        }
+        // To the end: what a former reign has left behind is decided as soon as this one has committed anything.
+        let seen = self.log.wait_applied(self.log.replica().offsets().log_end);
+        self.clock.timeout(CHANGE_TIME_MAX, seen).await.map_err(|_| ControllerError::TimedOut)??;
         Ok(turn)
     }
 
-    /// Writes records; resolves when they are safe and every core of this node has seen them.
-    async fn write(&self, core: &Core, records: &[Record]) -> Result<(), ControllerError> {
-        self.log.write(records, TimestampMs(core.runtime.clock.wall_ms())).await?;
+    /// Writes records; resolves when they are committed and decisions are made on them, with the offset behind them.
+    async fn write(&self, core: &Core, records: &[Record]) -> Result<Offset, ControllerError> {
+        let writing = async {
+            let end = self.log.append(records, TimestampMs(self.clock.wall_ms())).await?;
+            self.log.wait_applied(end).await.map(|()| end)
+        };
+        // Without a majority it is never committed. Whether it will be once there is one again, nobody can tell.
+        let end =
+            self.clock.timeout(CHANGE_TIME_MAX, writing).await.map_err(|_| ControllerError::TimedOut)??;
         // Damage below what is noted here is never taken for an unfinished write: topics hang on these records.
         core.partitions.note_flushed(metadata_at(), self.log.replica().local().offsets().flushed_end).await;
-        Ok(())
+        Ok(end)
+    }
+
+    /// As [`Controller::write`], and waits until every core of this node has seen the records.
+    async fn write_and_show(&self, core: &Core, records: &[Record]) -> Result<(), ControllerError> {
+        let end = self.write(core, records).await?;
+        self.log.wait_shown(end).await
     }
 }
 
@@ -119,13 +155,13 @@ pub async fn create_topics(
 ) -> Result<Vec<Result<PlannedTopic, CreateTopicError>>, ControllerError> {
     on_controller(core, move |core, controller| async move {
         let _turn = controller.turn().await?;
-        let view = core.view();
-        let layers = core.node.config.layers(&view.image);
+        let image = controller.log.image();
+        let layers = core.node.config.layers(&image);
         let outcomes =
-            plan_create_topics(&view.image, &layers, &topics, &mut || TopicId(core.runtime.entropy.uuid()));
+            plan_create_topics(&image, &layers, &topics, &mut || TopicId(core.runtime.entropy.uuid()));
         let records: Vec<Record> = outcomes.iter().flatten().map(|planned| planned.record.clone()).collect();
         if !validate_only && !records.is_empty() {
-            controller.write(&core, &records).await?;
+            controller.write_and_show(&core, &records).await?;
         }
         Ok(outcomes)
     })
@@ -142,11 +178,12 @@ pub async fn delete_topics(
 ) -> Result<Vec<Result<DeletedTopic, DeleteTopicError>>, ControllerError> {
     on_controller(core, move |core, controller| async move {
         let _turn = controller.turn().await?;
-        let view = core.view();
-        let outcomes = plan_delete_topics(&view.image, &core.broker_config(), &topics);
+        let image = controller.log.image();
+        let broker_config = BrokerConfig::resolve(&core.node.config.layers(&image));
+        let outcomes = plan_delete_topics(&image, &broker_config, &topics);
         let records: Vec<Record> = outcomes.iter().flatten().map(|deleted| deleted.record.clone()).collect();
         if !records.is_empty() {
-            controller.write(&core, &records).await?;
+            controller.write_and_show(&core, &records).await?;
         }
         Ok(outcomes)
     })
@@ -164,12 +201,12 @@ pub async fn alter_configs(
 ) -> Result<Vec<Result<(), AlterConfigsError>>, ControllerError> {
     on_controller(core, move |core, controller| async move {
         let _turn = controller.turn().await?;
-        let view = core.view();
-        let layers = core.node.config.layers(&view.image);
-        let planned = plan_alter_configs(&view.image, &layers, &alterations);
+        let image = controller.log.image();
+        let layers = core.node.config.layers(&image);
+        let planned = plan_alter_configs(&image, &layers, &alterations);
         let records: Vec<Record> = planned.iter().flatten().flatten().cloned().collect();
         if !validate_only && !records.is_empty() {
-            controller.write(&core, &records).await?;
+            controller.write_and_show(&core, &records).await?;
         }
         Ok(planned.into_iter().map(|outcome| outcome.map(|_| ())).collect())
     })
@@ -179,20 +216,26 @@ pub async fn alter_configs(
 /// A producer id nobody has had.
 ///
 /// # Errors
-/// When a new block of ids cannot be written.
+/// When a new block of ids cannot be had.
 pub async fn next_producer_id(core: &Rc<Core>) -> Result<ProducerId, ControllerError> {
     on_controller(core, |core, controller| async move {
-        let _turn = controller.turn().await?;
+        let _one_at_a_time = controller.taking_ids.lock().await;
         let held = *controller.producer_ids.borrow();
         let (block, used) = match held.filter(|(block, used)| *used < i64::from(block.size)) {
             Some(held) => held,
             None => {
-                let view = core.view();
-                let (record, block) = plan_producer_id_block(&view.image, core.node.config.node_id)
-                    .map_err(|_| ControllerError::ProducerIdsExhausted)?;
-                let records = [record];
-                controller.write(&core, &records).await?;
-                (block, 0)
+                let asked = ControlCall::ProducerIds(core.node.config.node_id);
+                match ask::ask(&core, asked).await? {
+                    ControlAnswer::ProducerIds(first, size) => (ProducerIdBlock { first, size }, 0),
+                    ControlAnswer::Failed(words) | ControlAnswer::Refused(words) => {
+                        return Err(ControllerError::Log(words));
+                    }
+                    other => {
+                        return Err(ControllerError::Log(format!(
+                            "an answer to another question: {other:?}"
+                        )));
+                    }
+                }
             }
         };
         *controller.producer_ids.borrow_mut() = Some((block, used + 1));
@@ -201,15 +244,52 @@ pub async fn next_producer_id(core: &Rc<Core>) -> Result<ProducerId, ControllerE
     .await
 }
 
-/// Creates the topic that holds groups' offsets, unless it is there. A failure is logged: whoever needs the topic asks
-/// again.
-pub async fn create_offsets_topic(core: &Rc<Core>) {
-    let topic = NewTopic::for_offsets(&core.view().image, &core.broker_config());
-    match create_topics(core, vec![topic], false).await.map(|mut outcomes| outcomes.pop()) {
-        Ok(None | Some(Ok(_) | Err(CreateTopicError::Exists { .. }))) => {}
-        Ok(Some(Err(error))) => {
-            tracing::error!(%error, topic = OFFSETS_TOPIC, "cannot create the offsets topic")
-        }
-        Err(error) => tracing::error!(%error, topic = OFFSETS_TOPIC, "cannot create the offsets topic"),
+/// Gives a broker a block of producer ids nobody has had. On the controller's core.
+pub(crate) async fn allocate_producer_ids(
+    core: &Rc<Core>,
+    node: NodeId,
+) -> Result<ProducerIdBlock, ControllerError> {
+    let controller = here(core)?;
+    let _turn = controller.turn().await?;
+    let (record, block) = plan_producer_id_block(&controller.log.image(), node)
+        .map_err(|_| ControllerError::ProducerIdsExhausted)?;
+    controller.write(core, &[record]).await?;
+    Ok(block)
+}
+
+/// Takes note of a broker and where it is. On the controller's core.
+pub(crate) async fn register(core: &Rc<Core>, broker: Broker) -> Result<ControlAnswer, ControllerError> {
+    let controller = here(core)?;
+    let _turn = controller.turn().await?;
+    let record = Record::BrokerRegistered(broker);
+    let mut next = controller.log.image();
+    if let Err(error) = next.apply(&record) {
+        return Ok(ControlAnswer::Refused(format!("this broker cannot register: {error}")));
     }
+    let end = controller.write(core, &[record]).await?;
+    Ok(ControlAnswer::Registered(end))
+}
+
+fn here(core: &Core) -> Result<Rc<Controller>, ControllerError> {
+    core.controller.borrow().clone().ok_or(ControllerError::Stopped)
+}
+
+/// Where the controller is, as this node knows. On the controller's core.
+pub(crate) fn place(core: &Core) -> Place {
+    let Ok(controller) = here(core) else { return Place::Unknown };
+    match controller.log.leader() {
+        Some(node) if node == core.node.config.node_id => Place::Here,
+        Some(node) => Place::At(node),
+        None => Place::Unknown,
+    }
+}
+
+/// How far this node has seen the controller's log. On the controller's core.
+pub(crate) fn applied(core: &Core) -> Offset {
+    here(core).map_or(Offset::ZERO, |controller| controller.log.applied())
+}
+
+/// Resolves when every core of this node has seen the controller's log up to `end`. On the controller's core.
+pub(crate) async fn wait_shown(core: &Core, end: Offset) -> Result<(), ControllerError> {
+    here(core)?.log.wait_shown(end).await
 }

@@ -23,6 +23,7 @@ use crate::metrics::{CommittedSample, CoreMetrics, CoreSample};
 use crate::node::NodeFacts;
 use crate::partition::housekeeping;
 use crate::partitions::Partitions;
+use crate::rpc::PeerDoor;
 use crate::view::NodeView;
 
 /// Work mailed to a core: runs there, in the order it was mailed from any one core.
@@ -48,6 +49,8 @@ pub struct Core {
     pub budget: MemoryBudget,
     /// The controller, on the core that runs it.
     pub controller: RefCell<Option<Rc<Controller>>>,
+    /// The way to the other nodes, once there is one.
+    door: RefCell<Option<Rc<dyn PeerDoor>>>,
     /// Turns true once, when the node begins to stop.
     pub stopping: watch::Receiver<bool>,
     view: RefCell<Arc<NodeView>>,
@@ -78,6 +81,7 @@ impl Core {
             metrics: CoreMetrics::default(),
             budget,
             controller: RefCell::new(None),
+            door: RefCell::new(None),
             stopping,
             view: RefCell::new(view),
         }
@@ -91,6 +95,11 @@ impl Core {
     /// The cluster as this core knows it at this moment.
     pub fn view(&self) -> Arc<NodeView> {
         self.view.borrow().clone()
+    }
+
+    /// The way to the other nodes, if there is one.
+    pub(crate) fn door(&self) -> Option<Rc<dyn PeerDoor>> {
+        self.door.borrow().clone()
     }
 
     /// Replaces the cluster's image; the controller does this on every core, in its log's order.

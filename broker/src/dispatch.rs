@@ -38,6 +38,11 @@ impl Client {
         }
     }
 
+    /// Another node that passes a client's request on.
+    pub(crate) fn forwarded() -> Client {
+        Client::new(SocketAddr::from(([0, 0, 0, 0], 0)))
+    }
+
     /// What it calls itself, as of its latest request.
     pub fn id(&self) -> String {
         self.id.borrow().to_string()

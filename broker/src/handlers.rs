@@ -23,9 +23,24 @@ use ouzel_protocol::{Request, Response};
 
 use crate::core::Core;
 use crate::dispatch::Client;
+use crate::rpc::ask;
 
-/// Answers any request but Produce, whose answer comes in two moments.
+/// Answers any request but Produce, whose answer comes in two moments. What only the controller can carry out is carried
+/// to it.
 pub(crate) async fn respond(core: &Rc<Core>, client: &Client, version: i16, request: Request) -> Response {
+    match ask::elsewhere(core, version, &request).await {
+        Some(response) => response,
+        None => respond_here(core, client, version, request).await,
+    }
+}
+
+/// Answers as far as this node can.
+pub(crate) async fn respond_here(
+    core: &Rc<Core>,
+    client: &Client,
+    version: i16,
+    request: Request,
+) -> Response {
     match request {
         Request::Produce(request) => produce::begin(core, client, version, request).finish().await.into(),
         Request::Fetch(request) => fetch::fetch(core, version, request).await.into(),

@@ -8,7 +8,7 @@
 //! [`controller`]. Inner rooms never call back; they answer by resolving what they were given.
 //!
 //! Reading order: [`node`] (start and stop), [`core`] (what a thread owns), [`view`] (what every core knows), then the
-//! way of a request as above.
+//! way of a request as above; `rpc` is the way to other nodes.
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod node;
 pub mod partition;
 pub mod partitions;
+mod rpc;
 pub mod topic_config;
 pub mod view;
 

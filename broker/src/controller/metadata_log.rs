@@ -1,12 +1,13 @@
 //! The controller's log on this node: where decisions are written, and what has been decided so far.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use bytes::BytesMut;
 use ouzel_metadata::{Image, Record};
 use ouzel_model::batch::{BatchBuilder, Codec, RecordParts, RecordStream, batches};
-use ouzel_model::{Offset, TimestampMs, TopicId};
-use ouzel_raft::{ReplicatedLog, Solo};
+use ouzel_model::{NodeId, Offset, TimestampMs, TopicId};
+use ouzel_raft::{Replica, ReplicatedLog};
 use tokio::sync::{Notify, watch};
 
 use super::ControllerError;
@@ -21,11 +22,16 @@ pub(crate) struct MetadataLog {
 }
 
 struct Inner {
-    replica: Solo,
+    node: NodeId,
+    replica: Replica,
     /// Told when more may be committed than was.
     moved: Notify,
-    /// Exclusive end of the records that every core of this node has seen.
+    /// What has been decided, up to `applied`. Decisions are made on it.
+    image: RefCell<Image>,
+    /// Exclusive end of the records that `image` holds.
     applied: watch::Sender<Offset>,
+    /// Exclusive end of the records that every core of this node has seen.
+    shown: watch::Sender<Offset>,
 }
 
 /// What a piece of the log decided.
@@ -39,9 +45,16 @@ pub(crate) struct Replayed {
 
 impl MetadataLog {
     /// Takes the replica into service; nothing of it is applied yet.
-    pub(crate) fn new(replica: Solo) -> MetadataLog {
+    pub(crate) fn new(node: NodeId, replica: Replica) -> MetadataLog {
         let start = replica.offsets().log_start;
-        let inner = Rc::new(Inner { replica, moved: Notify::new(), applied: watch::channel(start).0 });
+        let inner = Rc::new(Inner {
+            node,
+            replica,
+            moved: Notify::new(),
+            image: RefCell::default(),
+            applied: watch::channel(start).0,
+            shown: watch::channel(start).0,
+        });
         let weak = Rc::downgrade(&inner);
         inner.replica.local().on_progress(move || {
             if let Some(inner) = weak.upgrade() {
@@ -52,8 +65,22 @@ impl MetadataLog {
     }
 
     /// The replica itself.
-    pub(crate) fn replica(&self) -> &Solo {
+    pub(crate) fn replica(&self) -> &Replica {
         &self.inner.replica
+    }
+
+    /// Whether decisions are written here.
+    pub(crate) fn leads(&self) -> bool {
+        match &self.inner.replica {
+            Replica::Solo(_) => true,
+        }
+    }
+
+    /// The node where decisions are written, if this one knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        match &self.inner.replica {
+            Replica::Solo(_) => Some(self.inner.node),
+        }
     }
 
     /// Writes records as one batch, so that a change is whole or not there; resolves when they are committed, with the
@@ -70,63 +97,67 @@ impl MetadataLog {
         Ok(receipt.placed.last_offset.next())
     }
 
-    /// As [`MetadataLog::append`], and waits until every core of this node has seen the records.
-    pub(crate) async fn write(&self, records: &[Record], now: TimestampMs) -> Result<(), ControllerError> {
-        let end = self.append(records, now).await?;
-        self.wait_applied(end).await
+    /// What has been decided, as far as this node has read.
+    pub(crate) fn image(&self) -> Image {
+        self.inner.image.borrow().clone()
     }
 
-    /// Resolves when every core of this node has seen the records below `end`.
-    pub(crate) async fn wait_applied(&self, end: Offset) -> Result<(), ControllerError> {
-        let mut applied = self.inner.applied.subscribe();
-        // The sender lives as long as this handle.
-        applied.wait_for(|applied| *applied >= end).await.map(|_| ()).map_err(|_| ControllerError::Stopped)
-    }
-
-    /// Exclusive end of what every core has seen.
+    /// Exclusive end of what [`MetadataLog::image`] holds.
     pub(crate) fn applied(&self) -> Offset {
         *self.inner.applied.borrow()
     }
 
-    /// Says that every core has seen the records below `end`.
-    pub(crate) fn set_applied(&self, end: Offset) {
-        self.inner.applied.send_replace(end);
+    /// Resolves when the image holds the records below `end`.
+    pub(crate) async fn wait_applied(&self, end: Offset) -> Result<(), ControllerError> {
+        wait(&self.inner.applied, end).await
     }
 
-    /// Resolves when something above `applied` is committed.
-    pub(crate) async fn committed_beyond(&self, applied: Offset) {
-        loop {
-            let moved = self.inner.moved.notified();
-            if self.inner.replica.offsets().high_watermark > applied {
-                return;
-            }
-            moved.await;
+    /// Resolves when every core of this node has seen the records below `end`.
+    pub(crate) async fn wait_shown(&self, end: Offset) -> Result<(), ControllerError> {
+        wait(&self.inner.shown, end).await
+    }
+
+    /// Says that every core has seen the records below `end`.
+    pub(crate) fn set_shown(&self, end: Offset) {
+        self.inner.shown.send_replace(end);
+    }
+
+    /// Resolves when something is committed that is not applied. For one at a time: the publisher.
+    pub(crate) async fn more_committed(&self) {
+        while self.inner.replica.offsets().high_watermark <= self.applied() {
+            self.inner.moved.notified().await;
         }
     }
 
-    /// Applies what is committed from `from` on, and gives where that ends.
+    /// Applies what is committed by now.
     ///
     /// # Errors
     /// In words, when the log cannot be read or holds what no controller of this release wrote.
-    pub(crate) async fn replay(
-        &self,
-        image: &mut Image,
-        mut from: Offset,
-        replayed: &mut Replayed,
-    ) -> Result<Offset, String> {
+    pub(crate) async fn apply_committed(&self) -> Result<Replayed, String> {
         let end = self.inner.replica.offsets().high_watermark;
+        let mut image = self.image();
+        let mut from = self.applied();
+        let mut replayed = Replayed::default();
         while from < end {
             let read = self.inner.replica.local().read(from, end, READ_BYTES, true).await;
             let before = from;
             for chunk in &read.map_err(|error| error.to_string())?.batches {
-                from = replay_batches(image, chunk, replayed)?;
+                from = replay_batches(&mut image, chunk, &mut replayed)?;
             }
             if from <= before {
                 return Err(format!("it ends at offset {from}, before its own end {end}"));
             }
         }
-        Ok(from)
+        self.inner.image.replace(image);
+        self.inner.applied.send_replace(from);
+        Ok(replayed)
     }
+}
+
+async fn wait(reached: &watch::Sender<Offset>, end: Offset) -> Result<(), ControllerError> {
+    let mut reached = reached.subscribe();
+    // The sender lives as long as the log.
+    reached.wait_for(|reached| *reached >= end).await.map(|_| ()).map_err(|_| ControllerError::Stopped)
 }
 
 /// Applies whole batches; gives the offset behind them.

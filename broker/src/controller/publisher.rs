@@ -6,11 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ouzel_metadata::Image;
-use ouzel_model::{Offset, ReplicaId, TopicId, TopicIdPartition, TopicName, TopicPartition};
+use ouzel_model::{ReplicaId, TopicId, TopicIdPartition, TopicName, TopicPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::published_offsets;
 
-use super::metadata_log::{MetadataLog, Replayed};
+use super::metadata_log::MetadataLog;
 use crate::core::{Core, Stopped};
 use crate::partitions::Opening;
 use crate::topic_config::TopicConfigs;
@@ -19,44 +19,32 @@ use crate::view::{NodeView, Route};
 /// Applies the controller's log to this node; lives on the controller's core.
 pub(crate) struct Publisher {
     log: MetadataLog,
-    image: Image,
-    /// Exclusive end of what `image` holds.
-    end: Offset,
     owners: Owners,
 }
 
 impl Publisher {
-    /// Reads what is committed, without making any of it true yet; gives the topics that were deleted.
+    /// A publisher that has read nothing yet.
+    pub(crate) fn new(log: MetadataLog, owners: Owners) -> Publisher {
+        Publisher { log, owners }
+    }
+
+    /// Reads on until the image is as wanted, without making any of it true yet.
     ///
     /// # Errors
     /// In words, when the log cannot be read or holds what no controller of this release wrote.
-    pub(crate) async fn load(log: MetadataLog, owners: Owners) -> Result<(Publisher, Vec<TopicId>), String> {
-        let mut image = Image::default();
-        let mut replayed = Replayed::default();
-        let end = log.replay(&mut image, log.applied(), &mut replayed).await?;
-        tracing::debug!(records = replayed.records, end = end.value(), "the controller's log is read");
-        Ok((Publisher { log, image, end, owners }, replayed.deleted))
-    }
-
-    /// Reads what was committed since.
-    ///
-    /// # Errors
-    /// As [`Publisher::load`].
-    pub(crate) async fn read_on(&mut self) -> Result<(), String> {
-        let mut replayed = Replayed::default();
-        self.end = self.log.replay(&mut self.image, self.end, &mut replayed).await?;
+    pub(crate) async fn read_until(&self, wanted: impl Fn(&Image) -> bool) -> Result<(), String> {
+        while !wanted(&self.log.image()) {
+            self.log.more_committed().await;
+            self.log.apply_committed().await?;
+        }
         Ok(())
-    }
-
-    /// The image as far as it is read.
-    pub(crate) fn image(&self) -> &Image {
-        &self.image
     }
 
     /// Makes true what is read.
     pub(crate) async fn publish(&mut self, core: &Rc<Core>) -> Result<(), Stopped> {
-        self.show(core).await?;
-        self.log.set_applied(self.end);
+        let (image, end) = (self.log.image(), self.log.applied());
+        self.show(core, image).await?;
+        self.log.set_shown(end);
         Ok(())
     }
 
@@ -70,19 +58,18 @@ impl Publisher {
         loop {
             tokio::select! {
                 biased;
-                () = self.log.committed_beyond(self.end) => {}
+                () = self.log.more_committed() => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
             }
-            self.read_on().await?;
+            self.log.apply_committed().await?;
             if self.publish(&core).await.is_err() {
                 return Ok(());
             }
         }
     }
 
-    async fn show(&mut self, core: &Rc<Core>) -> Result<(), Stopped> {
+    async fn show(&mut self, core: &Rc<Core>, image: Image) -> Result<(), Stopped> {
         let before = core.view();
-        let image = self.image.clone();
         let topic_configs = TopicConfigs::resolve(&core.node.config, &image);
         let mut routes = before.routes.clone();
         let mut gone: BTreeMap<CoreId, Vec<TopicIdPartition>> = BTreeMap::new();

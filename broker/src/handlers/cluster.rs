@@ -12,7 +12,6 @@ use ouzel_protocol::messages::kafka::{
 };
 use ouzel_protocol::{ErrorCode, StrBytes};
 
-use crate::controller;
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::node::LISTENER;
@@ -118,8 +117,7 @@ async fn find_one(core: &Rc<Core>, key_type: i8, key: StrBytes) -> Coordinator {
     let partition = crate::coordinators::partition_of(core, &ouzel_model::GroupId::new(&key));
     let Some(topic) = view.topic_by_name(OFFSETS_TOPIC) else {
         // Kafka's way: the topic is on its way, ask again.
-        let creating = core.clone();
-        controller::create_offsets_topic(&creating).await;
+        super::topics::create_offsets_topic(core).await;
         return failed(ErrorCode::CoordinatorNotAvailable, Some("The coordinator is not available."));
     };
     let leader = topic.partition(partition).and_then(|partition| partition.leader);

@@ -88,7 +88,7 @@ pub(super) fn read_code(refused: &ReadRefused) -> ErrorCode {
 /// Why the controller did not carry out a change.
 pub(super) fn controller_code(error: &ControllerError) -> ErrorCode {
     match error {
-        ControllerError::Stopped => ErrorCode::NotController,
+        ControllerError::Stopped | ControllerError::NotController => ErrorCode::NotController,
         ControllerError::Log(_) => ErrorCode::KafkaStorageError,
         ControllerError::TimedOut => ErrorCode::RequestTimedOut,
         ControllerError::ProducerIdsExhausted => ErrorCode::UnknownServerError,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use ouzel_metadata::plan::create_topics::{CreateTopicError, NewTopic};
+use ouzel_metadata::plan::create_topics::NewTopic;
 use ouzel_metadata::{Image, image::Topic};
 use ouzel_model::{TopicId, TopicName};
 use ouzel_protocol::ErrorCode;
@@ -11,7 +11,6 @@ use ouzel_protocol::messages::kafka::metadata_response::{
 };
 use ouzel_protocol::messages::kafka::{self as messages, BrokerId, MetadataRequest, MetadataResponse};
 
-use crate::controller;
 use crate::core::Core;
 use crate::view::NodeView;
 
@@ -98,12 +97,14 @@ fn answer_one(
 /// they do of Kafka. Only a name that never can be created is told so.
 async fn create(core: &Rc<Core>, names: Vec<String>, answers: &mut [MetadataResponseTopic]) {
     let topics: Vec<_> = names.iter().map(|name| NewTopic::with_defaults(name)).collect();
-    let Ok(outcomes) = controller::create_topics(core, topics, false).await else { return };
-    for (name, outcome) in names.iter().zip(outcomes) {
-        let code = match outcome {
-            Ok(_) | Err(CreateTopicError::Exists { .. }) => continue,
-            Err(error) => super::error_map::create_topic_code(&error),
-        };
+    let outcomes = super::topics::create_for_broker(core, &topics).await;
+    for (name, code) in names.iter().zip(outcomes) {
+        // What may be otherwise the next time is not told: the client asks again.
+        if matches!(code, ErrorCode::None | ErrorCode::TopicAlreadyExists | ErrorCode::NotController)
+            || code.is_retriable()
+        {
+            continue;
+        }
         for answer in answers.iter_mut().filter(|a| a.name.as_ref().is_some_and(|n| n.as_str() == name)) {
             answer.error_code = code.code();
         }

@@ -5,16 +5,18 @@ use std::rc::Rc;
 use ouzel_metadata::configs::describe_topic;
 use ouzel_metadata::plan::create_topics::{CreateTopicError, NewTopic, PlannedTopic};
 use ouzel_metadata::plan::delete_topics::TopicRef;
-use ouzel_protocol::ErrorCode;
-use ouzel_protocol::messages::kafka::create_topics_request::CreatableTopic;
+use ouzel_protocol::messages::kafka::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use ouzel_protocol::messages::kafka::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use ouzel_protocol::messages::kafka::delete_topics_response::DeletableTopicResult;
 use ouzel_protocol::messages::kafka::{
     self as messages, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
 };
+use ouzel_protocol::{ApiKey, ErrorCode, Request, Response};
 
 use crate::controller;
+use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
+use crate::dispatch::Client;
 
 use super::error_map::{controller_code, create_topic_code, delete_topic_code};
 use super::wire::{text, topic_id, topic_name, uuid};
@@ -53,6 +55,47 @@ pub(crate) async fn create(
             .collect(),
     };
     CreateTopicsResponse::default().with_topics(results)
+}
+
+/// Creates topics that a broker wants and no client asked for in so many words; gives each one's outcome. The request
+/// finds the controller as any client's does.
+pub(super) async fn create_for_broker(core: &Rc<Core>, topics: &[NewTopic]) -> Vec<ErrorCode> {
+    let wanted = topics.iter().map(|topic| {
+        let configs = topic.configs.iter().map(|(name, value)| {
+            CreatableTopicConfig::default().with_name(text(name)).with_value(value.as_deref().map(text))
+        });
+        CreatableTopic::default()
+            .with_name(messages::TopicName(text(&topic.name)))
+            .with_num_partitions(topic.num_partitions)
+            .with_replication_factor(topic.replication_factor)
+            .with_configs(configs.collect())
+    });
+    let request = Request::CreateTopics(CreateTopicsRequest::default().with_topics(wanted.collect()));
+    let version = ApiKey::CreateTopics.api().max;
+    // Boxed: this is asked for while another request is being answered.
+    match Box::pin(super::respond(core, &Client::forwarded(), version, request)).await {
+        Response::CreateTopics(response) => topics
+            .iter()
+            .map(|topic| {
+                let result = response.topics.iter().find(|result| result.name.as_str() == topic.name);
+                result
+                    .and_then(|result| ErrorCode::from_code(result.error_code))
+                    .unwrap_or(ErrorCode::UnknownServerError)
+            })
+            .collect(),
+        _ => vec![ErrorCode::UnknownServerError; topics.len()],
+    }
+}
+
+/// Creates the topic that holds groups' offsets, unless it is there. A failure is logged: whoever needs the topic asks
+/// again.
+pub(super) async fn create_offsets_topic(core: &Rc<Core>) {
+    let topic = NewTopic::for_offsets(&core.view().image, &core.broker_config());
+    for code in create_for_broker(core, &[topic]).await {
+        if !matches!(code, ErrorCode::None | ErrorCode::TopicAlreadyExists) {
+            tracing::error!(error = code.name(), topic = OFFSETS_TOPIC, "cannot create the offsets topic");
+        }
+    }
 }
 
 fn new_topic(version: i16, topic: &CreatableTopic) -> NewTopic {

@@ -27,6 +27,8 @@ use crate::controller::metadata_log::MetadataLog;
 use crate::controller::publisher::{Owners, Publisher};
 use crate::core::{Core, Work};
 use crate::listener::{self, ConnectionCounts};
+use crate::rpc::ask;
+use crate::rpc::control::{ControlAnswer, ControlCall};
 
 use super::{
     Boot, LISTENER, METADATA_TOPIC_ID, NodeFacts, NodeHandle, StartError, log_shared, make_core, metadata_at,
@@ -142,11 +144,19 @@ impl Starting {
             let dir = metadata_dir(&core.node.config);
             StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
         };
-        let (mut publisher, deleted) = Publisher::load(log.clone(), owners).await.map_err(failed)?;
+        let deleted = log.apply_committed().await.map_err(failed)?.deleted;
         sweep(&core, &deleted.into_iter().collect()).await;
-        register(&core, &log, publisher.image()).await?;
-        publisher.read_on().await.map_err(failed)?;
-        core.controller.replace(Some(Rc::new(Controller::new(log))));
+        let mut publisher = Publisher::new(log.clone(), owners);
+        let controller = Controller::new(log.clone(), core.runtime.clock.clone());
+        core.controller.replace(Some(Rc::new(controller)));
+        // Nothing is opened before the cluster has taken this broker for what it says it is.
+        let broker = this_broker(&core);
+        let is_registered = |image: &Image| {
+            let known = image.broker(broker.node);
+            known.is_some_and(|known| known.incarnation == broker.incarnation)
+        };
+        let reading = async { publisher.read_until(is_registered).await.map_err(failed) };
+        tokio::try_join!(biased; reading, register(&core, &log, broker.clone()))?;
         publisher
             .publish(&core)
             .await
@@ -159,24 +169,11 @@ impl Starting {
     }
 }
 
-/// Founds the cluster if it is new, and tells it where this broker is.
-async fn register(core: &Core, log: &MetadataLog, image: &Image) -> Result<(), StartError> {
+/// This broker, as it registers in this life of its process.
+fn this_broker(core: &Core) -> Broker {
     let config = &core.node.config;
-    let cluster_id = &core.node.cluster_id;
-    let mut records = Vec::new();
-    match image.cluster_id() {
-        None => records.push(Record::ClusterCreated { cluster_id: cluster_id.clone() }),
-        Some(own) if own != cluster_id => {
-            let dir = config.data_dir.display();
-            return Err(StartError(format!(
-                "{META_PROPERTIES} in {dir} names cluster {cluster_id}, but the controller's log is of cluster {own}; \
-                 one of them was copied from elsewhere"
-            )));
-        }
-        Some(_) => {}
-    }
     let (host, port) = advertised(config, core.node.kafka_address);
-    records.push(Record::BrokerRegistered(Broker {
+    Broker {
         node: config.node_id,
         incarnation: core.runtime.entropy.uuid(),
         endpoints: vec![Endpoint {
@@ -186,15 +183,37 @@ async fn register(core: &Core, log: &MetadataLog, image: &Image) -> Result<(), S
             security: SecurityProtocol::Plaintext,
         }],
         rack: config.broker.rack.clone(),
-    }));
-    let mut next = image.clone();
-    for record in &records {
-        next.apply(record).map_err(|error| StartError(format!("this broker cannot register: {error}")))?;
     }
-    let now = TimestampMs(core.runtime.clock.wall_ms());
-    let written = log.append(&records, now).await;
-    written.map_err(|error| StartError(format!("the controller's log takes no records: {error}")))?;
-    Ok(())
+}
+
+/// Founds the cluster if it is new, and tells it where this broker is.
+async fn register(core: &Rc<Core>, log: &MetadataLog, broker: Broker) -> Result<(), StartError> {
+    let config = &core.node.config;
+    let cluster_id = &core.node.cluster_id;
+    match log.image().cluster_id() {
+        None if log.leads() => {
+            let founded = [Record::ClusterCreated { cluster_id: cluster_id.clone() }];
+            let now = TimestampMs(core.runtime.clock.wall_ms());
+            let written = log.append(&founded, now).await;
+            written.map_err(|error| StartError(format!("the controller's log takes no records: {error}")))?;
+        }
+        Some(own) if own != cluster_id => {
+            let dir = config.data_dir.display();
+            return Err(StartError(format!(
+                "{META_PROPERTIES} in {dir} names cluster {cluster_id}, but the controller's log is of cluster {own}; \
+                 one of them was copied from elsewhere"
+            )));
+        }
+        _ => {}
+    }
+    loop {
+        match ask::ask(core, ControlCall::Register(broker.clone())).await {
+            Ok(ControlAnswer::Registered(_)) => return Ok(()),
+            Ok(ControlAnswer::Refused(words)) => return Err(StartError(words)),
+            Ok(other) => tracing::warn!(?other, "this broker is not registered yet"),
+            Err(error) => tracing::warn!(%error, "this broker is not registered yet; asking again"),
+        }
+    }
 }
 
 async fn lock(runtime: &Runtime, dir: &Path) -> Result<LockGuard, StartError> {
@@ -363,5 +382,6 @@ async fn open_metadata(core: &Core, wal: &MetaWal, boot_id: BootId) -> Result<Me
     wal.commit(vec![Change::Put(metadata_at(), state)])
         .await
         .map_err(|error| StartError(error.to_string()))?;
-    Ok(MetadataLog::new(Solo::new(log, state.leader_epoch, Durability::Durable)))
+    let solo = Solo::new(log, state.leader_epoch, Durability::Durable);
+    Ok(MetadataLog::new(config.node_id, solo.into()))
 }
