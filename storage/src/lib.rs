@@ -6,10 +6,11 @@
 //!
 //! Reading order: [`log`] (the door), [`segment`] and [`index`] (the files), [`flush`] and [`tail_cache`] (what a core's
 //! logs share), [`producers`] and [`leader_epochs`] (what is known of the past), [`recovery_table`] and [`recovery`] (what
-//! a crash leaves and what is done about it), [`retention`], [`strays`], [`wal`], [`checkpoint`], [`layout`].
+//! a crash leaves and what is done about it), [`retention`], [`compaction`], [`strays`], [`wal`], [`checkpoint`], [`layout`].
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
+pub mod compaction;
 pub mod config;
 pub mod error;
 pub mod flush;

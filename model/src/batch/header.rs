@@ -108,6 +108,12 @@ impl Attributes {
         self.0 & Self::DELETE_HORIZON != 0
     }
 
+    /// The same with, or without, the bit that makes the base timestamp a delete horizon.
+    #[must_use]
+    pub fn with_delete_horizon(self, set: bool) -> Attributes {
+        Attributes(if set { self.0 | Self::DELETE_HORIZON } else { self.0 & !Self::DELETE_HORIZON })
+    }
+
     /// Builds the bits.
     pub fn new(codec: Codec, timestamps: TimestampType, transactional: bool, control: bool) -> Attributes {
         let bit = |set: bool, bit: i16| if set { bit } else { 0 };
@@ -212,6 +218,12 @@ impl Header {
     /// Offset right behind the batch.
     pub fn next_offset(&self) -> Offset {
         self.last_offset().next()
+    }
+
+    /// From when on compaction may drop the batch's tombstones, or the batch if it is a marker; none before the first
+    /// compaction has met them (KIP-534).
+    pub fn delete_horizon(&self) -> Option<TimestampMs> {
+        self.attributes.has_delete_horizon().then_some(self.base_timestamp)
     }
 
     /// Whether an idempotent producer wrote it.

@@ -1,0 +1,46 @@
+//! Log compaction: of each key the newest record stays, and offsets never change.
+//!
+//! A log has a *clean* head, in which each key is there once, and a *dirty* rest. A pass reads the dirty part and
+//! remembers the newest offset of each key ([`key_map`]); then it writes every segment up to there anew without the
+//! records that a newer one of their key has replaced ([`cleaning`]), and puts the new segments in the place of the old
+//! ones. What it may touch and whether it is due is decided beforehand ([`plan`]).
+//!
+//! The rules are Kafka's:
+//!
+//! * never beyond the bound it is given (the last stable offset), never the active segment, no segment with a record
+//!   younger than `min.compaction.lag.ms`;
+//! * a record without a value, a *tombstone*, and the marker of a transaction whose records are gone, get a *delete
+//!   horizon* in the first pass that meets them, and go in the first pass behind it (KIP-534);
+//! * records of aborted transactions go at once, their markers not before them ([`transactions`]);
+//! * a producer's newest batch stays, without records if need be: it holds the last sequence number.
+//!
+//! One is ours: the last batch of each new segment stays as well, without records if need be, where Kafka keeps that of
+//! the last one only. So a segment always reaches up to its successor, and one that lost its end in a power cut is told
+//! from one that was compacted.
+//!
+//! Everything in `plan`, `key_map`, `transactions` and `cleaning` is a function of its arguments.
+
+pub mod cleaning;
+pub mod key_map;
+pub mod plan;
+pub mod transactions;
+
+use std::collections::BTreeMap;
+
+use ouzel_model::ProducerId;
+
+use crate::producers::{ProducerEntry, Producers};
+
+pub use cleaning::{Cleaned, Counts, LastRecord, Mapped, Rules};
+pub use key_map::KeyMap;
+pub use plan::{CompactionRules, Dirtiness};
+pub use transactions::{AbortedTransaction, CleanedTransactions};
+
+/// Of the producers a log remembers, what holds their newest trace.
+pub fn last_records(producers: &Producers) -> BTreeMap<ProducerId, LastRecord> {
+    let last = |entry: &ProducerEntry| match entry.window.last() {
+        Some(batch) => LastRecord::Data(batch.last_offset),
+        None => LastRecord::MarkerOf(entry.epoch),
+    };
+    producers.iter().map(|(id, entry)| (id, last(entry))).collect()
+}
