@@ -77,6 +77,8 @@ pub struct NodeFacts {
     pub connection_counts: Arc<ConnectionCounts>,
     /// The cluster's name.
     pub cluster_id: String,
+    /// Its data directory's.
+    pub directory_id: TopicId,
 }
 
 /// A way to the node from any thread.

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use ouzel_metadata::Image;
-use ouzel_metadata::image::Topic;
-use ouzel_model::{PartitionIndex, TopicId, TopicIdPartition};
+use ouzel_metadata::image::{Partition, Topic};
+use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::{OffsetSnapshot, PublishedOffsets};
 
@@ -34,6 +34,17 @@ pub struct Route {
     pub offsets: PublishedOffsets,
 }
 
+/// Who leads a partition, as far as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The broker that may write, if one is known and lives.
+    pub leader: Option<NodeId>,
+    /// Its reign.
+    pub epoch: LeaderEpoch,
+    /// The brokers that are caught up.
+    pub in_sync: Vec<NodeId>,
+}
+
 impl NodeView {
     /// What a core knows before the controller's log is read: nothing.
     pub(crate) fn empty(config: &NodeConfig) -> NodeView {
@@ -60,5 +71,16 @@ impl NodeView {
     /// The topic of a request that may name it either way: by id if there is one, else by name.
     pub fn topic(&self, name: &str, id: TopicId) -> Option<&Topic> {
         if id.is_zero() { self.topic_by_name(name) } else { self.topic_by_id(id) }
+    }
+
+    /// Who leads a partition: the image says where it is to live, never who leads it.
+    pub fn leadership_of(&self, at: TopicIdPartition, partition: &Partition) -> Leadership {
+        // A single replica leads itself; its epoch rises each time its log is opened.
+        let epoch = self.routes.get(&at).map_or(0, |route| route.offsets.read().leader_epoch);
+        Leadership {
+            leader: partition.preferred_leader().filter(|node| self.image.is_live(*node)),
+            epoch: LeaderEpoch(epoch),
+            in_sync: partition.preferred_leader().into_iter().collect(),
+        }
     }
 }

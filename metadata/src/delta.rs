@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicIdPartition, TopicName};
+use ouzel_model::{NodeId, PartitionIndex, ReplicaId, TopicId, TopicIdPartition, TopicName};
 
+use crate::features::Features;
 use crate::image::{Broker, BrokerScope, Image, Partition, Topic};
 use crate::record::{ConfigResource, Record};
 
@@ -73,7 +74,7 @@ pub enum ApplyError {
         /// The first index added.
         index: PartitionIndex,
     },
-    /// A partition's replicas, leader or in-sync replicas contradict each other.
+    /// A partition's replicas contradict each other.
     #[error("partition {name}-{index} {fault}")]
     BadPartition {
         /// The topic.
@@ -107,6 +108,26 @@ pub enum ApplyError {
         /// The record's.
         found: i64,
     },
+    /// The controller's own replicas contradict each other.
+    #[error("the controller's log {fault}")]
+    BadController {
+        /// What is wrong with it.
+        fault: PartitionFault,
+    },
+    /// A broker left that keeps the controller's log.
+    #[error("broker {node} left, but holds a replica of the controller's log")]
+    BrokerHoldsController {
+        /// The broker.
+        node: NodeId,
+    },
+    /// Changes of features are numbered.
+    #[error("features are at epoch {epoch} already, yet the log sets them at epoch {found}")]
+    FeaturesWentBack {
+        /// Of the last change.
+        epoch: i64,
+        /// The record's.
+        found: i64,
+    },
 }
 
 /// What contradicts itself in a partition.
@@ -121,15 +142,31 @@ pub enum PartitionFault {
     /// A broker nobody knows.
     #[error("has a replica on broker {0}, which is not registered")]
     UnregisteredReplica(NodeId),
-    /// In sync, but no replica.
-    #[error("calls broker {0} in sync, which holds no replica of it")]
-    IsrOutsideReplicas(NodeId),
-    /// In sync twice.
-    #[error("names broker {0} twice among its in-sync replicas")]
-    RepeatedIsr(NodeId),
-    /// Leads, but no replica.
-    #[error("is led by broker {0}, which holds no replica of it")]
-    LeaderOutsideReplicas(NodeId),
+    /// Added, but no replica.
+    #[error("adds replica {0}, which is not among its replicas")]
+    AddingOutsideReplicas(ReplicaId),
+    /// Removed, and a replica.
+    #[error("removes replica {0}, which is among its replicas")]
+    RemovingReplica(ReplicaId),
+    /// Added or removed twice.
+    #[error("names replica {0} twice among those that come or go")]
+    RepeatedMove(ReplicaId),
+    /// A replica of an incarnation that has not been handed out yet.
+    #[error("has replica {replica}, though the next incarnation is {next}")]
+    FutureIncarnation {
+        /// The replica.
+        replica: ReplicaId,
+        /// The incarnation of the next one.
+        next: u32,
+    },
+    /// An incarnation would be handed out twice.
+    #[error("would hand out incarnation {found} next, though {next} is next")]
+    IncarnationsWentBack {
+        /// The next one.
+        next: u32,
+        /// The record's.
+        found: u32,
+    },
 }
 
 impl Image {
@@ -188,6 +225,12 @@ impl Image {
                     return Err(ApplyError::UnknownPartition { name, count, index: *index });
                 }
                 self.check_partitions(&name, index.0, std::slice::from_ref(partition))?;
+                let next = topic.partitions[index.0 as usize].next_incarnation;
+                if partition.next_incarnation < next {
+                    let fault =
+                        PartitionFault::IncarnationsWentBack { next, found: partition.next_incarnation };
+                    return Err(ApplyError::BadPartition { name, index: *index, fault });
+                }
                 self.topic_mut(&name).partitions[index.0 as usize] = partition.clone();
             }
             Record::ConfigSet { resource, key, value } => match resource {
@@ -225,6 +268,29 @@ impl Image {
                 }
                 self.next_producer_id = *next_producer_id;
             }
+            Record::BrokerFenced { node, fenced } => {
+                if self.broker(*node).is_none() {
+                    return Err(ApplyError::UnknownBroker { node: *node });
+                }
+                let broker = Arc::make_mut(&mut self.brokers).get_mut(node).expect("just looked up");
+                Arc::make_mut(broker).fenced = *fenced;
+            }
+            Record::ControllerChanged { controller } => {
+                let next = self.controller().map_or(0, |before| before.next_incarnation);
+                let found = controller.next_incarnation;
+                let back = (found < next).then_some(PartitionFault::IncarnationsWentBack { next, found });
+                if let Some(fault) = self.partition_fault(controller).or(back) {
+                    return Err(ApplyError::BadController { fault });
+                }
+                self.controller = Some(Arc::new(controller.clone()));
+            }
+            Record::FeaturesSet(features) => {
+                let (epoch, found) = (self.features.epoch, features.epoch);
+                if found <= epoch {
+                    return Err(ApplyError::FeaturesWentBack { epoch, found });
+                }
+                self.features = Arc::new(features.clone());
+            }
         }
         Ok(())
     }
@@ -243,9 +309,13 @@ impl Image {
             return Err(ApplyError::UnknownBroker { node });
         }
         for topic in self.topics.values() {
-            if let Some((index, _)) = topic.indexed_partitions().find(|(_, p)| p.replicas.contains(&node)) {
+            let mut partitions = topic.indexed_partitions();
+            if let Some((index, _)) = partitions.find(|(_, partition)| partition.replica_on(node).is_some()) {
                 return Err(ApplyError::BrokerHoldsReplica { node, name: topic.name.clone(), index });
             }
+        }
+        if self.controller().is_some_and(|controller| controller.replica_on(node).is_some()) {
+            return Err(ApplyError::BrokerHoldsController { node });
         }
         Arc::make_mut(&mut self.brokers).remove(&node);
         Arc::make_mut(&mut self.broker_configs).remove(&BrokerScope::Broker(node));
@@ -289,23 +359,29 @@ impl Image {
     }
 
     fn partition_fault(&self, partition: &Partition) -> Option<PartitionFault> {
-        let Partition { replicas, isr, leader, leader_epoch: _ } = partition;
+        let Partition { replicas, adding, removing, next_incarnation } = partition;
         if replicas.is_empty() {
             return Some(PartitionFault::NoReplica);
         }
-        if let Some(node) = first_repeated(replicas) {
+        let nodes: Vec<NodeId> = partition.nodes().collect();
+        if let Some(node) = first_repeated(&nodes) {
             return Some(PartitionFault::RepeatedReplica(node));
         }
-        if let Some(node) = replicas.iter().find(|node| !self.brokers.contains_key(node)) {
-            return Some(PartitionFault::UnregisteredReplica(*node));
+        if let Some(replica) = partition.holders().find(|replica| !self.brokers.contains_key(&replica.node)) {
+            return Some(PartitionFault::UnregisteredReplica(replica.node));
         }
-        if let Some(node) = first_repeated(isr) {
-            return Some(PartitionFault::RepeatedIsr(node));
+        if let Some(replica) = adding.iter().find(|replica| !replicas.contains(replica)) {
+            return Some(PartitionFault::AddingOutsideReplicas(*replica));
         }
-        if let Some(node) = isr.iter().find(|node| !replicas.contains(node)) {
-            return Some(PartitionFault::IsrOutsideReplicas(*node));
+        if let Some(replica) = removing.iter().find(|replica| replicas.contains(replica)) {
+            return Some(PartitionFault::RemovingReplica(*replica));
         }
-        leader.filter(|node| !replicas.contains(node)).map(PartitionFault::LeaderOutsideReplicas)
+        if let Some(replica) = first_repeated(adding).or_else(|| first_repeated(removing)) {
+            return Some(PartitionFault::RepeatedMove(replica));
+        }
+        let next = *next_incarnation;
+        let future = partition.holders().find(|replica| replica.incarnation >= next);
+        future.map(|replica| PartitionFault::FutureIncarnation { replica, next })
     }
 
     /// The image as the shortest list of records that makes it again from nothing: the controller's snapshot.
@@ -331,6 +407,11 @@ impl Image {
             let node = self.brokers.keys().next().copied().unwrap_or(NodeId(-1));
             records.push(Record::ProducerIdsAllocated { node, next_producer_id: self.next_producer_id });
         }
+        let controller = self.controller().cloned();
+        records.extend(controller.map(|controller| Record::ControllerChanged { controller }));
+        if *self.features != Features::default() {
+            records.push(Record::FeaturesSet(Features::clone(&self.features)));
+        }
         records
     }
 
@@ -345,9 +426,9 @@ impl Image {
     }
 }
 
-fn first_repeated(nodes: &[NodeId]) -> Option<NodeId> {
+fn first_repeated<T: Copy + Ord>(items: &[T]) -> Option<T> {
     let mut seen = BTreeSet::new();
-    nodes.iter().find(|node| !seen.insert(**node)).copied()
+    items.iter().find(|item| !seen.insert(**item)).copied()
 }
 
 /// What a node has to do to follow the controller from one image to the next.
@@ -361,14 +442,18 @@ pub struct Changes {
     pub topics_deleted: Vec<Arc<Topic>>,
     /// Partitions that an existing topic got in addition.
     pub partitions_added: Vec<TopicIdPartition>,
-    /// Partitions whose replicas, leader, epoch or in-sync replicas changed.
+    /// Partitions that are to live elsewhere, or got there.
     pub partitions_changed: Vec<TopicIdPartition>,
     /// Topics that existed before and whose own settings changed.
     pub topic_configs_changed: Vec<Arc<Topic>>,
     /// Whether any dynamic broker setting changed; every topic's effective values may have.
     pub broker_configs_changed: bool,
-    /// Whether a broker came, went or moved.
+    /// Whether a broker came, went, moved, or was found dead or alive.
     pub brokers_changed: bool,
+    /// Whether the controller's own log is to live elsewhere, or got there.
+    pub controller_changed: bool,
+    /// Whether a feature is at another level.
+    pub features_changed: bool,
 }
 
 impl Changes {
@@ -377,6 +462,8 @@ impl Changes {
         let mut changes = Changes {
             broker_configs_changed: old.broker_configs != new.broker_configs,
             brokers_changed: old.brokers != new.brokers,
+            controller_changed: old.controller != new.controller,
+            features_changed: old.features != new.features,
             ..Changes::default()
         };
         if Arc::ptr_eq(&old.topics, &new.topics) {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName};
+use ouzel_model::{NodeId, PartitionIndex, ReplicaId, TopicId, TopicName};
 
 use crate::configs::Overrides;
+use crate::features::{Features, LevelRange};
 
 /// Everything the controller has decided so far.
 ///
@@ -15,8 +16,11 @@ use crate::configs::Overrides;
 /// # Invariants
 /// [`Image::apply`](crate::delta) is the only writer and refuses a record that would break one of these:
 /// * names and ids of topics are a bijection;
-/// * a partition's replicas are registered brokers, without repetition, and at least one;
-/// * the in-sync replicas are some of the replicas, and the leader, if any, is one of them.
+/// * a partition's replicas are on registered brokers, at most one on each, and at least one;
+/// * what is being added is some of the replicas, what is being removed is none of them;
+/// * a partition's next incarnation is above those of all its replicas, and never falls.
+///
+/// Who leads a partition, in which epoch, and who is in sync is not here: the replicas elect among themselves, and tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image {
     pub(crate) cluster_id: Option<Arc<str>>,
@@ -25,6 +29,8 @@ pub struct Image {
     pub(crate) topic_names: Arc<BTreeMap<TopicId, TopicName>>,
     pub(crate) broker_configs: Arc<BTreeMap<BrokerScope, Overrides>>,
     pub(crate) next_producer_id: i64,
+    pub(crate) controller: Option<Arc<Partition>>,
+    pub(crate) features: Arc<Features>,
 }
 
 impl Image {
@@ -41,6 +47,27 @@ impl Image {
     /// One broker.
     pub fn broker(&self, node: NodeId) -> Option<&Arc<Broker>> {
         self.brokers.get(&node)
+    }
+
+    /// The brokers that serve now, by node id: registered and not fenced.
+    pub fn live_brokers(&self) -> impl Iterator<Item = &Arc<Broker>> {
+        self.brokers.values().filter(|broker| !broker.fenced)
+    }
+
+    /// Whether a broker serves now.
+    pub fn is_live(&self, node: NodeId) -> bool {
+        self.broker(node).is_some_and(|broker| !broker.fenced)
+    }
+
+    /// Who keeps the controller's own log: a partition like others, but of no topic. `None` in what a release without
+    /// clusters wrote: then the only broker there is.
+    pub fn controller(&self) -> Option<&Partition> {
+        self.controller.as_deref()
+    }
+
+    /// The levels the cluster has agreed on.
+    pub fn features(&self) -> &Features {
+        &self.features
     }
 
     /// All topics, by name.
@@ -106,29 +133,79 @@ impl Topic {
     }
 }
 
-/// One partition as the controller sees it.
+/// Where one partition is to live.
+///
+/// A partition moves in one step of its own consensus, from its members before to `replicas`; while that step is on its
+/// way `adding` and `removing` say what it is about. Both are empty in a partition that is where it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    /// The brokers that hold it, the preferred leader first.
-    pub replicas: Vec<NodeId>,
-    /// Those of them that were caught up when last recorded.
-    pub isr: Vec<NodeId>,
-    /// The broker that may write, if there is one.
-    pub leader: Option<NodeId>,
-    /// The reign of the leader when last recorded. A partition with a single replica raises its epoch by itself each time
-    /// its log is opened, so the log may be ahead of this value, never behind.
-    pub leader_epoch: LeaderEpoch,
+    /// Where it is to be, the preferred leader first. At most one on each node.
+    pub replicas: Vec<ReplicaId>,
+    /// Those of `replicas` that are not known to be voters yet.
+    pub adding: Vec<ReplicaId>,
+    /// Members still, or perhaps still, that are to go. One of them may be an earlier life of one of `replicas`.
+    pub removing: Vec<ReplicaId>,
+    /// The incarnation of the next replica to be added: above that of every replica the partition ever had, so that no
+    /// replica is taken for one that promised something before it lost its disk.
+    pub next_incarnation: u32,
 }
 
 impl Partition {
-    /// A partition nobody has written yet: all replicas are in sync, the first leads in epoch 0.
-    pub fn new(replicas: Vec<NodeId>) -> Partition {
+    /// A partition nobody has written yet.
+    pub fn new(nodes: Vec<NodeId>) -> Partition {
         Partition {
-            isr: replicas.clone(),
-            leader: replicas.first().copied(),
-            leader_epoch: LeaderEpoch(0),
-            replicas,
+            replicas: nodes.into_iter().map(ReplicaId::first).collect(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+            next_incarnation: 1,
         }
+    }
+
+    /// The nodes it is to be on, the preferred leader first.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeId> {
+        self.replicas.iter().map(|replica| replica.node)
+    }
+
+    /// The node that leads when all are well.
+    pub fn preferred_leader(&self) -> Option<NodeId> {
+        self.replicas.first().map(|replica| replica.node)
+    }
+
+    /// The replica a node has, or is to have: one that is to stay, else one that has not gone yet.
+    pub fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
+        self.holders().find(|replica| replica.node == node)
+    }
+
+    /// All replicas there are or are to be: those that stay or come, then those that go. An earlier life of a node's
+    /// replica follows the later one.
+    pub fn holders(&self) -> impl Iterator<Item = ReplicaId> {
+        self.replicas.iter().chain(&self.removing).copied()
+    }
+
+    /// The nodes of all [holders](Partition::holders), each once: what clients are told are its replicas.
+    pub fn holder_nodes(&self) -> Vec<NodeId> {
+        let gone = self.removing.iter().map(|replica| replica.node);
+        let gone = gone.filter(|node| !self.replicas.iter().any(|replica| replica.node == *node));
+        self.nodes().chain(gone).collect()
+    }
+
+    /// Its voters before the move that is on its way; its replicas, if none is.
+    pub fn members_before(&self) -> Vec<ReplicaId> {
+        self.holders().filter(|replica| !self.adding.contains(replica)).collect()
+    }
+
+    /// Whether a move is on its way.
+    pub fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// The nodes that join, and those that leave: an empty disk that takes the place of a lost one does neither.
+    pub fn moving_nodes(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+        let on = |replicas: &[ReplicaId], node| replicas.iter().any(|replica| replica.node == node);
+        let adding = self.adding.iter().map(|replica| replica.node).filter(|node| !on(&self.removing, *node));
+        let removing =
+            self.removing.iter().map(|replica| replica.node).filter(|node| !on(&self.replicas, *node));
+        (adding.collect(), removing.collect())
     }
 }
 
@@ -143,6 +220,15 @@ pub struct Broker {
     pub endpoints: Vec<Endpoint>,
     /// Its rack, if it told.
     pub rack: Option<String>,
+    /// The data directory it runs on, which carries its replicas' promises; zero if it was registered by a release that
+    /// did not tell.
+    pub directory_id: TopicId,
+    /// Where the other brokers reach it, `HOST:PORT`; empty if it is to be alone.
+    pub rpc_address: String,
+    /// Whether it is taken for dead: it leads nothing, gets nothing, and clients are not sent to it.
+    pub fenced: bool,
+    /// What it can do, by feature.
+    pub features: BTreeMap<String, LevelRange>,
 }
 
 impl Broker {

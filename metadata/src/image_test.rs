@@ -96,6 +96,10 @@ fn plan(image: &Image, request: &Request, ids: &mut dyn FnMut() -> TopicId) -> V
                 incarnation: [1; 16],
                 endpoints: Vec::new(),
                 rack: None,
+                directory_id: TopicId([2; 16]),
+                rpc_address: String::new(),
+                fenced: false,
+                features: crate::features::supported(),
             })]
         }
         Request::Unregister(node) => {
@@ -134,7 +138,7 @@ fn plan(image: &Image, request: &Request, ids: &mut dyn FnMut() -> TopicId) -> V
 }
 
 fn holds_replica(image: &Image, node: NodeId) -> bool {
-    image.topics().any(|topic| topic.partitions.iter().any(|partition| partition.replicas.contains(&node)))
+    image.topics().any(|topic| topic.partitions.iter().any(|partition| partition.replica_on(node).is_some()))
 }
 
 /// What has been seen of a history so far.
@@ -158,15 +162,11 @@ impl Judge {
             say(!collision_keys.insert(topic.name.as_str().replace('.', "_")), "two names collide")?;
             say(topic.partitions.is_empty(), "a topic has no partitions")?;
             for partition in &topic.partitions {
-                let replicas: BTreeSet<_> = partition.replicas.iter().collect();
-                say(replicas.is_empty(), "a partition has no replicas")?;
-                say(replicas.len() != partition.replicas.len(), "a broker holds a partition twice")?;
-                say(replicas.iter().any(|node| image.broker(**node).is_none()), "a replica has no broker")?;
-                say(partition.isr.iter().any(|node| !replicas.contains(node)), "in sync without a replica")?;
-                say(
-                    partition.leader.is_some_and(|node| !replicas.contains(&node)),
-                    "leads without a replica",
-                )?;
+                let nodes: BTreeSet<_> = partition.nodes().collect();
+                say(nodes.is_empty(), "a partition has no replicas")?;
+                say(nodes.len() != partition.replicas.len(), "a broker holds a partition twice")?;
+                let unknown = partition.holders().any(|replica| image.broker(replica.node).is_none());
+                say(unknown, "a replica has no broker")?;
             }
             let born = !self.ids_alive.contains(&topic.id);
             let known = self.names_by_id.insert(topic.id, topic.name.clone());

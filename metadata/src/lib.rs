@@ -9,11 +9,12 @@
 //! Deliberately unknown here: disks, sockets, clocks, random numbers (ids are an argument), wire messages and Kafka's
 //! error codes, and how a log is replicated.
 //!
-//! Reading order: [`image`], [`record`], [`delta`], [`placement`], [`plan`], then [`configs`].
+//! Reading order: [`image`], [`record`], [`delta`], [`features`], [`placement`], [`plan`], then [`configs`].
 #![forbid(unsafe_code)]
 
 pub mod configs;
 pub mod delta;
+pub mod features;
 pub mod image;
 pub mod placement;
 pub mod plan;

@@ -78,7 +78,7 @@ pub fn place(
     replication_factor: i16,
     seed: u64,
 ) -> Result<Vec<Partition>, TooFewBrokers> {
-    let nodes: Vec<NodeId> = image.brokers().map(|broker| broker.node).collect();
+    let nodes: Vec<NodeId> = image.live_brokers().map(|broker| broker.node).collect();
     let replicas = usize::try_from(replication_factor).unwrap_or(0);
     if replicas == 0 || replicas > nodes.len() {
         return Err(TooFewBrokers { replication_factor, brokers: nodes.len() });

@@ -5,6 +5,7 @@ mod bytes;
 use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicName};
 
 use crate::configs::Overrides;
+use crate::features::Features;
 use crate::image::{Broker, BrokerScope, Partition};
 
 pub use bytes::DecodeError;
@@ -52,7 +53,7 @@ pub enum Record {
         /// The new ones.
         partitions: Vec<Partition>,
     },
-    /// Replicas, leader or in-sync replicas of a partition changed.
+    /// Where a partition is to live changed, or it got there.
     PartitionChanged {
         /// Which topic.
         topic_id: TopicId,
@@ -84,6 +85,20 @@ pub enum Record {
         /// The first id still free.
         next_producer_id: i64,
     },
+    /// A broker was found dead, or alive again.
+    BrokerFenced {
+        /// Which.
+        node: NodeId,
+        /// Whether it is taken for dead from here on.
+        fenced: bool,
+    },
+    /// Who keeps the controller's own log changed.
+    ControllerChanged {
+        /// Where it is to live from here on.
+        controller: Partition,
+    },
+    /// The levels of features changed.
+    FeaturesSet(Features),
 }
 
 /// Whose setting it is.

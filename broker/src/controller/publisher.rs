@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ouzel_metadata::Image;
-use ouzel_model::{ReplicaId, TopicId, TopicIdPartition, TopicName, TopicPartition};
+use ouzel_model::{TopicId, TopicIdPartition, TopicName, TopicPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::published_offsets;
 
@@ -83,9 +83,10 @@ impl Publisher {
         });
         let mut opening: BTreeMap<CoreId, Vec<Opening>> = BTreeMap::new();
         for topic in image.topics() {
-            for (index, _) in topic.indexed_partitions() {
+            for (index, partition) in topic.indexed_partitions() {
                 let at = TopicIdPartition { topic_id: topic.id, partition: index };
-                if routes.contains_key(&at) || !is_here(&image, &at, core) {
+                let Some(replica) = partition.replica_on(core.node.config.node_id) else { continue };
+                if routes.contains_key(&at) {
                     continue;
                 }
                 let owner = self.owners.of(at);
@@ -93,7 +94,7 @@ impl Publisher {
                 opening.entry(owner).or_default().push(Opening {
                     at,
                     topic_partition: TopicPartition { topic: topic.name.clone(), partition: index },
-                    replica: ReplicaId::first(core.node.config.node_id),
+                    replica,
                     offsets,
                     config: topic_configs.of(topic.id),
                 });
@@ -149,7 +150,7 @@ impl Publisher {
 
 fn is_here(image: &Image, at: &TopicIdPartition, core: &Core) -> bool {
     let partition = image.topic_by_id(at.topic_id).and_then(|topic| topic.partition(at.partition));
-    partition.is_some_and(|partition| partition.replicas.contains(&core.node.config.node_id))
+    partition.is_some_and(|partition| partition.replica_on(core.node.config.node_id).is_some())
 }
 
 /// Which core owns which partition of this node. A partition keeps its core for as long as the process runs, and at a

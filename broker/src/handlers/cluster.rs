@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use ouzel_metadata::image::Broker;
-use ouzel_model::NodeId;
+use ouzel_model::{NodeId, TopicIdPartition};
 use ouzel_protocol::messages::kafka::describe_cluster_response::DescribeClusterBroker;
 use ouzel_protocol::messages::kafka::find_coordinator_response::Coordinator;
 use ouzel_protocol::messages::kafka::{
@@ -120,7 +120,8 @@ async fn find_one(core: &Rc<Core>, key_type: i8, key: StrBytes) -> Coordinator {
         super::topics::create_offsets_topic(core).await;
         return failed(ErrorCode::CoordinatorNotAvailable, Some("The coordinator is not available."));
     };
-    let leader = topic.partition(partition).and_then(|partition| partition.leader);
+    let at = TopicIdPartition { topic_id: topic.id, partition };
+    let leader = topic.partition(partition).and_then(|partition| view.leadership_of(at, partition).leader);
     match leader.and_then(|node: NodeId| view.image.broker(node)) {
         Some(broker) => {
             let (host, port) = advertised(broker);

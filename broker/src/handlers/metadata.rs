@@ -2,9 +2,9 @@
 
 use std::rc::Rc;
 
+use ouzel_metadata::image::Topic;
 use ouzel_metadata::plan::create_topics::NewTopic;
-use ouzel_metadata::{Image, image::Topic};
-use ouzel_model::{TopicId, TopicName};
+use ouzel_model::{NodeId, TopicId, TopicIdPartition, TopicName};
 use ouzel_protocol::ErrorCode;
 use ouzel_protocol::messages::kafka::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -12,7 +12,7 @@ use ouzel_protocol::messages::kafka::metadata_response::{
 use ouzel_protocol::messages::kafka::{self as messages, BrokerId, MetadataRequest, MetadataResponse};
 
 use crate::core::Core;
-use crate::view::NodeView;
+use crate::view::{Leadership, NodeView};
 
 use super::cluster::advertised;
 use super::groups::OPERATIONS_NOT_ASKED;
@@ -39,7 +39,7 @@ pub(crate) async fn metadata(core: &Rc<Core>, version: i16, request: MetadataReq
             }
         }
     }
-    let brokers = view.image.brokers().map(|broker| {
+    let brokers = view.image.live_brokers().map(|broker| {
         let (host, port) = advertised(broker);
         MetadataResponseBroker::default()
             .with_node_id(BrokerId(broker.node.0))
@@ -112,14 +112,12 @@ async fn create(core: &Rc<Core>, names: Vec<String>, answers: &mut [MetadataResp
 }
 
 fn described(topic: &Topic, view: &NodeView) -> MetadataResponseTopic {
-    let brokers = |nodes: &[ouzel_model::NodeId]| nodes.iter().map(|node| BrokerId(node.0)).collect();
+    let brokers = |nodes: &[NodeId]| nodes.iter().map(|node| BrokerId(node.0)).collect();
     let partitions = topic.indexed_partitions().map(|(index, partition)| {
-        let leader = partition.leader.filter(|leader| is_alive(&view.image, *leader));
-        let offline = partition.replicas.iter().filter(|node| !is_alive(&view.image, **node));
-        // The owner's epoch runs ahead of the image's for a single replica: it rises with each opening of the log.
-        let epoch = view
-            .route(topic.id, index)
-            .map_or(partition.leader_epoch.value(), |route| route.offsets.read().leader_epoch);
+        let at = TopicIdPartition { topic_id: topic.id, partition: index };
+        let Leadership { leader, epoch, in_sync } = view.leadership_of(at, partition);
+        let holders = partition.holder_nodes();
+        let offline = holders.iter().filter(|node| !view.image.is_live(**node));
         MetadataResponsePartition::default()
             .with_error_code(match leader {
                 Some(_) => ErrorCode::None.code(),
@@ -127,9 +125,9 @@ fn described(topic: &Topic, view: &NodeView) -> MetadataResponseTopic {
             })
             .with_partition_index(index.0)
             .with_leader_id(BrokerId(leader.map_or(-1, |node| node.0)))
-            .with_leader_epoch(epoch)
-            .with_replica_nodes(brokers(&partition.replicas))
-            .with_isr_nodes(brokers(&partition.isr))
+            .with_leader_epoch(epoch.value())
+            .with_replica_nodes(brokers(&holders))
+            .with_isr_nodes(brokers(&in_sync))
             .with_offline_replicas(offline.map(|node| BrokerId(node.0)).collect())
     });
     MetadataResponseTopic::default()
@@ -138,8 +136,4 @@ fn described(topic: &Topic, view: &NodeView) -> MetadataResponseTopic {
         .with_is_internal(topic.name.is_internal())
         .with_partitions(partitions.collect())
         .with_topic_authorized_operations(OPERATIONS_NOT_ASKED)
-}
-
-fn is_alive(image: &Image, node: ouzel_model::NodeId) -> bool {
-    image.broker(node).is_some()
 }

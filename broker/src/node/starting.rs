@@ -123,6 +123,7 @@ impl Starting {
         let facts = Arc::new(NodeFacts {
             connection_counts: ConnectionCounts::new(runtime.core_count),
             cluster_id: properties.cluster_id,
+            directory_id: properties.directory_id,
             kafka_address,
             config,
         });
@@ -183,6 +184,10 @@ fn this_broker(core: &Core) -> Broker {
             security: SecurityProtocol::Plaintext,
         }],
         rack: config.broker.rack.clone(),
+        directory_id: core.node.directory_id,
+        rpc_address: String::new(),
+        fenced: false,
+        features: ouzel_metadata::features::supported(),
     }
 }
 

@@ -6,13 +6,21 @@
 //! Integers are big endian. A text is a u32 length and UTF-8; a list is a u32 count and its items; an optional field is
 //! one byte, 0 or 1, and then the field if 1. Nothing may follow the last field.
 //!
+//! Versions above 1: a broker (kind 2) tells its directory, its address for other brokers, whether it is fenced and what
+//! features it knows; partitions (kinds 4, 6, 7) have replicas with incarnations and say what comes and goes, and
+//! nothing of leaders. Version 1 of these is what single nodes wrote before there were clusters; what it says of leaders
+//! and in-sync replicas is read and dropped: there was one replica.
+//!
 //! A kind and version, once released, keep their layout for ever: a new field is a new version, and every version ever
 //! written stays readable.
 
-use ouzel_model::{InvalidTopicName, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName};
+use std::collections::BTreeMap;
+
+use ouzel_model::{InvalidTopicName, NodeId, PartitionIndex, ReplicaId, TopicId, TopicName};
 
 use super::{ConfigResource, Record};
 use crate::configs::Overrides;
+use crate::features::{Features, LevelRange};
 use crate::image::{Broker, BrokerScope, Endpoint, Partition, SecurityProtocol};
 
 /// Why bytes are no record.
@@ -81,9 +89,17 @@ const PARTITION_CHANGED: u8 = 7;
 const CONFIG_SET: u8 = 8;
 const CONFIG_REMOVED: u8 = 9;
 const PRODUCER_IDS_ALLOCATED: u8 = 10;
+const BROKER_FENCED: u8 = 11;
+const CONTROLLER_CHANGED: u8 = 12;
+const FEATURES_SET: u8 = 13;
 
-/// The newest version of every kind; a kind that gets a second version gets a constant of its own.
-const VERSION: u8 = 1;
+/// The newest version of a kind: what is written.
+const fn newest(kind: u8) -> u8 {
+    match kind {
+        BROKER_REGISTERED | TOPIC_CREATED | PARTITIONS_ADDED | PARTITION_CHANGED => 2,
+        _ => 1,
+    }
+}
 
 pub(super) fn encode(record: &Record) -> Vec<u8> {
     let mut w = Writer(Vec::with_capacity(64));
@@ -142,6 +158,23 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
             w.i32(node.0);
             w.i64(*next_producer_id);
         }
+        Record::BrokerFenced { node, fenced } => {
+            w.start(BROKER_FENCED);
+            w.i32(node.0);
+            w.0.push((*fenced).into());
+        }
+        Record::ControllerChanged { controller } => {
+            w.start(CONTROLLER_CHANGED);
+            w.partition(controller);
+        }
+        Record::FeaturesSet(features) => {
+            w.start(FEATURES_SET);
+            w.i64(features.epoch);
+            w.list(features.levels.iter(), |w, (name, level)| {
+                w.text(name);
+                w.i16(*level);
+            });
+        }
     }
     w.0
 }
@@ -149,26 +182,31 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
 pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let mut r = Reader { bytes, position: 0 };
     let kind = r.u8("kind of record")?;
-    if !(CLUSTER_CREATED..=PRODUCER_IDS_ALLOCATED).contains(&kind) {
+    if !(CLUSTER_CREATED..=FEATURES_SET).contains(&kind) {
         return Err(match kind {
             0 => r.bad("kind of record", "0"),
             _ => DecodeError::NewerKind { kind },
         });
     }
     let version = r.u8("version")?;
+    let newest = newest(kind);
     match version {
         0 => return Err(r.bad("version", "0")),
-        VERSION => {}
-        _ => return Err(DecodeError::NewerVersion { kind, version, newest: VERSION }),
+        _ if version > newest => return Err(DecodeError::NewerVersion { kind, version, newest }),
+        _ => {}
     }
+    let partition = |r: &mut Reader<'_>| match version {
+        1 if newest > 1 => r.partition_v1(),
+        _ => r.partition(),
+    };
     let record = match kind {
         CLUSTER_CREATED => Record::ClusterCreated { cluster_id: r.text("cluster id")? },
-        BROKER_REGISTERED => Record::BrokerRegistered(r.broker()?),
+        BROKER_REGISTERED => Record::BrokerRegistered(r.broker(version)?),
         BROKER_UNREGISTERED => Record::BrokerUnregistered { node: r.node()? },
         TOPIC_CREATED => Record::TopicCreated {
             name: TopicName::new(&r.text("topic name")?)?,
             topic_id: r.topic_id()?,
-            partitions: r.list("partitions", Reader::partition)?,
+            partitions: r.list("partitions", partition)?,
             configs: r
                 .list("topic settings", |r| Ok((r.text("key")?, r.text("value")?)))?
                 .into_iter()
@@ -178,19 +216,26 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         PARTITIONS_ADDED => Record::PartitionsAdded {
             topic_id: r.topic_id()?,
             first_index: PartitionIndex(r.i32("first partition index")?),
-            partitions: r.list("partitions", Reader::partition)?,
+            partitions: r.list("partitions", partition)?,
         },
         PARTITION_CHANGED => Record::PartitionChanged {
             topic_id: r.topic_id()?,
             index: PartitionIndex(r.i32("partition index")?),
-            partition: r.partition()?,
+            partition: partition(&mut r)?,
         },
         CONFIG_SET => {
             Record::ConfigSet { resource: r.resource()?, key: r.text("key")?, value: r.text("value")? }
         }
         CONFIG_REMOVED => Record::ConfigRemoved { resource: r.resource()?, key: r.text("key")? },
-        // The range was checked above, so this is PRODUCER_IDS_ALLOCATED.
-        _ => Record::ProducerIdsAllocated { node: r.node()?, next_producer_id: r.i64("next producer id")? },
+        PRODUCER_IDS_ALLOCATED => {
+            Record::ProducerIdsAllocated { node: r.node()?, next_producer_id: r.i64("next producer id")? }
+        }
+        BROKER_FENCED => Record::BrokerFenced { node: r.node()?, fenced: r.bool("fenced")? },
+        CONTROLLER_CHANGED => Record::ControllerChanged { controller: partition(&mut r)? },
+        // The range was checked above, so this is FEATURES_SET.
+        _ => {
+            Record::FeaturesSet(Features { epoch: r.i64("epoch")?, levels: r.map("features", Reader::i16)? })
+        }
     };
     match bytes.len() - r.position {
         0 => Ok(record),
@@ -202,13 +247,17 @@ struct Writer(Vec<u8>);
 
 impl Writer {
     fn start(&mut self, kind: u8) {
-        self.0.extend_from_slice(&[kind, VERSION]);
+        self.0.extend_from_slice(&[kind, newest(kind)]);
     }
 
     fn u32(&mut self, length: usize) {
         let length =
             u32::try_from(length).expect("a record's texts and lists came in a request, which is smaller");
         self.0.extend_from_slice(&length.to_be_bytes());
+    }
+
+    fn i16(&mut self, number: i16) {
+        self.0.extend_from_slice(&number.to_be_bytes());
     }
 
     fn i32(&mut self, number: i32) {
@@ -251,13 +300,22 @@ impl Writer {
             });
         });
         self.optional(broker.rack.as_deref(), Writer::text);
+        self.0.extend_from_slice(&broker.directory_id.0);
+        self.text(&broker.rpc_address);
+        self.0.push(broker.fenced.into());
+        self.list(broker.features.iter(), |w, (name, range)| {
+            w.text(name);
+            w.i16(range.min);
+            w.i16(range.max);
+        });
     }
 
     fn partition(&mut self, partition: &Partition) {
-        self.list(partition.replicas.iter(), |w, node| w.i32(node.0));
-        self.list(partition.isr.iter(), |w, node| w.i32(node.0));
-        self.optional(partition.leader, |w, node| w.i32(node.0));
-        self.i32(partition.leader_epoch.0);
+        let Partition { replicas, adding, removing, next_incarnation } = partition;
+        for list in [replicas, adding, removing] {
+            self.list(list.iter(), |w, replica| w.0.extend_from_slice(&replica.to_u64().to_be_bytes()));
+        }
+        self.0.extend_from_slice(&next_incarnation.to_be_bytes());
     }
 
     fn resource(&mut self, resource: &ConfigResource) {
@@ -308,6 +366,18 @@ impl<'a> Reader<'a> {
         Ok(self.array::<1>(field)?[0])
     }
 
+    fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+        match self.u8(field)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.bad(field, other.to_string())),
+        }
+    }
+
+    fn i16(&mut self, field: &'static str) -> Result<i16, DecodeError> {
+        Ok(i16::from_be_bytes(self.array(field)?))
+    }
+
     fn i32(&mut self, field: &'static str) -> Result<i32, DecodeError> {
         Ok(i32::from_be_bytes(self.array(field)?))
     }
@@ -354,11 +424,28 @@ impl<'a> Reader<'a> {
         field: &'static str,
         read: impl FnOnce(&mut Reader<'a>) -> Result<T, DecodeError>,
     ) -> Result<Option<T>, DecodeError> {
-        match self.u8(field)? {
-            0 => Ok(None),
-            1 => read(self).map(Some),
-            other => Err(self.bad(field, other.to_string())),
+        if self.bool(field)? { read(self).map(Some) } else { Ok(None) }
+    }
+
+    /// Values by name. There is one spelling of each map: names rise.
+    fn map<T>(
+        &mut self,
+        field: &'static str,
+        read: impl Fn(&mut Reader<'a>, &'static str) -> Result<T, DecodeError>,
+    ) -> Result<BTreeMap<String, T>, DecodeError> {
+        let items = self.list(field, |r| Ok((r.text(field)?, read(r, field)?)))?;
+        if items.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+            return Err(self.bad(field, "names out of order"));
         }
+        Ok(items.into_iter().collect())
+    }
+
+    fn levels(&mut self, field: &'static str) -> Result<LevelRange, DecodeError> {
+        Ok(LevelRange { min: self.i16(field)?, max: self.i16(field)? })
+    }
+
+    fn replicas(&mut self, field: &'static str) -> Result<Vec<ReplicaId>, DecodeError> {
+        self.list(field, |r| Ok(ReplicaId::from_u64(u64::from_be_bytes(r.array("replica")?))))
     }
 
     fn node(&mut self) -> Result<NodeId, DecodeError> {
@@ -369,8 +456,8 @@ impl<'a> Reader<'a> {
         self.array("topic id").map(TopicId)
     }
 
-    fn broker(&mut self) -> Result<Broker, DecodeError> {
-        Ok(Broker {
+    fn broker(&mut self, version: u8) -> Result<Broker, DecodeError> {
+        let mut broker = Broker {
             node: self.node()?,
             incarnation: self.array("incarnation")?,
             endpoints: self.list("endpoints", |r| {
@@ -388,16 +475,35 @@ impl<'a> Reader<'a> {
                 })
             })?,
             rack: self.optional("rack", |r| r.text("rack"))?,
-        })
+            directory_id: TopicId::ZERO,
+            rpc_address: String::new(),
+            fenced: false,
+            features: BTreeMap::new(),
+        };
+        if version >= 2 {
+            broker.directory_id = self.array("directory id").map(TopicId)?;
+            broker.rpc_address = self.text("rpc address")?;
+            broker.fenced = self.bool("fenced")?;
+            broker.features = self.map("features", Reader::levels)?;
+        }
+        Ok(broker)
     }
 
     fn partition(&mut self) -> Result<Partition, DecodeError> {
         Ok(Partition {
-            replicas: self.list("replicas", Reader::node)?,
-            isr: self.list("in-sync replicas", Reader::node)?,
-            leader: self.optional("leader", Reader::node)?,
-            leader_epoch: LeaderEpoch(self.i32("leader epoch")?),
+            replicas: self.replicas("replicas")?,
+            adding: self.replicas("replicas that come")?,
+            removing: self.replicas("replicas that go")?,
+            next_incarnation: u32::from_be_bytes(self.array("next incarnation")?),
         })
+    }
+
+    fn partition_v1(&mut self) -> Result<Partition, DecodeError> {
+        let nodes = self.list("replicas", Reader::node)?;
+        self.list("in-sync replicas", Reader::node)?;
+        self.optional("leader", Reader::node)?;
+        self.i32("leader epoch")?;
+        Ok(Partition::new(nodes))
     }
 
     fn resource(&mut self) -> Result<ConfigResource, DecodeError> {

@@ -1,7 +1,8 @@
 //! Records on images: what is refused, and what a node learns from two images.
 
+use ouzel_metadata::features::Features;
 use ouzel_metadata::{BrokerScope, Changes, ConfigResource, Image, Partition, Record};
-use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicIdPartition, TopicName};
+use ouzel_model::{NodeId, PartitionIndex, ReplicaId, TopicId, TopicIdPartition, TopicName};
 
 use crate::support::{broker, cluster};
 
@@ -10,6 +11,10 @@ const TWO: TopicId = TopicId([2; 16]);
 
 fn on(nodes: &[i32]) -> Partition {
     Partition::new(nodes.iter().copied().map(NodeId).collect())
+}
+
+fn replica(node: i32, incarnation: u32) -> ReplicaId {
+    ReplicaId { node: NodeId(node), incarnation }
 }
 
 fn created(name: &str, topic_id: TopicId, partitions: Vec<Partition>) -> Record {
@@ -24,6 +29,9 @@ fn image() -> Image {
         Record::ClusterCreated { cluster_id: "ours".to_owned() },
         created("one", ONE, vec![on(&[1]), on(&[1])]),
         Record::ProducerIdsAllocated { node: NodeId(1), next_producer_id: 1000 },
+        Record::BrokerRegistered(broker(7)),
+        Record::ControllerChanged { controller: Partition { next_incarnation: 3, ..on(&[7]) } },
+        Record::FeaturesSet(Features { epoch: 4, levels: [("f".to_owned(), 1)].into() }),
     ] {
         image.apply(&record).expect("good records");
     }
@@ -76,16 +84,45 @@ fn a_log_that_contradicts_itself_is_told_where() {
             "topic 'one' has 2 partitions, none with the index 2",
         ),
         (
-            changed(Partition { isr: vec![NodeId(2)], ..on(&[1]) }),
-            "partition one-1 calls broker 2 in sync, which holds no replica of it",
+            changed(Partition { adding: vec![replica(2, 0)], ..on(&[1]) }),
+            "partition one-1 adds replica 2.0, which is not among its replicas",
         ),
         (
-            changed(Partition { isr: vec![NodeId(1), NodeId(1)], ..on(&[1]) }),
-            "partition one-1 names broker 1 twice among its in-sync replicas",
+            changed(Partition { removing: vec![replica(1, 0)], ..on(&[1]) }),
+            "partition one-1 removes replica 1.0, which is among its replicas",
         ),
         (
-            changed(Partition { leader: Some(NodeId(2)), ..on(&[1]) }),
-            "partition one-1 is led by broker 2, which holds no replica of it",
+            changed(Partition { removing: vec![replica(2, 0), replica(2, 0)], ..on(&[1]) }),
+            "partition one-1 names replica 2.0 twice among those that come or go",
+        ),
+        (
+            changed(Partition { removing: vec![replica(3, 0)], ..on(&[1]) }),
+            "partition one-1 has a replica on broker 3, which is not registered",
+        ),
+        (
+            changed(Partition { replicas: vec![replica(1, 1)], removing: vec![replica(1, 0)], ..on(&[1]) }),
+            "partition one-1 has replica 1.1, though the next incarnation is 1",
+        ),
+        (
+            changed(Partition { next_incarnation: 0, replicas: Vec::new(), ..on(&[1]) }),
+            "partition one-1 has no replica",
+        ),
+        (
+            Record::ControllerChanged { controller: on(&[1]) },
+            "the controller's log would hand out incarnation 1 next, though 3 is next",
+        ),
+        (
+            Record::ControllerChanged { controller: on(&[9]) },
+            "the controller's log has a replica on broker 9, which is not registered",
+        ),
+        (
+            Record::BrokerUnregistered { node: NodeId(7) },
+            "broker 7 left, but holds a replica of the controller's log",
+        ),
+        (Record::BrokerFenced { node: NodeId(9), fenced: true }, "no broker has the node id 9"),
+        (
+            Record::FeaturesSet(Features { epoch: 4, levels: [].into() }),
+            "features are at epoch 4 already, yet the log sets them at epoch 4",
         ),
         (
             Record::ConfigSet {
@@ -124,7 +161,7 @@ fn changes_name_what_differs_and_nothing_else() {
     assert_eq!(Changes::between(&before, &before.clone()), Changes::default());
     let mut after = before.clone();
     let place = |topic_id, index| TopicIdPartition { topic_id, partition: PartitionIndex(index) };
-    let moved = Partition { leader: None, leader_epoch: LeaderEpoch(4), ..on(&[1]) };
+    let moved = Partition { adding: vec![replica(2, 0)], ..on(&[2, 1]) };
     for record in [
         created("two", TWO, vec![on(&[2])]),
         Record::PartitionsAdded { topic_id: ONE, first_index: PartitionIndex(2), partitions: vec![on(&[2])] },
@@ -140,6 +177,8 @@ fn changes_name_what_differs_and_nothing_else() {
             key: "log.retention.ms".to_owned(),
             value: "5".to_owned(),
         },
+        Record::ControllerChanged { controller: Partition { next_incarnation: 4, ..on(&[7]) } },
+        Record::FeaturesSet(Features { epoch: 5, levels: [].into() }),
     ] {
         after.apply(&record).expect("good records");
     }
@@ -153,6 +192,7 @@ fn changes_name_what_differs_and_nothing_else() {
     assert_eq!(there.partitions_added, [place(ONE, 2)]);
     assert_eq!(there.partitions_changed, [place(ONE, 0)]);
     assert!(there.broker_configs_changed && there.brokers_changed);
+    assert!(there.controller_changed && there.features_changed);
     let back = Changes::between(&after, &before);
     assert_eq!(names(&back.topics_deleted), ["two"]);
 
@@ -167,4 +207,51 @@ fn changes_name_what_differs_and_nothing_else() {
         (vec!["one".to_owned()], vec!["one".to_owned()])
     );
     assert!(again.partitions_changed.is_empty() && !again.brokers_changed && !again.broker_configs_changed);
+}
+
+#[test]
+fn an_incarnation_is_never_handed_out_twice() {
+    let mut image = image();
+    let moved = Partition {
+        replicas: vec![replica(1, 1)],
+        adding: vec![replica(1, 1)],
+        removing: vec![replica(1, 0)],
+        next_incarnation: 2,
+    };
+    let record = |partition| Record::PartitionChanged { topic_id: ONE, index: PartitionIndex(0), partition };
+    image.apply(&record(moved.clone())).expect("a good record");
+    let error = image.apply(&record(on(&[1]))).expect_err("an incarnation is forgotten");
+    assert_eq!(error.to_string(), "partition one-0 would hand out incarnation 1 next, though 2 is next");
+    assert_eq!(image.topic("one").expect("it is there").partitions[0], moved);
+}
+
+#[test]
+fn a_partition_knows_its_replicas() {
+    // Node 1 lost its disk, node 2 goes, node 3 comes, node 4 stays.
+    let partition = Partition {
+        replicas: vec![replica(1, 1), replica(3, 2), replica(4, 0)],
+        adding: vec![replica(1, 1), replica(3, 2)],
+        removing: vec![replica(1, 0), replica(2, 0)],
+        next_incarnation: 3,
+    };
+    let nodes = |list: &[i32]| -> Vec<NodeId> { list.iter().copied().map(NodeId).collect() };
+    assert_eq!(partition.nodes().collect::<Vec<_>>(), nodes(&[1, 3, 4]));
+    assert_eq!(partition.holder_nodes(), nodes(&[1, 3, 4, 2]));
+    assert_eq!(partition.members_before(), [replica(4, 0), replica(1, 0), replica(2, 0)]);
+    assert_eq!(partition.moving_nodes(), (nodes(&[3]), nodes(&[2])));
+    assert_eq!(partition.replica_on(NodeId(1)), Some(replica(1, 1)), "the later life");
+    assert_eq!(partition.replica_on(NodeId(2)), Some(replica(2, 0)), "what goes is there still");
+    assert_eq!(partition.replica_on(NodeId(9)), None);
+    assert!(partition.is_moving() && !on(&[1]).is_moving());
+}
+
+#[test]
+fn a_fenced_broker_is_known_but_not_live() {
+    let mut image = image();
+    image.apply(&Record::BrokerFenced { node: NodeId(2), fenced: true }).expect("it is registered");
+    let live: Vec<_> = image.live_brokers().map(|broker| broker.node.0).collect();
+    assert_eq!(live, [1, 7]);
+    assert!(!image.is_live(NodeId(2)) && image.broker(NodeId(2)).is_some() && image.is_live(NodeId(1)));
+    image.apply(&Record::BrokerFenced { node: NodeId(2), fenced: false }).expect("it is registered");
+    assert_eq!(image, self::image());
 }

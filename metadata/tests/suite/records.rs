@@ -1,7 +1,8 @@
 //! The bytes of records: what is written stays readable, and nothing else passes.
 
+use ouzel_metadata::features::{Features, LevelRange};
 use ouzel_metadata::{Broker, BrokerScope, ConfigResource, DecodeError, Partition, Record};
-use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicName};
+use ouzel_model::{NodeId, PartitionIndex, ReplicaId, TopicId, TopicName};
 
 use crate::support::broker;
 
@@ -9,20 +10,23 @@ use crate::support::broker;
 fn golden() -> Vec<(Record, &'static str)> {
     let id = TopicId(*b"0123456789abcdef");
     let name = TopicName::new("t.1").expect("a good name");
+    let second = ReplicaId { node: NodeId(2), incarnation: 3 };
     let changed = Partition {
-        replicas: vec![NodeId(1), NodeId(2)],
-        isr: vec![NodeId(2)],
-        leader: None,
-        leader_epoch: LeaderEpoch(7),
+        replicas: vec![ReplicaId::first(NodeId(1)), second],
+        adding: vec![second],
+        removing: vec![ReplicaId::first(NodeId(2))],
+        next_incarnation: 4,
     };
     let configs = [("retention.ms".to_owned(), "5".to_owned())].into();
-    let racked = Broker { rack: Some("r".to_owned()), ..broker(3) };
+    let features = [("f".to_owned(), LevelRange { min: 1, max: 7 })].into();
+    let racked = Broker { rack: Some("r".to_owned()), fenced: true, features, ..broker(3) };
     vec![
         (Record::ClusterCreated { cluster_id: "abc".to_owned() }, "0101 00000003 616263"),
         (
             Record::BrokerRegistered(racked),
-            "0201 00000003 03030303030303030303030303030303 00000001 00000009 504c41494e54455854 \
-             00000009 3132372e302e302e31 2384 00 01 00000001 72",
+            "0202 00000003 03030303030303030303030303030303 00000001 00000009 504c41494e54455854 \
+             00000009 3132372e302e302e31 2384 00 01 00000001 72 03030303030303030303030303030303 \
+             0000000f 3132372e302e302e313a3333313439 01 00000001 00000001 66 0001 0007",
         ),
         (Record::BrokerUnregistered { node: NodeId(3) }, "0301 00000003"),
         (
@@ -32,8 +36,8 @@ fn golden() -> Vec<(Record, &'static str)> {
                 partitions: vec![Partition::new(vec![NodeId(1)])],
                 configs,
             },
-            "0401 00000003 742e31 30313233343536373839616263646566 00000001 00000001 00000001 00000001 00000001 01 \
-             00000001 00000000 00000001 0000000c 726574656e74696f6e2e6d73 00000001 35",
+            "0402 00000003 742e31 30313233343536373839616263646566 00000001 00000001 0000000100000000 00000000 00000000 \
+             00000001 00000001 0000000c 726574656e74696f6e2e6d73 00000001 35",
         ),
         (Record::TopicDeleted { topic_id: id }, "0501 30313233343536373839616263646566"),
         (
@@ -42,12 +46,13 @@ fn golden() -> Vec<(Record, &'static str)> {
                 first_index: PartitionIndex(4),
                 partitions: vec![Partition::new(vec![NodeId(1)])],
             },
-            "0601 30313233343536373839616263646566 00000004 00000001 00000001 00000001 00000001 00000001 01 00000001 \
-             00000000",
+            "0602 30313233343536373839616263646566 00000004 00000001 00000001 0000000100000000 00000000 00000000 \
+             00000001",
         ),
         (
-            Record::PartitionChanged { topic_id: id, index: PartitionIndex(1), partition: changed },
-            "0701 30313233343536373839616263646566 00000001 00000002 00000001 00000002 00000001 00000002 00 00000007",
+            Record::PartitionChanged { topic_id: id, index: PartitionIndex(1), partition: changed.clone() },
+            "0702 30313233343536373839616263646566 00000001 00000002 0000000100000000 0000000200000003 \
+             00000001 0000000200000003 00000001 0000000200000000 00000004",
         ),
         (
             Record::ConfigSet {
@@ -76,6 +81,62 @@ fn golden() -> Vec<(Record, &'static str)> {
             Record::ProducerIdsAllocated { node: NodeId(1), next_producer_id: 1000 },
             "0a01 00000001 00000000000003e8",
         ),
+        (Record::BrokerFenced { node: NodeId(2), fenced: true }, "0b01 00000002 01"),
+        (
+            Record::ControllerChanged { controller: changed },
+            "0c01 00000002 0000000100000000 0000000200000003 00000001 0000000200000003 00000001 0000000200000000 \
+             00000004",
+        ),
+        (
+            Record::FeaturesSet(Features {
+                epoch: 5,
+                levels: [("a".to_owned(), 1), ("b".to_owned(), 300)].into(),
+            }),
+            "0d01 0000000000000005 00000002 00000001 61 0001 00000001 62 012c",
+        ),
+    ]
+}
+
+/// What release 0.1 wrote, in the versions that have newer ones. It knew one broker and one replica of each partition.
+fn golden_of_single_nodes() -> Vec<(&'static str, Record)> {
+    let id = TopicId(*b"0123456789abcdef");
+    let on_1 = || vec![Partition::new(vec![NodeId(1)])];
+    let untold = Broker {
+        rack: Some("r".to_owned()),
+        directory_id: TopicId::ZERO,
+        rpc_address: String::new(),
+        features: [].into(),
+        ..broker(3)
+    };
+    vec![
+        (
+            "0201 00000003 03030303030303030303030303030303 00000001 00000009 504c41494e54455854 \
+             00000009 3132372e302e302e31 2384 00 01 00000001 72",
+            Record::BrokerRegistered(untold),
+        ),
+        (
+            "0401 00000003 742e31 30313233343536373839616263646566 00000001 00000001 00000001 00000001 00000001 01 \
+             00000001 00000000 00000001 0000000c 726574656e74696f6e2e6d73 00000001 35",
+            Record::TopicCreated {
+                name: TopicName::new("t.1").expect("a good name"),
+                topic_id: id,
+                partitions: on_1(),
+                configs: [("retention.ms".to_owned(), "5".to_owned())].into(),
+            },
+        ),
+        (
+            "0601 30313233343536373839616263646566 00000004 00000001 00000001 00000001 00000001 00000001 01 00000001 \
+             00000000",
+            Record::PartitionsAdded { topic_id: id, first_index: PartitionIndex(4), partitions: on_1() },
+        ),
+        (
+            "0701 30313233343536373839616263646566 00000001 00000002 00000001 00000002 00000001 00000002 00 00000007",
+            Record::PartitionChanged {
+                topic_id: id,
+                index: PartitionIndex(1),
+                partition: Partition::new(vec![NodeId(1), NodeId(2)]),
+            },
+        ),
     ]
 }
 
@@ -94,11 +155,23 @@ fn bytes_never_change() {
 }
 
 #[test]
+fn what_single_nodes_wrote_stays_readable() {
+    for (hex, record) in golden_of_single_nodes() {
+        assert_eq!(Record::decode(&bytes(hex)).as_ref(), Ok(&record));
+        let whole = bytes(hex);
+        for length in 0..whole.len() {
+            let cut = Record::decode(&whole[..length]);
+            assert!(matches!(cut, Err(DecodeError::Truncated { .. })), "{record:?} cut to {length}: {cut:?}");
+        }
+    }
+}
+
+#[test]
 fn a_newer_release_is_told_from_damage() {
-    let newer_kind = Record::decode(&[11, 1, 0]).expect_err("unknown kind");
+    let newer_kind = Record::decode(&[14, 1, 0]).expect_err("unknown kind");
     assert_eq!(
         newer_kind.to_string(),
-        "metadata record of kind 11 was written by a newer release; run that release, or a later one"
+        "metadata record of kind 14 was written by a newer release; run that release, or a later one"
     );
     let newer_version = Record::decode(&[5, 2]).expect_err("unknown version");
     assert_eq!(newer_version, DecodeError::NewerVersion { kind: 5, version: 2, newest: 1 });
@@ -145,6 +218,11 @@ fn nonsense_says_where() {
             "0101 00000001 ff",
             "metadata record has bytes that are not UTF-8 at byte 6, which is no cluster id",
         ),
+        (
+            "0d01 0000000000000005 00000002 00000001 62 0001 00000001 61 0001",
+            "metadata record has names out of order at byte 27, which is no features",
+        ),
+        ("0b01 00000002 02", "metadata record has 2 at byte 6, which is no fenced"),
         ("0901 03 00000001 6b", "metadata record has 3 at byte 2, which is no config resource"),
         (
             "0401 00000001 2f 30313233343536373839616263646566",
@@ -165,13 +243,13 @@ mod properties {
         /// Whatever is read is written back as it was: there is one spelling of each record.
         #[test]
         fn any_bytes_decode_or_are_refused(
-            kind in 0u8..12,
-            which in 0usize..11,
+            (kind, version) in (0u8..15, 1u8..3),
+            which in 0usize..14,
             at in 0usize..64,
             with in any::<u8>(),
             tail in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
-            let random: Vec<u8> = [kind, 1].into_iter().chain(tail).collect();
+            let random: Vec<u8> = [kind, version].into_iter().chain(tail).collect();
             let mut damaged = super::golden()[which].0.encode();
             let place = at % damaged.len();
             damaged[place] = with;

@@ -1,6 +1,6 @@
 //! Small clusters for the cases.
 
-use ouzel_metadata::{Broker, Endpoint, Image, Record, SecurityProtocol, StaticConfig};
+use ouzel_metadata::{Broker, Endpoint, Image, Record, SecurityProtocol, StaticConfig, features};
 use ouzel_model::{NodeId, TopicId};
 
 /// A broker on its loopback.
@@ -15,6 +15,10 @@ pub(crate) fn broker(node: i32) -> Broker {
             security: SecurityProtocol::Plaintext,
         }],
         rack: None,
+        directory_id: TopicId([node as u8; 16]),
+        rpc_address: format!("127.0.0.1:{}", 33146 + node),
+        fenced: false,
+        features: features::supported(),
     }
 }
 

@@ -186,7 +186,7 @@ fn defaults_are_the_brokers() {
     assert_eq!((defaults.partitions, defaults.replication_factor), (3, 2));
     assert_eq!((by_hand.partitions, by_hand.replication_factor), (2, 1));
     let Record::TopicCreated { partitions, .. } = &by_hand.record else { panic!("{by_hand:?}") };
-    let leaders: Vec<_> = partitions.iter().map(|partition| partition.leader).collect();
+    let leaders: Vec<_> = partitions.iter().map(|partition| partition.preferred_leader()).collect();
     assert_eq!(leaders, [Some(NodeId(1)), Some(NodeId(2))]);
 }
 
@@ -246,12 +246,21 @@ fn partitions_spread_over_brokers() {
         panic!("{answers:?}")
     };
     for node in [1, 2, 3].map(NodeId) {
-        assert_eq!(partitions.iter().filter(|p| p.leader == Some(node)).count(), 2, "leaderships of {node}");
-        assert_eq!(partitions.iter().filter(|p| p.replicas.contains(&node)).count(), 4, "replicas of {node}");
+        assert_eq!(
+            partitions.iter().filter(|p| p.preferred_leader() == Some(node)).count(),
+            2,
+            "leaderships of {node}"
+        );
+        assert_eq!(
+            partitions.iter().filter(|p| p.replica_on(node).is_some()).count(),
+            4,
+            "replicas of {node}"
+        );
     }
     // Both other brokers follow a leader, so its load is shared when it is lost.
-    let followers =
-        |leader| partitions.iter().filter(move |p| p.leader == Some(leader)).map(|p| p.replicas[1]);
+    let followers = |leader| {
+        partitions.iter().filter(move |p| p.preferred_leader() == Some(leader)).map(|p| p.replicas[1])
+    };
     for node in [1, 2, 3].map(NodeId) {
         let mut followers: Vec<_> = followers(node).collect();
         followers.sort();
