@@ -73,7 +73,8 @@ impl Net {
             #[cfg(feature = "sim")]
             Kind::Sim => {
                 in_cluster()?;
-                Ok(Stream::simulated(turmoil::net::TcpStream::connect(address).await?))
+                let stream = turmoil::net::TcpStream::connect(address).await?;
+                Ok(Stream::simulated(crate::sim::SimStream::new(stream)))
             }
         }
     }
@@ -160,7 +161,7 @@ impl Listener {
             #[cfg(feature = "sim")]
             ListenerKind::Sim(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Stream::simulated(stream), peer))
+                Ok((Stream::simulated(crate::sim::SimStream::new(stream)), peer))
             }
         }
     }

@@ -24,7 +24,7 @@ pub struct Stream {
 enum Kind {
     Real(TcpStream),
     #[cfg(feature = "sim")]
-    Sim(turmoil::net::TcpStream),
+    Sim(crate::sim::SimStream),
 }
 
 macro_rules! on {
@@ -43,7 +43,7 @@ impl Stream {
     }
 
     #[cfg(feature = "sim")]
-    pub(crate) fn simulated(stream: turmoil::net::TcpStream) -> Self {
+    pub(crate) fn simulated(stream: crate::sim::SimStream) -> Self {
         Self { kind: Kind::Sim(stream) }
     }
 
@@ -227,7 +227,7 @@ pub struct OwnedReadHalf {
 enum ReadKind {
     Real(tcp::OwnedReadHalf),
     #[cfg(feature = "sim")]
-    Sim(turmoil::net::tcp::OwnedReadHalf),
+    Sim(crate::sim::SimReadHalf),
 }
 
 impl AsyncRead for OwnedReadHalf {
@@ -250,7 +250,7 @@ pub struct OwnedWriteHalf {
 enum WriteKind {
     Real(tcp::OwnedWriteHalf),
     #[cfg(feature = "sim")]
-    Sim(turmoil::net::tcp::OwnedWriteHalf),
+    Sim(crate::sim::SimWriteHalf),
 }
 
 impl OwnedWriteHalf {
@@ -283,7 +283,7 @@ pub struct Handoff {
 enum HandoffKind {
     Real(std::net::TcpStream),
     #[cfg(feature = "sim")]
-    Sim(turmoil::net::TcpStream),
+    Sim(crate::sim::SimStream),
 }
 
 impl Handoff {

@@ -21,13 +21,20 @@ struct Inner {
 }
 
 impl SimClock {
-    pub(crate) fn new() -> Self {
+    /// Makes a clock that is right, as of now.
+    #[expect(clippy::new_without_default, reason = "it starts to run: no value like any other")]
+    pub fn new() -> Self {
         Self { inner: Arc::new(Inner { skew_ms: AtomicI64::new(0), started: Instant::now() }) }
     }
 
     /// Sets how far this clock is ahead (or, negative, behind).
     pub fn set_skew_ms(&self, skew_ms: i64) {
         self.inner.skew_ms.store(skew_ms, Ordering::Relaxed);
+    }
+
+    /// Lets this clock jump, ahead or (negative) back, from where it is.
+    pub fn jump_ms(&self, by_ms: i64) {
+        self.inner.skew_ms.fetch_add(by_ms, Ordering::Relaxed);
     }
 
     /// Returns what the clock shows, in milliseconds since 1970.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Rng, SimDisk, SimRuntime};
+use super::{Pause, Rng, SimClock, SimDisk, SimRuntime, connection};
 use crate::cores::{self, CoreResult, End};
 use crate::tasks::OnCore;
 
@@ -42,8 +42,22 @@ impl ClusterConfig {
 pub struct Cluster<'a> {
     seed: u64,
     sim: turmoil::Sim<'a>,
-    disks: BTreeMap<String, SimDisk>,
+    machines: BTreeMap<String, Machine>,
     end: Arc<End>,
+}
+
+/// What of a node outlives its process.
+#[derive(Clone, Debug)]
+struct Machine {
+    disk: SimDisk,
+    clock: SimClock,
+    pause: Pause,
+}
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        Self { disk: SimDisk::new(seed), clock: SimClock::new(), pause: Pause::default() }
+    }
 }
 
 impl<'a> Cluster<'a> {
@@ -55,8 +69,9 @@ impl<'a> Cluster<'a> {
             .min_message_latency(config.latency_min)
             .max_message_latency(config.latency_max)
             .simulation_duration(config.duration_max);
+        connection::forget_all();
         let end = Arc::new(End::new());
-        Self { seed: config.seed, sim: builder.build(), disks: BTreeMap::new(), end }
+        Self { seed: config.seed, sim: builder.build(), machines: BTreeMap::new(), end }
     }
 
     /// Adds a node that runs `main` from its start, and again from each [`restart`](Self::restart). Others reach it
@@ -67,16 +82,18 @@ impl<'a> Cluster<'a> {
         F: Future<Output = CoreResult> + 'static,
     {
         let seed = self.node_seed(name);
-        let disk = SimDisk::new(seed);
+        let machine = Machine::new(seed);
         let starts = Rc::new(Cell::new(0));
-        let for_node = disk.clone();
+        let for_node = machine.clone();
         self.sim.host(name, move || {
             // Each start draws its own random numbers: a restarted node must not repeat its ids.
             let seed = Rng::new(seed).fork(starts.get()).next();
             starts.set(starts.get() + 1);
-            OnCore::new(to_turmoil(main(SimRuntime::new(seed, core_count, for_node.clone()))))
+            let Machine { disk, clock, pause } = for_node.clone();
+            pause.process(OnCore::new(to_turmoil(main(SimRuntime::of(seed, core_count, disk, clock)))))
         });
-        self.disks.insert(name.to_owned(), disk.clone());
+        let disk = machine.disk.clone();
+        self.machines.insert(name.to_owned(), machine);
         disk
     }
 
@@ -87,7 +104,7 @@ impl<'a> Cluster<'a> {
         F: Future<Output = CoreResult> + 'static,
     {
         let seed = self.node_seed(name);
-        let node = SimRuntime::new(seed, 1, SimDisk::new(seed));
+        let node = SimRuntime::of(seed, 1, SimDisk::new(seed), SimClock::new());
         self.sim.client(name, OnCore::new(to_turmoil(main(node))));
     }
 
@@ -115,35 +132,77 @@ impl<'a> Cluster<'a> {
 
     /// Kills a node's process. What it has written stays. Unknown names are ignored.
     pub fn kill(&mut self, name: &str) {
-        if let Some(disk) = self.disks.get(name) {
+        if let Some(machine) = self.machines.get(name) {
             self.sim.crash(name);
-            disk.kill();
+            machine.disk.kill();
+            machine.pause.resume();
         }
     }
 
     /// Cuts a node's power: its disk keeps what was flushed and, by chance, some of what was not.
     pub fn power_cut(&mut self, name: &str) {
-        if let Some(disk) = self.disks.get(name) {
+        if let Some(machine) = self.machines.get(name) {
             self.sim.crash(name);
-            disk.power_cut();
+            machine.disk.power_cut();
+            machine.pause.resume();
         }
     }
 
     /// Starts a node again after [`kill`](Self::kill) or [`power_cut`](Self::power_cut).
     pub fn restart(&mut self, name: &str) {
-        if self.disks.contains_key(name) {
+        if self.machines.contains_key(name) {
             self.sim.bounce(name);
         }
     }
 
-    /// Lets no message pass between two nodes, either way.
+    /// Lets a node's process stand still: see [`Pause`].
+    pub fn pause(&self, name: &str) {
+        if let Some(machine) = self.machines.get(name) {
+            machine.pause.pause();
+        }
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self, name: &str) {
+        if let Some(machine) = self.machines.get(name) {
+            machine.pause.resume();
+        }
+    }
+
+    /// Returns a node's wall clock, to skew it; it goes on over restarts.
+    pub fn clock(&self, name: &str) -> Option<SimClock> {
+        self.machines.get(name).map(|machine| machine.clock.clone())
+    }
+
+    /// Lets no message pass between two nodes, either way. A connection that lost one hangs for ever, as one over a
+    /// dead link does until somebody gives up.
     pub fn partition(&self, one: &str, other: &str) {
         self.sim.partition(one, other);
     }
 
-    /// Heals a partition.
+    /// Heals a partition of both ways.
     pub fn repair(&self, one: &str, other: &str) {
         self.sim.repair(one, other);
+    }
+
+    /// Lets no message pass from one node to another; the way back is open.
+    pub fn partition_oneway(&self, from: &str, to: &str) {
+        self.sim.partition_oneway(from, to);
+    }
+
+    /// Heals a partition of one way.
+    pub fn repair_oneway(&self, from: &str, to: &str) {
+        self.sim.repair_oneway(from, to);
+    }
+
+    /// Sets how long messages between two nodes take, at most, from now on.
+    pub fn set_latency_max(&self, one: &str, other: &str, latency_max: Duration) {
+        self.sim.set_link_max_message_latency(one, other, latency_max);
+    }
+
+    /// Resets every connection between two nodes (or clients).
+    pub fn reset_connections(&self, one: &str, other: &str) {
+        connection::reset_between(self.sim.lookup(one), self.sim.lookup(other));
     }
 
     /// Returns the virtual time since the start.

@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::image::{Image, NodeId};
 use super::{DATA_DIR, Rng};
-use crate::disk::{DirEntry, DiskBackend, OpenMode};
 
 /// Files end before this: a length beyond it is a caller's mistake, and would fill the memory.
 const FILE_BYTES_MAX: u64 = 1 << 40;
@@ -29,19 +28,23 @@ pub struct SimDisk {
 }
 
 #[derive(Clone)]
-struct State {
-    image: Image,
-    rng: Rng,
+pub(crate) struct State {
+    pub(crate) image: Image,
+    pub(crate) rng: Rng,
+    /// Draws the boot ids, apart from `rng`: a new boot changes no other chance.
+    boots: Rng,
     /// Counts the processes that have used the disk; handles of earlier ones are dead.
-    incarnation: u64,
-    locks: BTreeSet<PathBuf>,
+    pub(crate) incarnation: u64,
+    pub(crate) locks: BTreeSet<PathBuf>,
     delay_max: Duration,
+    flush_delay_max: Duration,
+    lies: bool,
     capacity_bytes: Option<u64>,
     fail_read: Countdown,
     fail_write: Countdown,
     fail_sync: Countdown,
     cut: Countdown,
-    is_cut: bool,
+    pub(crate) is_cut: bool,
     counts: OperationCounts,
 }
 
@@ -76,6 +79,8 @@ pub struct OperationCounts {
     pub writes: u64,
     /// Flushes of files.
     pub syncs: u64,
+    /// Flushes, of files and directories, that were reported done and were not.
+    pub lies: u64,
     /// All operations that change something, flushes and names included: what
     /// [`SimDisk::cut_power_after`] counts.
     pub changes: u64,
@@ -87,9 +92,12 @@ impl SimDisk {
         Self::from_state(State {
             image: Image::with_dir(DATA_DIR),
             rng: Rng::new(seed).fork(0xd15c),
+            boots: Rng::new(seed).fork(0xb007),
             incarnation: 0,
             locks: BTreeSet::new(),
             delay_max: Duration::ZERO,
+            flush_delay_max: Duration::ZERO,
+            lies: false,
             capacity_bytes: None,
             fail_read: Countdown::default(),
             fail_write: Countdown::default(),
@@ -104,7 +112,7 @@ impl SimDisk {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // A panic of a test leaves the state as whole as its last operation.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -113,6 +121,19 @@ impl SimDisk {
     /// operations go on when their futures are dropped, as real ones do.
     pub fn set_delay_max(&self, delay_max: Duration) {
         self.lock().delay_max = delay_max;
+    }
+
+    /// Lets every flush take up to `delay_max` longer, by chance: a medium that is slow, behind a cache that is not.
+    pub fn set_flush_delay_max(&self, delay_max: Duration) {
+        self.lock().flush_delay_max = delay_max;
+    }
+
+    /// Lets the disk lie: from now on flushes are reported done and nothing reaches the medium; a power cut may take all
+    /// of it. A disk that tells the truth again keeps what its next flushes cover, the earlier lies included.
+    ///
+    /// No promise of durability holds over a lying disk: whoever sets this must count losses instead of forbidding them.
+    pub fn set_lies(&self, lies: bool) {
+        self.lock().lies = lies;
     }
 
     /// Limits the size; `None` lifts the limit. Writes and reservations beyond it fail with `StorageFull`.
@@ -223,6 +244,8 @@ impl fmt::Debug for SimDisk {
 impl State {
     fn heal(&mut self) {
         self.delay_max = Duration::ZERO;
+        self.flush_delay_max = Duration::ZERO;
+        self.lies = false;
         self.capacity_bytes = None;
         self.fail_read = Countdown::default();
         self.fail_write = Countdown::default();
@@ -239,16 +262,34 @@ impl State {
     }
 
     fn lose_power(&mut self) {
+        // Another boot.
+        self.boots.next();
         self.image = self.image.clone().after_power_cut(&mut self.rng);
     }
 
-    fn draw_delay(&mut self) -> Duration {
-        let micros = u64::try_from(self.delay_max.as_micros()).unwrap_or(u64::MAX);
+    /// Names the boot of the machine, as Linux does: another one after each power cut.
+    pub(crate) fn boot_id(&self) -> String {
+        let mut bytes = [0; 16];
+        self.boots.clone().fill(&mut bytes);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{}-{}-{}-{}\n", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+
+    pub(crate) fn draw_delay(&mut self) -> Duration {
+        self.draw(self.delay_max)
+    }
+
+    pub(crate) fn draw_flush_delay(&mut self) -> Duration {
+        self.draw(self.flush_delay_max)
+    }
+
+    fn draw(&mut self, delay_max: Duration) -> Duration {
+        let micros = u64::try_from(delay_max.as_micros()).unwrap_or(u64::MAX);
         if micros == 0 { Duration::ZERO } else { Duration::from_micros(1 + self.rng.below(micros)) }
     }
 
     /// Counts an operation that changes something, and stops it when the power is gone.
-    fn change(&mut self) -> io::Result<()> {
+    pub(crate) fn change(&mut self) -> io::Result<()> {
         self.is_cut |= self.cut.fires();
         if self.is_cut {
             return Err(power_is_cut());
@@ -257,7 +298,7 @@ impl State {
         Ok(())
     }
 
-    fn read(&mut self, id: NodeId, offset: u64, len: usize) -> io::Result<Bytes> {
+    pub(crate) fn read(&mut self, id: NodeId, offset: u64, len: usize) -> io::Result<Bytes> {
         self.counts.reads += 1;
         if self.fail_read.fires() {
             return Err(eio());
@@ -265,7 +306,7 @@ impl State {
         self.image.read(id, offset, len)
     }
 
-    fn write(&mut self, id: NodeId, offset: u64, bytes: Bytes) -> io::Result<()> {
+    pub(crate) fn write(&mut self, id: NodeId, offset: u64, bytes: Bytes) -> io::Result<()> {
         self.change()?;
         self.counts.writes += 1;
         let end = end_of(offset, bytes.len() as u64)?;
@@ -292,9 +333,13 @@ impl State {
         self.image.write(id, offset, bytes.slice(..usize::try_from(kept).unwrap_or(0)))
     }
 
-    fn sync(&mut self, id: NodeId) -> io::Result<()> {
+    pub(crate) fn sync(&mut self, id: NodeId) -> io::Result<()> {
         self.change()?;
         self.counts.syncs += 1;
+        if self.lies {
+            self.counts.lies += 1;
+            return Ok(());
+        }
         if self.fail_sync.fires() {
             self.image.fail_sync(id, &mut self.rng)?;
             return Err(eio());
@@ -302,7 +347,16 @@ impl State {
         self.image.sync_file(id)
     }
 
-    fn reserve(&mut self, id: NodeId, end: u64) -> io::Result<()> {
+    pub(crate) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
+        self.change()?;
+        if self.lies {
+            self.counts.lies += 1;
+            return Ok(());
+        }
+        self.image.sync_dir(path)
+    }
+
+    pub(crate) fn reserve(&mut self, id: NodeId, end: u64) -> io::Result<()> {
         self.change()?;
         if self.image.growth(id, end)? > self.free_bytes() {
             return Err(io::ErrorKind::StorageFull.into());
@@ -310,7 +364,7 @@ impl State {
         self.image.reserve(id, end)
     }
 
-    fn free_bytes(&self) -> u64 {
+    pub(crate) fn free_bytes(&self) -> u64 {
         match self.capacity_bytes {
             Some(capacity) => capacity.saturating_sub(self.image.used_bytes()),
             None => UNLIMITED_FREE_BYTES,
@@ -322,266 +376,13 @@ fn eio() -> io::Error {
     io::Error::from_raw_os_error(libc::EIO)
 }
 
-fn power_is_cut() -> io::Error {
+pub(crate) fn power_is_cut() -> io::Error {
     io::Error::other("the simulated power is cut")
 }
 
-fn end_of(offset: u64, len: u64) -> io::Result<u64> {
+pub(crate) fn end_of(offset: u64, len: u64) -> io::Result<u64> {
     match offset.checked_add(len) {
         Some(end) if end <= FILE_BYTES_MAX => Ok(end),
         _ => Err(io::ErrorKind::FileTooLarge.into()),
-    }
-}
-
-/// A disk as one process of its node uses it.
-#[derive(Clone)]
-pub(crate) struct DiskNode {
-    disk: SimDisk,
-    incarnation: u64,
-}
-
-impl DiskNode {
-    pub(crate) fn new(disk: SimDisk) -> Self {
-        let incarnation = disk.lock().incarnation;
-        Self { disk, incarnation }
-    }
-
-    pub(crate) fn backend(&self) -> DiskBackend {
-        DiskBackend::Simulated
-    }
-
-    /// Does one operation, at once or after a while.
-    async fn act<T: 'static>(
-        &self,
-        operation: impl FnOnce(&mut State) -> io::Result<T> + 'static,
-    ) -> io::Result<T> {
-        let (delay, at_once) = {
-            let mut state = self.disk.lock();
-            (state.draw_delay(), state.rng.chance(1, 2))
-        };
-        if delay.is_zero() {
-            return self.act_now(operation);
-        }
-        // A task of its own: the operation goes on when the caller gives up.
-        let node = self.clone();
-        let done = crate::spawn(async move {
-            if at_once {
-                let result = node.act_now(operation);
-                tokio::time::sleep(delay).await;
-                result
-            } else {
-                tokio::time::sleep(delay).await;
-                node.act_now(operation)
-            }
-        });
-        done.await.unwrap_or_else(|error| Err(io::Error::other(error)))
-    }
-
-    fn act_now<T>(&self, operation: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        let mut state = self.disk.lock();
-        if state.incarnation != self.incarnation {
-            return Err(io::Error::other("a handle of a simulated process that has ended"));
-        }
-        if state.is_cut {
-            return Err(power_is_cut());
-        }
-        operation(&mut state)
-    }
-
-    pub(crate) async fn open(&self, path: &Path, mode: OpenMode) -> io::Result<SimFile> {
-        let at = path.to_owned();
-        let opened = self.act(move |state| match mode {
-            OpenMode::Read | OpenMode::ReadWrite => state.image.file(&at),
-            OpenMode::CreateOrOpen if state.image.exists(&at) => state.image.file(&at),
-            OpenMode::CreateOrOpen | OpenMode::CreateNew => {
-                state.change()?;
-                state.image.create_file(&at)
-            }
-        });
-        Ok(SimFile { node: self.clone(), id: opened.await?, writable: mode != OpenMode::Read })
-    }
-
-    pub(crate) async fn read(&self, path: &Path) -> io::Result<Bytes> {
-        let path = path.to_owned();
-        self.act(move |state| {
-            let id = state.image.file(&path)?;
-            state.read(id, 0, usize::MAX)
-        })
-        .await
-    }
-
-    pub(crate) async fn write_atomic(&self, path: &Path, content: Bytes) -> io::Result<()> {
-        let mut temp = path.to_owned().into_os_string();
-        temp.push(".tmp");
-        let temp = PathBuf::from(temp);
-        let file = self.open(&temp, OpenMode::CreateOrOpen).await?;
-        file.truncate(0).await?;
-        file.write_at(0, vec![content]).await?;
-        file.sync_all().await?;
-        self.rename(&temp, path).await?;
-        self.sync_dir(path.parent().unwrap_or(Path::new("/"))).await
-    }
-
-    pub(crate) async fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        self.act(move |state| {
-            state.change()?;
-            state.image.create_dir_all(&path)
-        })
-        .await
-    }
-
-    pub(crate) async fn remove_file(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        self.act(move |state| {
-            state.change()?;
-            state.image.remove_file(&path)
-        })
-        .await
-    }
-
-    pub(crate) async fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        self.act(move |state| {
-            state.change()?;
-            state.image.remove_dir_all(&path)
-        })
-        .await
-    }
-
-    pub(crate) async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let (from, to) = (from.to_owned(), to.to_owned());
-        self.act(move |state| {
-            state.change()?;
-            state.image.rename(&from, &to)
-        })
-        .await
-    }
-
-    pub(crate) async fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let path = path.to_owned();
-        self.act(move |state| {
-            state.change()?;
-            state.image.sync_dir(&path)
-        })
-        .await
-    }
-
-    pub(crate) async fn exists(&self, path: &Path) -> io::Result<bool> {
-        let path = path.to_owned();
-        self.act(move |state| Ok(state.image.exists(&path))).await
-    }
-
-    pub(crate) async fn list_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        let path = path.to_owned();
-        self.act(move |state| state.image.list_dir(&path)).await
-    }
-
-    pub(crate) async fn free_bytes(&self, _path: &Path) -> io::Result<u64> {
-        self.act(|state| Ok(state.free_bytes())).await
-    }
-
-    pub(crate) async fn lock_exclusive(&self, path: &Path) -> io::Result<SimLock> {
-        let at = path.to_owned();
-        self.act(move |state| {
-            if !state.image.exists(&at) {
-                state.change()?;
-                state.image.create_file(&at)?;
-            }
-            if state.locks.insert(at) { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-        })
-        .await?;
-        Ok(SimLock { node: self.clone(), path: path.to_owned() })
-    }
-}
-
-/// An open file of a simulated disk.
-#[derive(Clone)]
-pub(crate) struct SimFile {
-    node: DiskNode,
-    id: NodeId,
-    writable: bool,
-}
-
-/// The same between cores: all there is to share is the handle itself.
-pub(crate) type SimShared = SimFile;
-
-impl SimFile {
-    pub(crate) fn share(&self) -> SimShared {
-        self.clone()
-    }
-
-    pub(crate) fn attach(&self) -> SimFile {
-        self.clone()
-    }
-
-    pub(crate) fn read_now(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let id = self.id;
-        self.node.act_now(|state| state.read(id, offset, len))
-    }
-
-    pub(crate) async fn len(&self) -> io::Result<u64> {
-        let id = self.id;
-        self.node.act_now(|state| state.image.len(id))
-    }
-
-    pub(crate) async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let id = self.id;
-        self.node.act(move |state| state.read(id, offset, len)).await
-    }
-
-    pub(crate) async fn write_at(&self, offset: u64, bufs: Vec<Bytes>) -> io::Result<()> {
-        let id = self.for_writing()?;
-        let mut joined = BytesMut::with_capacity(bufs.iter().map(Bytes::len).sum());
-        for buf in &bufs {
-            joined.extend_from_slice(buf);
-        }
-        let bytes = joined.freeze();
-        self.node.act(move |state| state.write(id, offset, bytes)).await
-    }
-
-    pub(crate) async fn sync_data(&self) -> io::Result<()> {
-        let id = self.id;
-        self.node.act(move |state| state.sync(id)).await
-    }
-
-    pub(crate) async fn sync_all(&self) -> io::Result<()> {
-        self.sync_data().await
-    }
-
-    pub(crate) async fn truncate(&self, len: u64) -> io::Result<()> {
-        let id = self.for_writing()?;
-        self.node
-            .act(move |state| {
-                state.change()?;
-                end_of(len, 0)?;
-                state.image.set_len(id, len)
-            })
-            .await
-    }
-
-    pub(crate) async fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        let id = self.for_writing()?;
-        self.node.act(move |state| state.reserve(id, end_of(offset, len)?)).await
-    }
-
-    fn for_writing(&self) -> io::Result<NodeId> {
-        if self.writable { Ok(self.id) } else { Err(io::Error::from_raw_os_error(libc::EBADF)) }
-    }
-}
-
-/// A lock of a simulated process.
-pub(crate) struct SimLock {
-    node: DiskNode,
-    path: PathBuf,
-}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        let mut state = self.node.disk.lock();
-        // A later process may hold the lock by now.
-        if state.incarnation == self.node.incarnation {
-            state.locks.remove(&self.path);
-        }
     }
 }

@@ -10,13 +10,20 @@
 //! The same seed gives the same run only if the code above draws on nothing else: no std `HashMap` iterated in
 //! hash order, no `tokio::select!` without `biased`, no `Instant` or `SystemTime` of the standard library, no thread.
 //!
-//! Reading order: this file, `rng`, `clock`, `image` (what a disk holds, and what a power cut leaves of it),
-//! `disk` (faults and delays over it), `cluster`.
+//! What can go wrong, all of it by chance from the seed or by a test's word: a process is killed or paused, its machine
+//! loses power; a disk is slow, full, fails, tears what was not flushed, and, if told so, lies about flushes; a wall
+//! clock is skewed and jumps; links are slow, cut both ways or one way, and connections are reset.
+//!
+//! Reading order: this file, `rng`, `clock`, `process` (pauses), `image` (what a disk holds, and what a power cut leaves
+//! of it), `disk` (faults over it), `disk_handles` (as a process uses it), `connection`, `cluster`.
 
 mod clock;
 mod cluster;
+mod connection;
 mod disk;
+mod disk_handles;
 mod image;
+mod process;
 mod rng;
 
 use std::fmt;
@@ -28,8 +35,10 @@ use tokio::task::LocalSet;
 
 pub use clock::SimClock;
 pub use cluster::{Cluster, ClusterConfig};
-pub(crate) use disk::{DiskNode, SimFile, SimLock, SimShared};
+pub(crate) use connection::{SimReadHalf, SimStream, SimWriteHalf};
 pub use disk::{OperationCounts, SimDisk};
+pub(crate) use disk_handles::{DiskNode, SimFile, SimLock, SimShared};
+pub use process::Pause;
 pub use rng::Rng;
 pub(crate) use rng::SimEntropy;
 
@@ -61,7 +70,7 @@ where
     let end = Arc::new(End::new());
     let outcome = cores::reporting_panics_to(&end, || {
         local.block_on(&tokio, async {
-            let node = SimRuntime::new(seed, 1, SimDisk::new(seed));
+            let node = SimRuntime::of(seed, 1, SimDisk::new(seed), SimClock::new());
             let mut stop = end.stopped();
             tokio::select! {
                 biased;
@@ -86,8 +95,10 @@ pub struct SimRuntime {
 }
 
 impl SimRuntime {
-    pub(crate) fn new(seed: u64, core_count: u16, disk: SimDisk) -> Self {
-        Self { seed, core_count, disk, clock: SimClock::new() }
+    /// Makes a node of parts that outlive its process. Each start of a process should have another seed, or it draws
+    /// the same chance again.
+    pub fn of(seed: u64, core_count: u16, disk: SimDisk, clock: SimClock) -> Self {
+        Self { seed, core_count, disk, clock }
     }
 
     /// Returns the same node with another number of virtual cores.
