@@ -1,7 +1,7 @@
 //! Makes what the controller has decided true on this node: opens what is new, shows every core the next image, closes
 //! what is gone. Every node of a cluster does this for itself, in the order of the controller's log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -68,19 +68,24 @@ impl Publisher {
         }
     }
 
+    /// The partitions this node has, or had when it was last stopped, and should not have any more: their topic was
+    /// deleted, or they moved elsewhere, perhaps while the node was away. The image is as new as the order that made each
+    /// of them, and no topic id is given twice.
+    pub(crate) fn gone(&self, image: &Image, core: &Core) -> BTreeSet<TopicIdPartition> {
+        self.owners.of.keys().filter(|at| !is_here(image, at, core)).copied().collect()
+    }
+
     async fn show(&mut self, core: &Rc<Core>, image: Image) -> Result<(), Stopped> {
         let before = core.view();
         let topic_configs = TopicConfigs::resolve(&core.node.config, &image);
         let mut routes = before.routes.clone();
         let mut gone: BTreeMap<CoreId, Vec<TopicIdPartition>> = BTreeMap::new();
-        routes.retain(|at, route| {
-            let stays = is_here(&image, at, core);
-            if !stays {
-                gone.entry(route.core).or_default().push(*at);
-                self.owners.give_back(at);
-            }
-            stays
-        });
+        for at in self.gone(&image, core) {
+            routes.remove(&at);
+            let owner = self.owners.of(at);
+            gone.entry(owner).or_default().push(at);
+            self.owners.give_back(&at);
+        }
         let mut opening: BTreeMap<CoreId, Vec<Opening>> = BTreeMap::new();
         for topic in image.topics() {
             for (index, partition) in topic.indexed_partitions() {

@@ -145,8 +145,8 @@ impl Starting {
             let dir = metadata_dir(&core.node.config);
             StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
         };
-        let deleted = log.apply_committed().await.map_err(failed)?.deleted;
-        sweep(&core, &deleted.into_iter().collect()).await;
+        let deleted: HashSet<TopicId> =
+            log.apply_committed().await.map_err(failed)?.deleted.into_iter().collect();
         let mut publisher = Publisher::new(log.clone(), owners);
         let controller = Controller::new(log.clone(), core.runtime.clock.clone());
         core.controller.replace(Some(Rc::new(controller)));
@@ -158,6 +158,8 @@ impl Starting {
         };
         let reading = async { publisher.read_until(is_registered).await.map_err(failed) };
         tokio::try_join!(biased; reading, register(&core, &log, broker.clone()))?;
+        let gone = publisher.gone(&log.image(), &core);
+        sweep(&core, |at| deleted.contains(&at.topic_id) || gone.contains(at)).await;
         publisher
             .publish(&core)
             .await
@@ -312,12 +314,12 @@ async fn identify(runtime: &Runtime, config: &NodeConfig) -> Result<MetaProperti
     }
 }
 
-/// Removes what deletions left behind, also one that a crash cut short before it touched the directory. Nothing else: a
-/// directory that no topic is known to have had stays as it is, and whoever put it there can look at it.
-async fn sweep(core: &Core, deleted: &HashSet<TopicId>) {
+/// Removes what deletions left behind, also one that a crash cut short before it touched the directory, or that was
+/// decided while this node was away. Nothing else: a directory that no topic is known to have had stays as it is, and
+/// whoever put it there can look at it.
+async fn sweep(core: &Core, is_gone: impl Fn(&TopicIdPartition) -> bool) {
     let dir = &core.node.config.data_dir;
-    let swept = remove_strays(&core.runtime, dir, |at| !deleted.contains(&at.topic_id)).await;
-    if let Err(error) = swept {
+    if let Err(error) = remove_strays(&core.runtime, dir, |at| !is_gone(at)).await {
         tracing::warn!(dir = %dir.display(), %error, "what deletions left behind stays until the next start");
     }
 }
