@@ -18,6 +18,11 @@ pub struct NodeConfig {
     pub kafka_listener: String,
     /// Where clients are told to connect; the listener's own address if not given.
     pub advertised: Option<(String, u16)>,
+    /// Where the other nodes of the cluster connect, `HOST:PORT`, and what they are told; port 0 takes a free one.
+    pub rpc_listener: String,
+    /// The rpc addresses of the nodes that found the cluster, `HOST:PORT` each; none for a cluster of one. A node whose
+    /// own address is not among them joins the cluster they made.
+    pub seeds: Vec<String>,
     /// Bytes for requests, responses and the tail cache together.
     pub memory_bytes: u64,
     /// Settings by Kafka's keys.

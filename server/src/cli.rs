@@ -42,6 +42,14 @@ pub(crate) struct Flags {
     /// Where the admin HTTP listens; port 0 takes a free one [env: OUZEL_ADMIN_LISTENER] [default: 127.0.0.1:9644]
     #[arg(long, value_name = "HOST:PORT")]
     admin_listener: Option<String>,
+    /// Where the other nodes of the cluster connect; port 0 takes a free one [env: OUZEL_RPC_LISTENER] [default:
+    /// 127.0.0.1:33146]
+    #[arg(long, value_name = "HOST:PORT")]
+    rpc_listener: Option<String>,
+    /// The rpc addresses of the nodes that found the cluster, alike on every node; a node that is not among them joins
+    /// [env: OUZEL_SEEDS] [default: none, a cluster of one]
+    #[arg(long, value_name = "HOST:PORT,...")]
+    seeds: Option<String>,
     /// How many cores serve [env: OUZEL_CORES] [default: as many as the process may use]
     #[arg(long, value_name = "N")]
     cores: Option<String>,
@@ -122,6 +130,8 @@ impl Flags {
             (Name::KafkaListener, self.kafka_listener),
             (Name::AdvertisedKafkaListener, self.advertised_kafka_listener),
             (Name::AdminListener, self.admin_listener),
+            (Name::RpcListener, self.rpc_listener),
+            (Name::Seeds, self.seeds),
             (Name::Cores, self.cores),
             (Name::Pin, pin),
             (Name::Memory, self.memory),
@@ -168,12 +178,11 @@ mod tests {
     #[test]
     fn a_bad_command_line_ends_with_one_sentence() {
         for (arguments, expected) in [
-            (&["--listener", "x"][..], "there is no flag '--listener'; did you mean '--kafka-listener'?"),
-            (&["--seeds=a:1"], "there is no flag '--seeds'; 'ouzel --help' names those there are"),
             (
-                &["--rpc-listener", "a:1"],
-                "there is no flag '--rpc-listener'; did you mean '--kafka-listener'?",
+                &["--kafka-listen", "x"][..],
+                "there is no flag '--kafka-listen'; did you mean '--kafka-listener'?",
             ),
+            (&["--gateway=a:1"], "there is no flag '--gateway'; 'ouzel --help' names those there are"),
             (&["--data-dirs", "x"], "there is no flag '--data-dirs'; did you mean '--data-dir'?"),
             (&["-d"], "there is no flag '-d'; 'ouzel --help' names those there are"),
             (&["start"], "'start' is not understood: ouzel takes flags only, 'ouzel --help' names them"),

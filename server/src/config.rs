@@ -26,18 +26,22 @@ pub(crate) enum Name {
     KafkaListener,
     AdvertisedKafkaListener,
     AdminListener,
+    RpcListener,
+    Seeds,
     Cores,
     Pin,
     Memory,
 }
 
 impl Name {
-    pub(crate) const ALL: [Name; 8] = [
+    pub(crate) const ALL: [Name; 10] = [
         Name::DataDir,
         Name::NodeId,
         Name::KafkaListener,
         Name::AdvertisedKafkaListener,
         Name::AdminListener,
+        Name::RpcListener,
+        Name::Seeds,
         Name::Cores,
         Name::Pin,
         Name::Memory,
@@ -51,6 +55,8 @@ impl Name {
             Name::KafkaListener => "kafka-listener",
             Name::AdvertisedKafkaListener => "advertised-kafka-listener",
             Name::AdminListener => "admin-listener",
+            Name::RpcListener => "rpc-listener",
+            Name::Seeds => "seeds",
             Name::Cores => "cores",
             Name::Pin => "pin",
             Name::Memory => "memory",
@@ -71,6 +77,8 @@ impl Name {
             Name::KafkaListener => "127.0.0.1:9092",
             Name::AdvertisedKafkaListener => "the address it listens at",
             Name::AdminListener => "127.0.0.1:9644",
+            Name::RpcListener => "127.0.0.1:33146",
+            Name::Seeds => "none, a cluster of one",
             Name::Cores => "as many as the process may use",
             Name::Pin => "no",
             Name::Memory => "512MiB a core, at most half of the machine's",
@@ -128,6 +136,10 @@ pub(crate) struct Choices {
     pub(crate) kafka_listener: Address,
     pub(crate) advertised: Option<Address>,
     pub(crate) admin_listener: Address,
+    /// Where the other nodes of the cluster connect, and what they are told.
+    pub(crate) rpc_listener: Address,
+    /// The rpc addresses of the nodes that found the cluster; none for a cluster of one.
+    pub(crate) seeds: Vec<Address>,
     pub(crate) cores: u16,
     pub(crate) pin: bool,
     pub(crate) memory_bytes: u64,
@@ -199,6 +211,17 @@ pub(crate) fn choose(layers: &[Layer], machine: &Machine) -> Result<Choices, Usa
         admin_listener: read(say(Name::AdminListener), Name::AdminListener, loopback(9644), |text| {
             Ok(Address::parse(text)?)
         })?,
+        rpc_listener: read(say(Name::RpcListener), Name::RpcListener, loopback(33146), |text| {
+            let address = Address::parse(text)?;
+            match address.is_every_interface() {
+                false => Ok(address),
+                true => Err(
+                    "the other nodes are told this address, write a name or address that reaches this node"
+                        .to_owned(),
+                ),
+            }
+        })?,
+        seeds: read(say(Name::Seeds), Name::Seeds, Vec::new(), seeds)?,
         cores,
         pin: read(say(Name::Pin), Name::Pin, false, |text| {
             text.parse().map_err(|_| "write true or false".to_owned())
@@ -216,6 +239,28 @@ pub(crate) fn choose(layers: &[Layer], machine: &Machine) -> Result<Choices, Usa
         })?,
         settings: settings(layers)?,
     })
+}
+
+/// Reads the founding nodes' rpc addresses.
+fn seeds(text: &str) -> Result<Vec<Address>, String> {
+    let mut seeds: Vec<Address> = Vec::new();
+    for word in text.split(',').map(str::trim) {
+        let seed = Address::parse(word)
+            .map_err(|_| "write HOST:PORT,..., as in 10.0.0.1:33146,10.0.0.2:33146".to_owned())?;
+        match () {
+            () if seed.port == 0 => {
+                return Err(format!("nodes cannot connect to port 0, write the port of {}", seed.host));
+            }
+            () if seed.is_every_interface() => {
+                return Err(format!(
+                    "nodes cannot connect to {seed}, write a name or address that reaches the node"
+                ));
+            }
+            () if seeds.contains(&seed) => return Err(format!("write {seed} once")),
+            () => seeds.push(seed),
+        }
+    }
+    Ok(seeds)
 }
 
 /// More are not worth a thread of their own in any machine seen; a typing mistake is.

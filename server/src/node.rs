@@ -33,6 +33,8 @@ where
         data_dir: choices.data_dir.clone(),
         kafka_listener: choices.kafka_listener.to_string(),
         advertised: choices.advertised.as_ref().map(|address| (address.host.clone(), address.port)),
+        rpc_listener: choices.rpc_listener.to_string(),
+        seeds: choices.seeds.iter().map(ToString::to_string).collect(),
         memory_bytes: choices.memory_bytes,
         settings: choices.settings.clone(),
         broker,

@@ -195,7 +195,7 @@ impl Broker {
             .arg("--data-dir")
             .arg(data)
             .args(["--kafka-listener", &format!("127.0.0.1:{kafka_port}")])
-            .args(["--admin-listener", &format!("127.0.0.1:{admin_port}")])
+            .args(["--admin-listener", &format!("127.0.0.1:{admin_port}"), "--rpc-listener", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -39,12 +39,12 @@ fn parse(text: &str, path: &Path) -> Result<Layer, UsageError> {
     for (key, value) in &table {
         match Name::ALL.into_iter().find(|name| name.word() == key) {
             Some(name) => {
-                let text = scalar(value).ok_or_else(|| {
-                    UsageError(format!(
-                        "{key} in {} cannot be {}: write one value",
-                        path.display(),
-                        kind(value)
-                    ))
+                let (text, form) = match name {
+                    Name::Seeds => (list(value), "a text, or a list of these"),
+                    _ => (scalar(value), "one value"),
+                };
+                let text = text.ok_or_else(|| {
+                    UsageError(format!("{key} in {} cannot be {}: write {form}", path.display(), kind(value)))
                 })?;
                 layer.values.insert(name, text);
             }
@@ -75,13 +75,7 @@ fn flatten(
         }
         return Ok(());
     }
-    let text = match value {
-        toml::Value::Array(items) => {
-            items.iter().map(scalar).collect::<Option<Vec<_>>>().map(|items| items.join(","))
-        }
-        value => scalar(value),
-    };
-    let text = text.ok_or_else(|| {
+    let text = list(value).ok_or_else(|| {
         UsageError(format!(
             "{key} in {} cannot be {}: write a text, a number, a boolean, or a list of these",
             path.display(),
@@ -90,6 +84,16 @@ fn flatten(
     })?;
     settings.push((key.to_owned(), text));
     Ok(())
+}
+
+/// One value, or several with commas between them.
+fn list(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::Array(items) => {
+            items.iter().map(scalar).collect::<Option<Vec<_>>>().map(|items| items.join(","))
+        }
+        value => scalar(value),
+    }
 }
 
 fn scalar(value: &toml::Value) -> Option<String> {
@@ -126,6 +130,7 @@ mod tests {
             data-dir = "/var/lib/ouzel"
             cores = 2
             pin = true
+            seeds = ["a:1", "b:2"]
             num.partitions = 3
             "log.cleanup.policy" = ["compact", "delete"]
             auto.create.topics.enable = false
@@ -139,7 +144,15 @@ mod tests {
         let mut values: Vec<(Name, &str)> =
             layer.values.iter().map(|(n, text)| (*n, text.as_str())).collect();
         values.sort();
-        assert_eq!(values, [(Name::DataDir, "/var/lib/ouzel"), (Name::Cores, "2"), (Name::Pin, "true")]);
+        assert_eq!(
+            values,
+            [
+                (Name::DataDir, "/var/lib/ouzel"),
+                (Name::Seeds, "a:1,b:2"),
+                (Name::Cores, "2"),
+                (Name::Pin, "true")
+            ]
+        );
         let mut settings: Vec<(&str, &str)> =
             layer.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         settings.sort();
@@ -161,6 +174,7 @@ mod tests {
             ("cores = ", "/etc/ouzel.toml, line 1, column 9, is not valid TOML: "),
             ("a = 1\nb = [", "/etc/ouzel.toml, line 2, column "),
             ("cores = [1]", "cores in /etc/ouzel.toml cannot be such a list: write one value"),
+            ("seeds.a = 1", "seeds in /etc/ouzel.toml cannot be a table: write a text, or a list of these"),
             ("memory.max = 1", "memory in /etc/ouzel.toml cannot be a table: write one value"),
             (
                 "log.retention.ms = 2026-01-01",

@@ -27,6 +27,8 @@ fn nothing_said_is_the_documented_start() {
     assert_eq!(choices.node_id.to_string(), Name::NodeId.default_words());
     assert_eq!(choices.kafka_listener.to_string(), Name::KafkaListener.default_words());
     assert_eq!(choices.admin_listener.to_string(), Name::AdminListener.default_words());
+    assert_eq!(choices.rpc_listener.to_string(), Name::RpcListener.default_words());
+    assert_eq!(choices.seeds, []);
     assert_eq!((choices.cores, choices.pin, choices.memory_bytes), (2, false, 1 << 30));
     assert_eq!(choices.advertised, None);
     assert!(choices.settings.settings().is_empty());
@@ -47,9 +49,10 @@ fn the_first_layer_that_speaks_wins() {
         let text = |nth: usize| match name {
             Name::DataDir => format!("/data/{nth}"),
             Name::NodeId | Name::Cores => format!("{nth}"),
-            Name::KafkaListener | Name::AdvertisedKafkaListener | Name::AdminListener => {
+            Name::KafkaListener | Name::AdvertisedKafkaListener | Name::AdminListener | Name::RpcListener => {
                 format!("localhost:{nth}")
             }
+            Name::Seeds => format!("a:{nth}, b:{nth}"),
             Name::Pin => format!("{}", nth == 1),
             Name::Memory => format!("{nth}GiB"),
         };
@@ -61,6 +64,8 @@ fn the_first_layer_that_speaks_wins() {
                 choices.advertised.as_ref().map(Address::to_string).unwrap_or_default()
             }
             Name::AdminListener => choices.admin_listener.to_string(),
+            Name::RpcListener => choices.rpc_listener.to_string(),
+            Name::Seeds => choices.seeds.iter().map(Address::to_string).collect::<Vec<_>>().join(", "),
             Name::Cores => choices.cores.to_string(),
             Name::Pin => choices.pin.to_string(),
             Name::Memory => format!("{}GiB", choices.memory_bytes >> 30),
@@ -129,6 +134,21 @@ fn a_bad_value_is_blamed_on_its_layer_with_the_mend() {
             "clients cannot connect to every interface, write a name or address that reaches this node"
                 .to_owned(),
         ),
+        (
+            Name::RpcListener,
+            "[::]:33146",
+            "the other nodes are told this address, write a name or address that reaches this node"
+                .to_owned(),
+        ),
+        (Name::Seeds, "", "write HOST:PORT,..., as in 10.0.0.1:33146,10.0.0.2:33146".to_owned()),
+        (Name::Seeds, "a:1,", "write HOST:PORT,..., as in 10.0.0.1:33146,10.0.0.2:33146".to_owned()),
+        (Name::Seeds, "a:1,b:0", "nodes cannot connect to port 0, write the port of b".to_owned()),
+        (
+            Name::Seeds,
+            "a:1,0.0.0.0:1",
+            "nodes cannot connect to 0.0.0.0:1, write a name or address that reaches the node".to_owned(),
+        ),
+        (Name::Seeds, "a:1,b:1,a:1", "write a:1 once".to_owned()),
         (Name::Cores, "0", "write a whole number from 1 to 1024".to_owned()),
         (Name::Cores, "1025", "write a whole number from 1 to 1024".to_owned()),
         (Name::Cores, "two", "write a whole number from 1 to 1024".to_owned()),

@@ -34,6 +34,7 @@ pub(crate) fn command(dir: &Path, arguments: &[&str]) -> Command {
     let mut command = bare(arguments);
     command.arg("--data-dir").arg(dir.join("data")).args(["--cores", "1"]);
     command.args(["--kafka-listener", "127.0.0.1:0", "--admin-listener", "127.0.0.1:0"]);
+    command.args(["--rpc-listener", "127.0.0.1:0"]);
     command
 }
 

@@ -76,6 +76,7 @@ fn an_address_in_use_is_named_with_the_flag_that_changes_it() {
     let with = |flag: &str| {
         let other = if flag == "--admin-listener" { "--kafka-listener" } else { "--admin-listener" };
         let mut command = bare(&[flag, &address, other, "127.0.0.1:0", "--cores", "1"]);
+        command.args(["--rpc-listener", "127.0.0.1:0"]);
         command.arg("--data-dir").arg(dir.path().join("data"));
         refusal(command)
     };

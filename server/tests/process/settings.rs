@@ -16,6 +16,7 @@ fn the_flag_wins_over_the_environment_and_that_over_the_file() {
     .unwrap();
     let data = dir.path().join("data");
     let mut command = bare(&["--kafka-listener", "127.0.0.1:0", "--set", "ouzel.disk.backend=blocking"]);
+    command.args(["--rpc-listener", "127.0.0.1:0"]);
     command.arg("--data-dir").arg(&data);
     command.env("OUZEL_CONFIG", &file).env("OUZEL_NODE_ID", "5").env("OUZEL_DATA_DIR", "elsewhere");
     command.env("OUZEL_SET", "log.ouzel.durability=write-caching");

@@ -68,6 +68,8 @@ pub(crate) fn setup(dir: &Path, cores: u16, settings: &[(&str, &str)]) -> Setup 
         data_dir: dir.to_owned(),
         kafka_listener: "127.0.0.1:0".to_owned(),
         advertised: None,
+        rpc_listener: "127.0.0.1:0".to_owned(),
+        seeds: Vec::new(),
         memory_bytes: 64 << 20,
         broker: BrokerConfig::resolve(&Layers::of_static(&settings)),
         settings,
