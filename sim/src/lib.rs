@@ -7,8 +7,9 @@
 //!
 //! This room deliberately does not know how real machines are reached: all it has is the simulated one.
 //!
-//! Reading order: [`trace`], [`exchange`].
+//! Reading order: [`trace`], [`exchange`], [`check`].
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod exchange;
 pub mod trace;

@@ -1,0 +1,408 @@
+//! Each judge notices what it is there for: a sound history passes, and each way of spoiling it is named.
+
+use std::time::Duration;
+
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, NodeId, Offset, ReplicaId};
+use ouzel_sim::check::history::{
+    Acks, Asked, Committed, Fetched, Final, Outcome, PartitionId, Place, Produced, ProducerLife, Session,
+    Span, Value,
+};
+use ouzel_sim::check::raft::{RaftJudge, SeenEntry, Sight};
+use ouzel_sim::check::verdict::Kind;
+use ouzel_sim::check::{History, Verdict, judge};
+
+const AT: PartitionId = PartitionId(0);
+const EPOCH: LeaderEpoch = LeaderEpoch(3);
+
+fn span(begun_ms: u64, ended_ms: u64) -> Span {
+    Span { begun: Duration::from_millis(begun_ms), ended: Duration::from_millis(ended_ms) }
+}
+
+/// An idempotent batch of two values at `base`, acknowledged with acks=all.
+fn batch(sequence: u64, base: i64) -> Produced {
+    Produced {
+        span: span(base as u64, base as u64 + 1),
+        partition: AT,
+        producer: ProducerLife(1),
+        idempotent: true,
+        sequence,
+        values: vec![Value(100 + sequence), Value(101 + sequence)],
+        acks: Acks::All,
+        outcome: Outcome::Done(Place { base: Offset(base), epoch: Some(EPOCH) }),
+    }
+}
+
+fn fetched(from: i64, records: Vec<(Offset, Value, LeaderEpoch)>) -> Fetched {
+    Fetched {
+        span: span(50, 51),
+        partition: AT,
+        session: Session(1),
+        from: Offset(from),
+        records,
+        log_start: Offset(0),
+        high_watermark: Offset(6),
+        epoch: Some(EPOCH),
+    }
+}
+
+fn commit(at_ms: u64, offset: i64, outcome: Outcome<()>) -> Committed {
+    Committed { span: span(at_ms, at_ms + 5), group: 1, partition: AT, offset: Offset(offset), outcome }
+}
+
+fn asked(at_ms: u64, offset: Option<i64>) -> Asked {
+    Asked { span: span(at_ms, at_ms + 5), group: 1, partition: AT, offset: offset.map(Offset) }
+}
+
+fn records() -> Vec<(Offset, Value, LeaderEpoch)> {
+    (0..6).map(|at| (Offset(at), Value(100 + at as u64), EPOCH)).collect()
+}
+
+/// Three batches, read in two fetches, committed twice, all there in the end.
+fn sound() -> History {
+    let last =
+        Final { log_start: Offset(0), high_watermark: Offset(6), records: records(), loss_admitted: false };
+    History {
+        produced: vec![batch(0, 0), batch(2, 2), batch(4, 4)],
+        fetched: vec![fetched(0, records()[..4].to_vec()), fetched(4, records()[4..].to_vec())],
+        committed: vec![commit(60, 4, Outcome::Done(())), commit(70, 6, Outcome::Done(()))],
+        asked: vec![asked(66, Some(4)), asked(80, Some(6))],
+        partitions: [(AT, last)].into(),
+    }
+}
+
+fn last(history: &mut History) -> &mut Final {
+    history.partitions.get_mut(&AT).expect("it is there")
+}
+
+/// What a spoiled history is accused of, each kind once.
+fn accused(spoil: impl FnOnce(&mut History)) -> Vec<Kind> {
+    let mut history = sound();
+    spoil(&mut history);
+    kinds(judge(&history))
+}
+
+fn kinds(verdict: Verdict) -> Vec<Kind> {
+    let mut kinds: Vec<_> = verdict.violations.into_iter().map(|violation| violation.kind).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
+}
+
+#[test]
+fn a_sound_history_is_sound_and_counted() {
+    let verdict = judge(&sound());
+    assert_eq!(verdict.violations, []);
+    let counts = verdict.counts;
+    assert_eq!((counts.acknowledged_all, counts.read, counts.kept, counts.commits), (6, 6, 6, 2));
+    assert_eq!((counts.lost_acks_leader, counts.lost_admitted, counts.repeated), (0, 0, 0));
+}
+
+#[test]
+fn two_values_at_one_offset() {
+    let found = accused(|history| history.fetched[0].records[1].1 = Value(105));
+    assert!(found.contains(&Kind::TwoValuesAtOneOffset), "{found:?}");
+    // acks=1 promises no place for ever, but its epoch gives the offset once.
+    let reused = |epoch| {
+        move |history: &mut History| {
+            let mut weak = batch(0, 2);
+            weak.producer = ProducerLife(2);
+            weak.values = vec![Value(900)];
+            weak.acks = Acks::Leader;
+            weak.outcome = Outcome::Done(Place { base: Offset(2), epoch: Some(epoch) });
+            history.produced.push(weak);
+        }
+    };
+    assert_eq!(accused(reused(EPOCH)), [Kind::TwoValuesAtOneOffset]);
+    assert_eq!(accused(reused(LeaderEpoch(2))), []);
+}
+
+#[test]
+fn a_lost_record() {
+    assert_eq!(
+        accused(|history| {
+            last(history).records.truncate(4);
+            history.fetched.pop();
+        }),
+        [Kind::LostAcknowledged]
+    );
+}
+
+#[test]
+fn a_lost_record_of_acks_1_is_counted() {
+    let mut history = sound();
+    history.produced[2].acks = Acks::Leader;
+    history.fetched.pop();
+    last(&mut history).records.truncate(4);
+    let verdict = judge(&history);
+    assert_eq!(verdict.violations, []);
+    assert_eq!(verdict.counts.lost_acks_leader, 2);
+}
+
+#[test]
+fn a_loss_that_the_cluster_admits_is_counted_and_an_epoch_still_gives_an_offset_once() {
+    let mut history = sound();
+    last(&mut history).loss_admitted = true;
+    last(&mut history).records.truncate(4);
+    let verdict = judge(&history);
+    assert_eq!(verdict.violations, []);
+    assert_eq!((verdict.counts.lost_admitted, verdict.counts.vanished_admitted), (2, 2));
+    last(&mut history).records.push((Offset(4), Value(100), EPOCH));
+    assert!(judge(&history).has(Kind::TwoValuesAtOneOffset));
+}
+
+#[test]
+fn a_read_that_vanished() {
+    assert_eq!(
+        accused(|history| {
+            history.produced[2].outcome = Outcome::Unknown;
+            last(history).records.truncate(4);
+        }),
+        [Kind::ReadVanished]
+    );
+}
+
+#[test]
+fn an_offset_that_was_not_final() {
+    let found = accused(|history| {
+        history.fetched.clear();
+        let records = &mut last(history).records;
+        records.truncate(4);
+        records.push((Offset(6), Value(104), EPOCH));
+        records.push((Offset(7), Value(105), EPOCH));
+    });
+    assert_eq!(found, [Kind::OffsetNotFinal]);
+}
+
+#[test]
+fn a_duplicate_under_idempotence() {
+    let twice = |history: &mut History| last(history).records.push((Offset(6), Value(103), EPOCH));
+    assert_eq!(accused(twice), [Kind::Duplicate]);
+    // Seen by a reader, even where it has vanished: that is two broken promises.
+    let seen = accused(|history| {
+        let repeat = fetched(6, vec![(Offset(6), Value(103), EPOCH)]);
+        history.fetched.push(Fetched { high_watermark: Offset(7), ..repeat });
+    });
+    assert!(seen.contains(&Kind::Duplicate), "{seen:?}");
+    let mut history = sound();
+    history.produced.iter_mut().for_each(|produced| produced.idempotent = false);
+    twice(&mut history);
+    let verdict = judge(&history);
+    assert_eq!(verdict.violations, []);
+    assert_eq!(verdict.counts.repeated, 1);
+}
+
+#[test]
+fn out_of_order_per_producer() {
+    let found = accused(|history| {
+        history.fetched.clear();
+        history.produced.iter_mut().for_each(|produced| produced.outcome = Outcome::Unknown);
+        last(history).records.swap(1, 3);
+        last(history).records[1].0 = Offset(1);
+        last(history).records[3].0 = Offset(3);
+    });
+    assert_eq!(found, [Kind::OutOfOrder]);
+}
+
+#[test]
+fn a_hole_in_a_producers_sequence() {
+    let found = accused(|history| {
+        history.fetched.clear();
+        history.produced.iter_mut().for_each(|produced| produced.outcome = Outcome::Unknown);
+        last(history).records.drain(2..4);
+    });
+    assert_eq!(found, [Kind::SequenceGap]);
+}
+
+#[test]
+fn a_record_from_nowhere() {
+    let extra = |history: &mut History| last(history).records.push((Offset(6), Value(7), EPOCH));
+    assert_eq!(accused(extra), [Kind::NeverWritten]);
+    let refused = accused(|history| history.produced[1].outcome = Outcome::Refused);
+    assert_eq!(refused, [Kind::NeverWritten]);
+}
+
+#[test]
+fn gaps_and_repeats_within_a_session() {
+    let skip = accused(|history| {
+        history.fetched[1].records.remove(0);
+    });
+    assert_eq!(skip, [Kind::GapInSession]);
+    let again = accused(|history| history.fetched[1].from = Offset(5));
+    assert_eq!(again, [Kind::GapInSession]);
+    let hole = accused(|history| {
+        history.fetched[0].records.remove(1);
+    });
+    assert_eq!(hole, [Kind::GapInSession]);
+    // Retention may take what a reader has not read.
+    let taken = accused(|history| {
+        history.fetched[1].log_start = Offset(5);
+        history.fetched[1].records.remove(0);
+    });
+    assert_eq!(taken, []);
+}
+
+#[test]
+fn a_record_above_the_high_watermark() {
+    assert_eq!(accused(|history| history.fetched[0].high_watermark = Offset(3)), [Kind::AboveHighWatermark]);
+}
+
+#[test]
+fn a_watermark_that_goes_back() {
+    let back = |epoch| {
+        move |history: &mut History| {
+            let answer = fetched(6, Vec::new());
+            history.fetched.push(Fetched { high_watermark: Offset(5), epoch: Some(epoch), ..answer });
+        }
+    };
+    assert_eq!(accused(back(EPOCH)), [Kind::WatermarkWentBack]);
+    assert_eq!(accused(back(LeaderEpoch(4))), [], "a new leader learns what is committed");
+}
+
+#[test]
+fn a_lost_commit() {
+    assert_eq!(accused(|history| history.asked[1].offset = None), [Kind::LostCommit]);
+    assert_eq!(accused(|history| history.asked[1].offset = Some(Offset(5))), [Kind::LostCommit]);
+}
+
+#[test]
+fn a_commit_that_goes_back() {
+    assert_eq!(accused(|history| history.asked[1].offset = Some(Offset(4))), [Kind::CommitWentBack]);
+    // One of unknown fate may take effect late, one under way may be seen or not.
+    let mut history = sound();
+    history.committed[0].outcome = Outcome::Unknown;
+    history.asked[1].offset = Some(Offset(4));
+    assert_eq!(judge(&history).violations, []);
+    let mut history = sound();
+    history.committed.push(commit(79, 9, Outcome::Unknown));
+    history.asked.push(asked(82, Some(9)));
+    assert_eq!(judge(&history).violations, []);
+    history.committed[2].outcome = Outcome::Refused;
+    assert!(judge(&history).has(Kind::LostCommit));
+}
+
+// ---- Raft
+
+fn replica(node: i32) -> ReplicaId {
+    ReplicaId { node: NodeId(node), incarnation: 1 }
+}
+
+fn id(term: i32, index: u64) -> EntryId {
+    EntryId { term: LeaderEpoch(term), index: EntryIndex(index) }
+}
+
+fn entry(term: i32, index: u64) -> SeenEntry {
+    SeenEntry { id: id(term, index), end: Offset(index as i64), sum: 1000 * term as u64 + index }
+}
+
+/// Replica `node` in epoch 2, with three entries of which two are committed.
+fn sight(node: i32) -> Sight {
+    Sight {
+        group: 1,
+        replica: replica(node),
+        life: 1,
+        epoch: LeaderEpoch(2),
+        voted_for: Some(replica(1)),
+        leads: node == 1,
+        committed: Some(id(2, 2)),
+        purged: None,
+        entries: vec![entry(1, 1), entry(2, 2), entry(2, 3)],
+    }
+}
+
+/// What the judge says of sights, one after the other.
+fn seen(sights: &[Sight]) -> Vec<Kind> {
+    let (mut judge, mut verdict) = (RaftJudge::default(), Verdict::default());
+    for sight in sights {
+        judge.see(sight, &mut verdict);
+    }
+    kinds(verdict)
+}
+
+/// A sight of replica 2 that is spoiled, after sound ones of 1, 2 and 3.
+fn spoiled(spoil: impl FnOnce(&mut Sight)) -> Vec<Kind> {
+    let mut last = sight(2);
+    spoil(&mut last);
+    seen(&[sight(1), sight(2), sight(3), last])
+}
+
+#[test]
+fn replicas_that_agree_are_sound() {
+    assert_eq!(spoiled(|_| {}), []);
+    // A tail that was not committed may be replaced, by a leader that has all that was.
+    let replaced = |sight: &mut Sight| {
+        sight.epoch = LeaderEpoch(3);
+        sight.voted_for = Some(replica(2));
+        sight.leads = true;
+        sight.entries[2] = entry(3, 3);
+        sight.committed = Some(id(3, 3));
+    };
+    assert_eq!(spoiled(replaced), []);
+    // What is purged is not asked for.
+    let purged = |sight: &mut Sight| {
+        sight.purged = Some(id(2, 2));
+        sight.entries.drain(..2);
+    };
+    assert_eq!(spoiled(purged), []);
+}
+
+#[test]
+fn two_leaders_in_one_epoch() {
+    assert_eq!(spoiled(|sight| sight.leads = true), [Kind::TwoLeaders]);
+}
+
+#[test]
+fn logs_that_do_not_match() {
+    assert_eq!(spoiled(|sight| sight.entries[2].sum = 1), [Kind::LogMismatch]);
+    assert_eq!(spoiled(|sight| sight.entries[2].end = Offset(9)), [Kind::LogMismatch]);
+    // The same entry after a different one.
+    let after_another = |sight: &mut Sight| {
+        sight.committed = None;
+        sight.life = 2;
+        sight.entries[1] = entry(1, 2);
+    };
+    assert_eq!(spoiled(after_another), [Kind::LogMismatch]);
+    let with_a_hole = |sight: &mut Sight| {
+        sight.entries.remove(1);
+    };
+    assert_eq!(spoiled(with_a_hole), [Kind::LogMismatch]);
+}
+
+#[test]
+fn a_leader_that_lacks_what_was_committed() {
+    let incomplete = |sight: &mut Sight| {
+        sight.epoch = LeaderEpoch(3);
+        sight.voted_for = Some(replica(2));
+        sight.leads = true;
+        sight.life = 2;
+        sight.committed = Some(id(1, 1));
+        sight.entries.truncate(1);
+    };
+    assert_eq!(spoiled(incomplete), [Kind::LeaderIncomplete]);
+}
+
+#[test]
+fn two_histories_committed() {
+    let other = |sight: &mut Sight| {
+        sight.entries[1] = entry(3, 2);
+        sight.entries.truncate(2);
+        sight.epoch = LeaderEpoch(3);
+        sight.committed = Some(id(3, 2));
+    };
+    assert_eq!(spoiled(other), [Kind::StateMachineMismatch]);
+}
+
+#[test]
+fn an_epoch_a_vote_and_a_commit_that_go_back() {
+    let older = |sight: &mut Sight| {
+        sight.epoch = LeaderEpoch(1);
+        sight.life = 2;
+    };
+    assert_eq!(spoiled(older), [Kind::EpochWentBack]);
+    assert_eq!(spoiled(|sight| sight.voted_for = Some(replica(3))), [Kind::TwoVotes]);
+    assert_eq!(spoiled(|sight| sight.committed = Some(id(1, 1))), [Kind::CommitIndexWentBack]);
+    let restarted = |sight: &mut Sight| {
+        sight.committed = None;
+        sight.life = 2;
+    };
+    assert_eq!(spoiled(restarted), [], "what is known to be committed is learned anew");
+}
