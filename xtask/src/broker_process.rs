@@ -4,11 +4,13 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::provision;
+mod preparing;
 
 /// Whose broker is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +56,8 @@ pub(crate) struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// Gets a broker ready to start, with its data below `folder`, which must be new. `settings` are Kafka's keys and hold
-    /// for both brokers; `flags` are further arguments of the `ouzel` binary alone.
+    /// Gets a broker ready to start, a cluster of its own with its data below `folder`, which must be new. `settings` are
+    /// Kafka's keys and hold for both brokers; `flags` are further arguments of the `ouzel` binary alone.
     pub(crate) fn prepare(
         root: &Path,
         against: Against,
@@ -63,16 +65,38 @@ impl BrokerProcess {
         settings: &[(&str, &str)],
         flags: &[&str],
     ) -> Result<BrokerProcess, String> {
-        provision::create_dir(folder)?;
-        match against {
-            Against::Ouzel => prepare_ouzel(root, folder, settings, flags),
-            Against::Kafka => prepare_kafka(root, folder, settings),
-        }
+        let mut brokers = preparing::prepare(root, against, &[folder.to_path_buf()], settings, flags)?;
+        brokers.pop().ok_or_else(|| "one folder makes one broker".to_owned())
+    }
+
+    /// The same for brokers that form one cluster, with the node ids 1, 2 and so on, each in a folder of its own.
+    pub(crate) fn prepare_cluster(
+        root: &Path,
+        against: Against,
+        folders: &[PathBuf],
+        settings: &[(&str, &str)],
+        flags: &[&str],
+    ) -> Result<Vec<BrokerProcess>, String> {
+        preparing::prepare(root, against, folders, settings, flags)
     }
 
     /// `host:port` for a client's bootstrap list.
     pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.kafka_port)
+    }
+
+    /// Whether it was started and not taken down since; it may have died by itself.
+    pub(crate) fn was_started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    pub(crate) fn kafka_port(&self) -> u16 {
+        self.kafka_port
+    }
+
+    /// Where the broker keeps its partitions.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.join(preparing::DATA)
     }
 
     /// What the broker said on stdout and stderr, over all its starts.
@@ -82,6 +106,12 @@ impl BrokerProcess {
 
     /// Starts the broker and waits until it serves; how long that took.
     pub(crate) fn start(&mut self) -> Result<Duration, String> {
+        let started = self.launch()?;
+        self.await_serving(started)
+    }
+
+    /// Starts the broker and does not wait; a node of a cluster serves only once others run.
+    pub(crate) fn launch(&mut self) -> Result<Instant, String> {
         assert!(self.child.is_none(), "the broker runs already");
         let log = self.log_path();
         let open = || {
@@ -101,6 +131,11 @@ impl BrokerProcess {
             .spawn()
             .map_err(|e| format!("start {}: {e}", self.command[0]))?;
         self.child = Some(child);
+        Ok(started)
+    }
+
+    /// Waits until a broker that was launched serves; how long that took since it was `started`.
+    pub(crate) fn await_serving(&mut self, started: Instant) -> Result<Duration, String> {
         while !self.serves() {
             if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten() {
                 self.child = None;
@@ -137,10 +172,23 @@ impl BrokerProcess {
 
     /// SIGTERM, and waits for the end: a graceful stop.
     pub(crate) fn stop(&mut self) -> Result<(), String> {
+        self.terminate();
+        self.await_end()
+    }
+
+    /// SIGTERM alone.
+    pub(crate) fn terminate(&self) {
+        if let Some(child) = &self.child {
+            // Fails only if the process has ended by itself; whoever waits for the end finds that.
+            let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        }
+    }
+
+    /// Waits for the end of a broker that was told to stop.
+    pub(crate) fn await_end(&mut self) -> Result<(), String> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        let signalled = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
         let began = Instant::now();
-        while signalled.as_ref().is_ok_and(|status| status.success()) && began.elapsed() < STOP_LONGEST {
+        while began.elapsed() < STOP_LONGEST {
             match child.try_wait() {
                 Ok(None) => std::thread::sleep(POLL_EVERY),
                 Ok(Some(_)) => return Ok(()),
@@ -173,96 +221,32 @@ impl Drop for BrokerProcess {
     }
 }
 
-fn prepare_ouzel(
-    root: &Path,
-    folder: &Path,
-    settings: &[(&str, &str)],
-    flags: &[&str],
-) -> Result<BrokerProcess, String> {
-    let binary = provision::ouzel_release(root)?;
-    let [kafka_port, admin_port] = free_ports()?;
-    let mut command = vec![
-        binary.display().to_string(),
-        "--data-dir".to_owned(),
-        folder.join("data").display().to_string(),
-        "--kafka-listener".to_owned(),
-        format!("127.0.0.1:{kafka_port}"),
-        "--admin-listener".to_owned(),
-        format!("127.0.0.1:{admin_port}"),
-    ];
-    for (key, value) in settings {
-        command.extend(["--set".to_owned(), format!("{key}={value}")]);
-    }
-    command.extend(flags.iter().map(|flag| (*flag).to_owned()));
-    Ok(BrokerProcess {
-        command,
-        folder: folder.to_path_buf(),
-        kafka_port,
-        admin_port: Some(admin_port),
-        child: None,
-    })
-}
-
-fn prepare_kafka(root: &Path, folder: &Path, settings: &[(&str, &str)]) -> Result<BrokerProcess, String> {
-    let class_path = provision::kafka_class_path(root)?;
-    let [kafka_port, controller_port] = free_ports()?;
-    // After a kill the controller lets the same node register again only when its old session has run out; the default
-    // of nine seconds would make every restart wait for that.
-    let mut properties = format!(
-        "process.roles=broker,controller\nnode.id=1\n\
-         listeners=PLAINTEXT://127.0.0.1:{kafka_port},CONTROLLER://127.0.0.1:{controller_port}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{kafka_port}\ncontroller.listener.names=CONTROLLER\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-         controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\nlog.dirs={}\n\
-         offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\nshare.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n\
-         broker.heartbeat.interval.ms=300\nbroker.session.timeout.ms=1000\n",
-        folder.join("data").display()
-    );
-    for (key, value) in settings {
-        properties.push_str(&format!("{key}={value}\n"));
-    }
-    let file = folder.join("server.properties");
-    provision::write(&file, &properties)?;
-    let java = |class: &str| -> Vec<String> {
-        // The quick compiler alone: a broker that lives for a minute is mostly start-up.
-        [
-            "java",
-            "-XX:TieredStopAtLevel=1",
-            "-Xms256m",
-            "-Xmx1g",
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-            "-cp",
-        ]
-        .into_iter()
-        .chain([class_path.as_str(), class])
-        .map(str::to_owned)
-        .collect()
-    };
-    let format = java("kafka.tools.StorageTool");
-    let mut formatter = Command::new(&format[0]);
-    // Any 16 bytes name a cluster; this one lives in one folder and meets no other.
-    formatter
-        .args(&format[1..])
-        .args(["format", "--standalone", "-t", "b3V6ZWwteWFyZHN0aWNrAA", "-c"])
-        .arg(&file);
-    provision::run_quietly("format Kafka's storage", &mut formatter)?;
-    let mut command = java("kafka.Kafka");
-    command.push(file.display().to_string());
-    Ok(BrokerProcess { command, folder: folder.to_path_buf(), kafka_port, admin_port: None, child: None })
-}
-
-/// Ports that were free a moment ago. Both listeners are held until both are known, so the two differ.
+/// Ports that were free a moment ago, all different. They lie below those that the system lends to connections: a
+/// client that tries a port again and again while its broker is down may otherwise be lent that very port, connect to
+/// itself and keep the broker from coming back.
 pub(crate) fn free_ports<const COUNT: usize>() -> Result<[u16; COUNT], String> {
-    let mut listeners = Vec::with_capacity(COUNT);
     let mut ports = [0; COUNT];
     for port in &mut ports {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| format!("find a free port: {e}"))?;
-        *port = listener.local_addr().map_err(|e| format!("find a free port: {e}"))?.port();
-        listeners.push(listener);
+        *port = free_port()?;
     }
     Ok(ports)
+}
+
+/// Where the search goes on, so that two calls of one process never meet; other processes begin elsewhere.
+static TRIED: AtomicU16 = AtomicU16::new(0);
+const PORTS: Range<u16> = 20_000..32_000;
+
+fn free_port() -> Result<u16, String> {
+    let span = PORTS.end - PORTS.start;
+    let begin = (std::process::id().wrapping_mul(97) % u32::from(span)) as u16;
+    for _ in 0..span {
+        let tried = TRIED.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + (begin + tried % span) % span;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(format!("none of the ports {PORTS:?} is free"))
 }
 
 /// One GET on the loopback address: status and body.
@@ -285,6 +269,7 @@ pub(crate) fn http_get(port: u16, path: &str) -> Result<(u16, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provision;
 
     #[test]
     fn free_ports_differ() {

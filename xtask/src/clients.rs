@@ -1,5 +1,5 @@
-//! `cargo xtask clients`: unmodified clients of other languages against a broker in its own process, ouzel or Apache
-//! Kafka as the judge: a scenario that Kafka fails is a wrong scenario.
+//! `cargo xtask clients`: unmodified clients of other languages against a broker in its own process or a cluster of
+//! such, ouzel or Apache Kafka as the judge: a scenario that Kafka fails is a wrong scenario.
 //!
 //! Reading order: `options`, `families` (how drivers come to be), `driver` and `stage` (how they are led), `records`,
 //! `history` and `group_history` (the checkers), then the scenarios. tests/clients/README.md says how to add to them.
@@ -18,6 +18,7 @@ mod kcat;
 mod kills;
 mod options;
 mod records;
+mod restarts;
 mod scenario;
 mod stage;
 mod statics;
@@ -113,6 +114,10 @@ fn run_folder(root: &Path, configuration: &Configuration) -> PathBuf {
 struct Program {
     scenarios: Vec<Scenario>,
     survivors: Vec<Survivor>,
+    /// Brokers of the cluster: it decides what a survivor is promised.
+    nodes: usize,
+    /// Brokers are restarted beside the scenarios that bear it; then that is a row too.
+    restart_loop: bool,
     trios: Vec<Trio>,
     dumps: Vec<Part>,
 }
@@ -134,8 +139,10 @@ impl Program {
             survivors: SURVIVORS
                 .iter()
                 .copied()
-                .filter(|one| (!quick || one.quick) && chosen(&one.name()))
+                .filter(|one| (!quick || one.quick) && chosen(&one.name(configuration.nodes)))
                 .collect(),
+            nodes: configuration.nodes,
+            restart_loop: options.restart_loop,
             trios: TRIOS
                 .iter()
                 .copied()
@@ -151,10 +158,17 @@ impl Program {
 
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
-        names.extend(self.survivors.iter().map(Survivor::name));
+        if self.restarts_brokers() {
+            names.push(restarts::NAME.to_owned());
+        }
+        names.extend(self.survivors.iter().map(|one| one.name(self.nodes)));
         names.extend(self.trios.iter().map(Trio::name));
         names.extend(self.dumps.iter().map(|part| part.name().to_owned()));
         names
+    }
+
+    fn restarts_brokers(&self) -> bool {
+        self.restart_loop && self.scenarios.iter().any(|scenario| scenario.bears_restarts)
     }
 
     fn needs(&self) -> BTreeSet<Family> {
@@ -190,7 +204,7 @@ impl Program {
             }
         };
         self.scenarios.retain(|scenario| playable(&scenario.name, &scenario.needs));
-        self.survivors.retain(|one| playable(&one.name(), &one.needs()));
+        self.survivors.retain(|one| playable(&one.name(self.nodes), &one.needs()));
         self.trios.retain(|trio| playable(&trio.name(), &[&trio.members[..], &[Family::Rdkafka]].concat()));
         self.dumps.retain(|part| playable(part.name(), &[Family::Java]));
         skipped
@@ -216,10 +230,18 @@ fn perform(
     let (settings, flags) = configuration.for_broker();
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let stage = Stage::open(root, toolbox, options.against, folder, &settings, &flags)?;
+    let stage = Stage::open(root, toolbox, options.against, folder, configuration.nodes, &settings, &flags)?;
     println!("        {}{} serves on {}", prefix, options.against.name(), stage.bootstrap);
 
-    side_by_side(&stage, &program.scenarios, &mut post);
+    let restarting = program.restarts_brokers();
+    let (disturbed, quiet): (Vec<Scenario>, Vec<Scenario>) =
+        program.scenarios.into_iter().partition(|scenario| restarting && scenario.bears_restarts);
+    side_by_side(&stage, &quiet, &mut post);
+    if restarting {
+        let began = Instant::now();
+        let outcome = restarts::beside(&stage, || side_by_side(&stage, &disturbed, &mut post));
+        post(Row::of(restarts::NAME, outcome, began.elapsed()));
+    }
     stage.dismiss();
     if !program.survivors.is_empty() {
         let count = configuration.sampled.then_some(2_000);
@@ -231,7 +253,7 @@ fn perform(
         stage.dismiss();
     }
     if !program.dumps.is_empty() {
-        stage.broker().stop()?;
+        stage.cluster().stop()?;
         for part in program.dumps {
             let began = Instant::now();
             let outcome = dump::check(&stage, part, !program.trios.is_empty());

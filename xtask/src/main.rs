@@ -8,6 +8,7 @@ mod bench;
 mod broker_process;
 mod ci;
 mod clients;
+mod cluster;
 mod demo;
 mod fuzz;
 mod provision;

@@ -18,7 +18,7 @@ func admin(o *order) error {
 	defer cancel()
 	switch o.Op {
 	case "create":
-		_, err := admin.CreateTopic(ctx, o.Partitions, 1, o.Configs, o.Topic)
+		_, err := admin.CreateTopic(ctx, o.Partitions, o.Replicas, o.Configs, o.Topic)
 		return err
 	case "delete":
 		answers, err := admin.DeleteTopics(ctx, o.Topic)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type order struct {
 	Bootstrap   string             `json:"bootstrap"`
 	Topic       string             `json:"topic"`
 	Partitions  int32              `json:"partitions"`
+	Replicas    int16              `json:"replicas"`
 	Producer    string             `json:"producer"`
 	Acks        string             `json:"acks"`
 	Idempotent  bool               `json:"idempotent"`
@@ -68,7 +70,7 @@ func say(kind string, fields event) {
 // quick finds a restarted broker soon.
 func (o *order) quick() []kgo.Opt {
 	return []kgo.Opt{
-		kgo.SeedBrokers(o.Bootstrap),
+		kgo.SeedBrokers(strings.Split(o.Bootstrap, ",")...),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
 		kgo.MetadataMinAge(100 * time.Millisecond),
 		kgo.RetryTimeout(60 * time.Second),

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,42 +16,136 @@ import (
 // Wrong requests, each at the version that a client of today would use, through an encoder that is not the broker's
 // own. Each is told with the error code it got; kafka-answers.txt has the codes that Kafka gives.
 
-// asker is one plain connection: no retries, no negotiation, so that each answer is to the request as it was written.
+// asker is a plain connection to each broker: no retries, no negotiation, so that each answer is to the request as it was
+// written.
 type asker struct {
-	bootstrap string
-	conn      net.Conn
-	last      int32
+	// home is node 1. It leads the partitions that are asked about, and takes whatever any broker may answer.
+	home string
+	// alone: there is no other broker, so nothing has to be found.
+	alone bool
+	// coordinators by group, as far as they were looked for.
+	coordinators map[string]string
+	connections  map[string]*connection
+}
+
+type connection struct {
+	net.Conn
+	last int32
 }
 
 func (a *asker) ask(request kmsg.Request) (kmsg.Response, error) {
-	if a.conn == nil {
-		conn, err := net.DialTimeout("tcp", a.bootstrap, 10*time.Second)
+	return a.askAt(a.placeOf(request), request)
+}
+
+func (a *asker) askAt(address string, request kmsg.Request) (kmsg.Response, error) {
+	to := a.connections[address]
+	if to == nil {
+		conn, err := net.DialTimeout("tcp", address, 10*time.Second)
 		if err != nil {
 			return nil, err
 		}
-		a.conn = conn
+		to = &connection{Conn: conn}
+		a.connections[address] = to
 	}
-	response, err := a.exchange(request)
+	response, err := to.exchange(request)
 	if err != nil {
-		a.conn.Close()
-		a.conn = nil
+		to.Close()
+		delete(a.connections, address)
 	}
 	return response, err
 }
 
-func (a *asker) exchange(request kmsg.Request) (kmsg.Response, error) {
+// placeOf is the broker that a request is for: a group's coordinator, or home.
+func (a *asker) placeOf(request kmsg.Request) string {
+	group, about := groupOf(request)
+	if a.alone || !about {
+		return a.home
+	}
+	if known, looked := a.coordinators[group]; looked {
+		return known
+	}
+	address := a.coordinatorOf(group)
+	if address == "" {
+		return a.home
+	}
+	a.coordinators[group] = address
+	return address
+}
+
+// coordinatorOf looks for the coordinator of a group; empty if there is none yet. Nobody may ask for that of the group
+// without a name, which some requests have a use for all the same: it is the leader of the first partition.
+func (a *asker) coordinatorOf(group string) string {
+	if group == "" {
+		r := kmsg.NewPtrMetadataRequest()
+		r.Version = 12
+		t := kmsg.NewMetadataRequestTopic()
+		t.Topic = kmsg.StringPtr("__consumer_offsets")
+		r.Topics = append(r.Topics, t)
+		answer, err := a.askAt(a.home, r)
+		if err != nil {
+			return ""
+		}
+		found := answer.(*kmsg.MetadataResponse)
+		for _, partition := range found.Topics[0].Partitions {
+			for _, broker := range found.Brokers {
+				if partition.Partition == 0 && partition.Leader == broker.NodeID {
+					return net.JoinHostPort(broker.Host, strconv.Itoa(int(broker.Port)))
+				}
+			}
+		}
+		return ""
+	}
+	r := kmsg.NewPtrFindCoordinatorRequest()
+	r.Version, r.CoordinatorKeys = 5, []string{group}
+	answer, err := a.askAt(a.home, r)
+	if err != nil {
+		return ""
+	}
+	found := answer.(*kmsg.FindCoordinatorResponse).Coordinators
+	if len(found) == 0 || found[0].ErrorCode != 0 {
+		return ""
+	}
+	return net.JoinHostPort(found[0].Host, strconv.Itoa(int(found[0].Port)))
+}
+
+// groupOf is the group that a request is about, if it is about one.
+func groupOf(request kmsg.Request) (group string, about bool) {
+	switch r := request.(type) {
+	case *kmsg.JoinGroupRequest:
+		return r.Group, true
+	case *kmsg.HeartbeatRequest:
+		return r.Group, true
+	case *kmsg.SyncGroupRequest:
+		return r.Group, true
+	case *kmsg.LeaveGroupRequest:
+		return r.Group, true
+	case *kmsg.OffsetCommitRequest:
+		return r.Group, true
+	case *kmsg.OffsetDeleteRequest:
+		return r.Group, true
+	case *kmsg.OffsetFetchRequest:
+		return r.Groups[0].Group, true
+	case *kmsg.DescribeGroupsRequest:
+		return r.Groups[0], true
+	case *kmsg.DeleteGroupsRequest:
+		return r.Groups[0], true
+	}
+	return "", false
+}
+
+func (a *connection) exchange(request kmsg.Request) (kmsg.Response, error) {
 	a.last++
-	a.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	a.SetDeadline(time.Now().Add(20 * time.Second))
 	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID("wrong")).AppendRequest(nil, request, a.last)
-	if _, err := a.conn.Write(frame); err != nil {
+	if _, err := a.Write(frame); err != nil {
 		return nil, err
 	}
 	var size [4]byte
-	if _, err := io.ReadFull(a.conn, size[:]); err != nil {
+	if _, err := io.ReadFull(a, size[:]); err != nil {
 		return nil, err
 	}
 	body := make([]byte, binary.BigEndian.Uint32(size[:]))
-	if _, err := io.ReadFull(a.conn, body); err != nil {
+	if _, err := io.ReadFull(a, body); err != nil {
 		return nil, err
 	}
 	if number := int32(binary.BigEndian.Uint32(body)); number != a.last {
@@ -82,8 +177,13 @@ type inquiry struct {
 }
 
 func wrong(o *order) error {
-	i := &inquiry{asker: &asker{bootstrap: o.Bootstrap}, topic: o.Mark, mark: o.Mark}
-	if err := i.prepare(); err != nil {
+	brokers := strings.Split(o.Bootstrap, ",")
+	asker := &asker{
+		home: brokers[0], alone: len(brokers) == 1,
+		coordinators: map[string]string{}, connections: map[string]*connection{},
+	}
+	i := &inquiry{asker: asker, topic: o.Mark, mark: o.Mark}
+	if err := i.prepare(o.Replicas); err != nil {
 		return err
 	}
 	for _, part := range [][]question{topicQuestions, configQuestions, logQuestions, produceQuestions, groupQuestions} {
@@ -99,9 +199,19 @@ func wrong(o *order) error {
 	return nil
 }
 
-// prepare makes the topic and waits until the broker leads it.
-func (i *inquiry) prepare() error {
-	code, err := i.create(i.topic, func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions = 2 })
+// prepare makes the topic and waits until node 1 leads it.
+func (i *inquiry) prepare(replicas int16) error {
+	nodes := []int32{}
+	for node := range int32(replicas) {
+		nodes = append(nodes, node+1)
+	}
+	code, err := i.create(i.topic, func(t *kmsg.CreateTopicsRequestTopic) {
+		t.NumPartitions, t.ReplicationFactor = -1, -1
+		for partition := range int32(2) {
+			t.ReplicaAssignment = append(t.ReplicaAssignment,
+				kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: partition, Replicas: nodes})
+		}
+	})
 	if err != nil || code != 0 {
 		return fmt.Errorf("create %s: %d %v", i.topic, code, err)
 	}
@@ -115,7 +225,7 @@ func (i *inquiry) prepare() error {
 			i.topicID = found.TopicID
 			code, err := i.listOffsets(i.topic, 1, -1, -1)
 			if err == nil && code == 0 {
-				return i.awaitCoordinator()
+				return i.awaitCoordinators()
 			}
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -123,23 +233,30 @@ func (i *inquiry) prepare() error {
 	return fmt.Errorf("%s did not come to be", i.topic)
 }
 
-func (i *inquiry) awaitCoordinator() error {
+// awaitCoordinators waits until each group that is asked about has its coordinator.
+func (i *inquiry) awaitCoordinators() error {
 	deadline := time.Now().Add(30 * time.Second)
-	for time.Now().Before(deadline) {
-		code, err := i.heartbeat(i.mark+"-none", "x")
-		if err != nil {
-			return err
+	for _, suffix := range []string{"-none", "-join", "-join-none", "-commit", "-commit-none"} {
+		for {
+			code, err := i.heartbeat(i.mark+suffix, "x")
+			if err != nil {
+				return err
+			}
+			// Not available, loading, not here: all pass.
+			if code != 14 && code != 15 && code != 16 {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("there is no group coordinator")
+			}
+			if _, err := i.findCoordinator(i.mark+suffix, 0); err != nil {
+				return err
+			}
+			delete(i.coordinators, i.mark+suffix)
+			time.Sleep(50 * time.Millisecond)
 		}
-		// Not available, loading, not here: all pass.
-		if code != 14 && code != 15 && code != 16 {
-			return nil
-		}
-		if _, err := i.findCoordinator(i.mark+"-none", 0); err != nil {
-			return err
-		}
-		time.Sleep(50 * time.Millisecond)
 	}
-	return fmt.Errorf("there is no group coordinator")
+	return nil
 }
 
 func (i *inquiry) metadata(name string, id [16]byte) (kmsg.MetadataResponseTopic, error) {
@@ -205,7 +322,7 @@ var topicQuestions = []question{
 	{"create-zero-partitions", creating("%-z", func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions = 0 })},
 	{"create-minus-two-partitions", creating("%-z", func(t *kmsg.CreateTopicsRequestTopic) { t.NumPartitions = -2 })},
 	{"create-zero-replicas", creating("%-z", func(t *kmsg.CreateTopicsRequestTopic) { t.ReplicationFactor = 0 })},
-	{"create-two-replicas", creating("%-z", func(t *kmsg.CreateTopicsRequestTopic) { t.ReplicationFactor = 2 })},
+	{"create-too-many-replicas", creating("%-z", func(t *kmsg.CreateTopicsRequestTopic) { t.ReplicationFactor = 20 })},
 	{"create-unknown-config", creating("%-z", with("no.such.key", "1"))},
 	{"create-config-not-a-number", creating("%-z", with("retention.ms", "long"))},
 	{"create-config-out-of-range", creating("%-z", with("segment.bytes", "1"))},

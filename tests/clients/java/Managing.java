@@ -23,7 +23,8 @@ final class Managing {
         try (Admin admin = Admin.create(Driver.quick(order))) {
             switch (order.get("op").asText()) {
                 case "create" -> {
-                    NewTopic wanted = new NewTopic(topic, order.get("partitions").asInt(), (short) 1).configs(configs);
+                    short replicas = (short) order.get("replicas").asInt();
+                    NewTopic wanted = new NewTopic(topic, order.get("partitions").asInt(), replicas).configs(configs);
                     admin.createTopics(List.of(wanted)).all().get();
                 }
                 case "delete" -> admin.deleteTopics(List.of(topic)).all().get();

@@ -219,7 +219,8 @@ def admin(order, stopped):
 
     match order["op"]:
         case "create":
-            new = NewTopic(topic, num_partitions=order["partitions"], replication_factor=1, config=order["configs"])
+            new = NewTopic(
+                topic, num_partitions=order["partitions"], replication_factor=order["replicas"], config=order["configs"])
             wait(client.create_topics([new], operation_timeout=ADMIN_S))
         case "delete":
             wait(client.delete_topics([topic], operation_timeout=ADMIN_S))

@@ -186,7 +186,8 @@ def admin(order, stopped):
     try:
         match order["op"]:
             case "create":
-                client.create_topics([NewTopic(topic, order["partitions"], 1, topic_configs=order["configs"])])
+                wanted = NewTopic(topic, order["partitions"], order["replicas"], topic_configs=order["configs"])
+                client.create_topics([wanted])
             case "delete":
                 client.delete_topics([topic])
             case "describe":

@@ -50,11 +50,10 @@ fn config_values(stage: &Stage<'_>, family: Family, topic: &str) -> Result<Value
 fn topics(stage: &Stage<'_>, family: Family) -> Result<String, String> {
     let topic = stage.unique("admin");
     stage.create_topic(family, &topic, 4, &json!({"retention.ms": "7200000"}))?;
-    let again = stage.admin(family, "create", &topic, json!({"partitions": 4, "configs": {}}));
+    let again = stage.create(family, &topic, 4, &json!({}));
     refused(again, "create what is there", TOPIC_ALREADY_EXISTS)?;
-    let bad = json!({"partitions": 1, "configs": {"no.such.key": "1"}});
     refused(
-        stage.admin(family, "create", &stage.unique("bad"), bad),
+        stage.create(family, &stage.unique("bad"), 1, &json!({"no.such.key": "1"})),
         "create with an unknown key",
         INVALID_CONFIG,
     )?;

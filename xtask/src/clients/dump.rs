@@ -1,4 +1,4 @@
-//! kafka-dump-log over a stopped broker's data directory: every file that is Kafka's must read as Kafka's.
+//! kafka-dump-log over the stopped brokers' data directories: every file that is Kafka's must read as Kafka's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -48,21 +48,22 @@ impl Part {
     }
 }
 
-/// Dumps a part of the data directory. The broker is stopped.
+/// Dumps a part of every broker's data directory. The brokers are stopped.
 ///
 /// `groups_were`: members committed offsets in this run, so the offsets topic must hold some.
 pub(super) fn check(stage: &Stage<'_>, part: Part, groups_were: bool) -> Result<String, String> {
-    let data = stage.data_dir();
     let mut files = Vec::new();
-    for folder in listed(&data)?.iter().filter(|path| is_partition(path)) {
-        files.extend(listed(folder)?.into_iter().filter(|path| part.wants(path)));
+    for data in stage.cluster().data_dirs() {
+        for folder in listed(&data)?.iter().filter(|path| is_partition(path)) {
+            files.extend(listed(folder)?.into_iter().filter(|path| part.wants(path)));
+        }
     }
     // An index that was given room and holds nothing yet says nothing either.
     files.retain(|path| {
         path.extension().is_some_and(|e| e == "log" || e == "snapshot") || holds_entries(path)
     });
     if files.is_empty() {
-        return Err(format!("{} holds no such file", data.display()));
+        return Err("no data directory holds such a file".to_owned());
     }
     let mut lines = 0;
     let mut records = 0;

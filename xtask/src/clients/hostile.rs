@@ -46,14 +46,14 @@ fn while_others_work(
     stage.give_back(Family::Rdkafka, driver);
     let read = stage.read(Family::Rdkafka, &topic, 3, json!({}))?;
     judge(&production.sent(heard.iter().map(|heard| &heard.event)), Promise::ExactlyOnce, &read.records)?;
-    if !stage.broker().is_running() {
-        return Err("the broker is gone".to_owned());
+    if !stage.cluster().is_running() {
+        return Err("a broker is gone".to_owned());
     }
     Ok(note)
 }
 
 fn connect(stage: &Stage<'_>) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect(&stage.bootstrap).map_err(|e| format!("connect: {e}"))?;
+    let stream = TcpStream::connect(&stage.address).map_err(|e| format!("connect: {e}"))?;
     stream.set_read_timeout(Some(GLANCE)).map_err(|e| format!("set a time-out: {e}"))?;
     Ok(stream)
 }
@@ -175,7 +175,7 @@ fn broken_frames(stage: &Stage<'_>) -> Result<String, String> {
 fn idle_connections(stage: &Stage<'_>) -> Result<String, String> {
     let mut idle = Vec::new();
     while idle.len() < IDLE_CONNECTIONS {
-        match TcpStream::connect(&stage.bootstrap) {
+        match TcpStream::connect(&stage.address) {
             Ok(stream) => idle.push(stream),
             Err(error) if error.raw_os_error() == Some(24) => break, // EMFILE: ours, not the broker's
             Err(error) => return Err(format!("connection {}: {error}", idle.len())),

@@ -7,6 +7,8 @@ pub(super) const USAGE: &str = "usage: cargo xtask clients [arguments]
   --against ouzel|kafka   the broker under test (ouzel)
   --filter S              only rows whose name holds S; may be given again
   --quick                 a sample of every kind of row
+  --nodes N               a cluster of so many brokers, 1 to 5 (1)
+  --restart-loop          with a cluster: its brokers are restarted one after the other beside the rows that bear it
   --cores N               ouzel with N cores, in this configuration alone
   --backend B             ouzel with the disk backend auto, uring or blocking, in this configuration alone
   --require-all           a skipped row fails the run
@@ -19,6 +21,8 @@ pub(super) struct Options {
     pub(super) against: Against,
     pub(super) filters: Vec<String>,
     pub(super) quick: bool,
+    pub(super) nodes: usize,
+    pub(super) restart_loop: bool,
     cores: Option<u16>,
     backend: Option<String>,
     pub(super) require_all: bool,
@@ -31,6 +35,8 @@ impl Options {
             against: Against::Ouzel,
             filters: Vec::new(),
             quick: false,
+            nodes: 1,
+            restart_loop: false,
             cores: None,
             backend: None,
             require_all: false,
@@ -43,6 +49,13 @@ impl Options {
                 "--against" => options.against = Against::parse(value()?)?,
                 "--filter" => options.filters.push(value()?.clone()),
                 "--quick" => options.quick = true,
+                "--nodes" => {
+                    let nodes = value()?;
+                    let parsed = nodes.parse().ok().filter(|nodes| (1..=5).contains(nodes));
+                    options.nodes =
+                        parsed.ok_or_else(|| format!("--nodes {nodes} is no number from 1 to 5"))?;
+                }
+                "--restart-loop" => options.restart_loop = true,
                 "--cores" => {
                     let cores = value()?;
                     let parsed = cores.parse().ok().filter(|cores| *cores > 0);
@@ -64,6 +77,11 @@ impl Options {
         if options.against == Against::Kafka && (options.cores.is_some() || options.backend.is_some()) {
             return Err("--cores and --backend are ouzel's".to_owned());
         }
+        if options.restart_loop && options.nodes < 3 {
+            return Err(
+                "--restart-loop needs --nodes 3 or more: fewer do not serve while one is away".to_owned()
+            );
+        }
         Ok(options)
     }
 
@@ -74,13 +92,14 @@ impl Options {
     /// The configurations to run in: the one asked for, or the usual one whole and the others by sample.
     pub(super) fn configurations(&self) -> Vec<Configuration> {
         let one = |cores: Option<u16>, backend: &str, sampled| Configuration {
+            nodes: self.nodes,
             cores,
             backend: backend.to_owned(),
             sampled,
         };
         match (self.against, self.cores, &self.backend) {
             (Against::Kafka, ..) => vec![one(None, "", false)],
-            (Against::Ouzel, None, None) => {
+            (Against::Ouzel, None, None) if self.nodes == 1 => {
                 vec![one(Some(2), "auto", false), one(Some(1), "auto", true), one(Some(2), "blocking", true)]
             }
             (Against::Ouzel, cores, backend) => {
@@ -93,6 +112,8 @@ impl Options {
 /// How the broker under test is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Configuration {
+    /// Brokers of the cluster.
+    pub(super) nodes: usize,
     /// `None` for Kafka, which has no such thing.
     cores: Option<u16>,
     backend: String,
@@ -103,17 +124,22 @@ pub(super) struct Configuration {
 impl Configuration {
     /// In front of the names of rows.
     pub(super) fn prefix(&self) -> String {
-        match self.cores {
-            None => String::new(),
-            Some(cores) => format!("[{cores} cores, {}] ", self.backend),
+        let mut facts = Vec::new();
+        if self.nodes > 1 {
+            facts.push(format!("{} nodes", self.nodes));
         }
+        if let Some(cores) = self.cores {
+            facts.extend([format!("{cores} cores"), self.backend.clone()]);
+        }
+        if facts.is_empty() { String::new() } else { format!("[{}] ", facts.join(", ")) }
     }
 
     /// For the name of a folder.
     pub(super) fn word(&self) -> String {
+        let nodes = if self.nodes > 1 { format!("-{}-nodes", self.nodes) } else { String::new() };
         match self.cores {
-            None => "kafka".to_owned(),
-            Some(cores) => format!("ouzel-{cores}-{}", self.backend),
+            None => format!("kafka{nodes}"),
+            Some(cores) => format!("ouzel{nodes}-{cores}-{}", self.backend),
         }
     }
 
@@ -155,11 +181,22 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_is_one_configuration_and_named_by_its_nodes() {
+        let configurations = parse("--nodes 3").unwrap().configurations();
+        assert_eq!(configurations.len(), 1);
+        assert_eq!(configurations[0].prefix(), "[3 nodes, 2 cores, auto] ");
+        let kafka = parse("--against kafka --nodes 3 --restart-loop").unwrap().configurations();
+        assert_eq!((kafka[0].prefix().as_str(), kafka[0].word().as_str()), ("[3 nodes] ", "kafka-3-nodes"));
+    }
+
+    #[test]
     fn nonsense_is_refused_by_name() {
         assert!(parse("--backend tape").unwrap_err().contains("tape"));
         assert!(parse("--against kafka --cores 2").is_err());
         assert!(parse("--filter").unwrap_err().contains("--filter"));
         assert!(parse("--cores 0").is_err());
+        assert!(parse("--nodes 9").unwrap_err().contains("9"));
+        assert!(parse("--nodes 2 --restart-loop").is_err());
     }
 
     #[test]

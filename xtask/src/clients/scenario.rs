@@ -5,12 +5,15 @@ use super::stage::Stage;
 
 type Play = Box<dyn Fn(&Stage<'_>) -> Result<String, String> + Send + Sync>;
 
-/// A scenario that shares the broker with others at the same time; it may not kill it.
+/// A scenario that shares the cluster with others at the same time; it may not kill a broker.
 pub(super) struct Scenario {
     pub(super) name: String,
     pub(super) needs: Vec<Family>,
     /// Runs with `--quick` too, and in the configurations that are only sampled.
     pub(super) quick: bool,
+    /// Holds while brokers of the cluster are restarted beside it. The others count answers that a client's own retry
+    /// over a lost connection may change, or what acks=1 and acks=0 do not promise then.
+    pub(super) bears_restarts: bool,
     pub(super) play: Play,
 }
 
@@ -20,10 +23,20 @@ impl Scenario {
         needs: &[Family],
         play: impl Fn(&Stage<'_>) -> Result<String, String> + Send + Sync + 'static,
     ) -> Scenario {
-        Scenario { name: name.into(), needs: needs.to_vec(), quick: false, play: Box::new(play) }
+        Scenario {
+            name: name.into(),
+            needs: needs.to_vec(),
+            quick: false,
+            bears_restarts: false,
+            play: Box::new(play),
+        }
     }
 
     pub(super) fn quick(self) -> Scenario {
         Scenario { quick: true, ..self }
+    }
+
+    pub(super) fn bearing_restarts(self) -> Scenario {
+        Scenario { bears_restarts: true, ..self }
     }
 }

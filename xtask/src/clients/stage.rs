@@ -1,8 +1,8 @@
-//! A broker under test with clients around it: what every scenario is handed.
+//! A cluster under test with clients around it: what every scenario is handed.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,8 @@ use super::driver::{Driver, Event, Trouble};
 use super::families::{Family, Toolbox};
 use super::history::{Seen, Sent};
 use super::records::Shape;
-use crate::broker_process::{Against, BrokerProcess};
+use crate::broker_process::Against;
+use crate::cluster::{Cluster, Down};
 
 /// How long any order may take that waits for no kill.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,14 +22,21 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) const SETTINGS: &[(&str, &str)] =
     &[("group.initial.rebalance.delay.ms", "500"), ("log.retention.check.interval.ms", "600000")];
 
-/// One broker, the drivers that wait for the next order, and a folder for everything they say.
+/// One cluster, of one broker or of several, the drivers that wait for the next order, and a folder for everything they say.
 #[derive(Debug)]
 pub(super) struct Stage<'a> {
     pub(super) against: Against,
     pub(super) toolbox: &'a Toolbox,
     pub(super) folder: PathBuf,
+    /// How many brokers there are.
+    pub(super) nodes: usize,
+    /// `host:port,...` of all of them.
     pub(super) bootstrap: String,
-    broker: Mutex<BrokerProcess>,
+    /// `host:port` of one of them.
+    pub(super) address: String,
+    cluster: Mutex<Cluster>,
+    /// Brokers are restarted beside whatever is played.
+    disturbed: AtomicBool,
     idle: Mutex<BTreeMap<Family, Vec<Driver>>>,
     counter: AtomicU32,
 }
@@ -39,40 +47,62 @@ impl<'a> Stage<'a> {
         toolbox: &'a Toolbox,
         against: Against,
         folder: &Path,
+        nodes: usize,
         settings: &[(&str, &str)],
         flags: &[&str],
     ) -> Result<Stage<'a>, String> {
-        let settings = [SETTINGS, settings].concat();
-        let mut broker = BrokerProcess::prepare(root, against, &folder.join("broker"), &settings, flags)?;
-        broker.start()?;
+        let (replicas, in_sync) = (replicas_of(nodes).to_string(), in_sync_min_of(nodes).to_string());
+        let replication =
+            [("default.replication.factor", replicas.as_str()), ("min.insync.replicas", in_sync.as_str())];
+        // A single broker has these by default.
+        let replication = if nodes > 1 { &replication[..] } else { &[] };
+        let settings = [SETTINGS, replication, settings].concat();
+        let mut cluster = Cluster::prepare(root, against, &folder.join("broker"), nodes, &settings, flags)?;
+        cluster.start()?;
         Ok(Stage {
             against,
             toolbox,
             folder: folder.to_path_buf(),
-            bootstrap: broker.bootstrap(),
-            broker: Mutex::new(broker),
+            nodes,
+            bootstrap: cluster.bootstrap(),
+            address: cluster.address(),
+            cluster: Mutex::new(cluster),
+            disturbed: AtomicBool::new(false),
             idle: Mutex::default(),
             counter: AtomicU32::new(0),
         })
     }
 
-    pub(super) fn broker(&self) -> MutexGuard<'_, BrokerProcess> {
-        self.broker.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where the broker keeps its partitions.
-    pub(super) fn data_dir(&self) -> PathBuf {
-        self.folder.join("broker/data")
+    /// Replicas of every topic that a scenario makes.
+    pub(super) fn replicas(&self) -> usize {
+        replicas_of(self.nodes)
     }
 
-    /// SIGKILL and a start on the same port and directory; how long the start took.
+    /// min.insync.replicas of every topic that does not say otherwise.
+    pub(super) fn in_sync_min(&self) -> usize {
+        in_sync_min_of(self.nodes)
+    }
+
+    /// SIGKILL and a start on the same port and directory, of one broker after the other; how long the start took. In a
+    /// cluster the others have taken over in between.
     pub(super) fn kill_and_restart(&self) -> Result<Duration, String> {
-        let mut broker = self.broker();
-        broker.kill();
-        broker.start()
+        self.cluster().restart_next(Down::Killed).map(|(_, took)| took)
     }
 
-    /// A name that nothing else on this broker has.
+    /// Says whether brokers are restarted beside what is played from now on.
+    pub(super) fn disturb(&self, disturbed: bool) {
+        self.disturbed.store(disturbed, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.disturbed.load(Ordering::Relaxed)
+    }
+
+    /// A name that nothing else on this cluster has.
     pub(super) fn unique(&self, word: &str) -> String {
         format!("{word}-{}", self.counter.fetch_add(1, Ordering::Relaxed))
     }
@@ -121,9 +151,32 @@ impl<'a> Stage<'a> {
         partitions: u64,
         configs: &Value,
     ) -> Result<(), Trouble> {
-        self.admin(by, "create", topic, json!({"partitions": partitions, "configs": configs}))?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.create(by, topic, partitions, configs) {
+                // A broker that went away may have made the topic and not said so.
+                Err(Trouble::Refused { code: TOPIC_ALREADY_EXISTS, .. }) if self.is_disturbed() => break,
+                Err(_) if self.is_disturbed() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(200));
+                }
+                outcome => break outcome.map(|_| ())?,
+            }
+        }
         // The answer comes from the controller; that the broker's own image has the topic may take a moment more.
-        eventually(Duration::from_secs(15), || self.described(by, topic, partitions)).map_err(Trouble::Broken)
+        let longest = if self.is_disturbed() { PATIENCE } else { Duration::from_secs(15) };
+        eventually(longest, || self.described(by, topic, partitions)).map_err(Trouble::Broken)
+    }
+
+    /// One attempt to make a topic with the usual replicas, which a scenario may want to see refused.
+    pub(super) fn create(
+        &self,
+        by: Family,
+        topic: &str,
+        partitions: u64,
+        configs: &Value,
+    ) -> Result<Vec<Event>, Trouble> {
+        let fields = json!({"partitions": partitions, "replicas": self.replicas(), "configs": configs});
+        self.admin(by, "create", topic, fields)
     }
 
     /// Whether the topic is described with so many partitions, a leader each.
@@ -173,7 +226,14 @@ impl<'a> Stage<'a> {
         from: Value,
     ) -> Result<Reading, String> {
         let order = self.read_order(topic, partitions, from);
-        Ok(Reading::of(self.call(by, &order)?))
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.call(by, &order) {
+                // A reading changes nothing, and not every client asks a second time for where a log begins and ends.
+                Err(_) if self.is_disturbed() && Instant::now() < deadline => {}
+                outcome => return Ok(Reading::of(outcome?)),
+            }
+        }
     }
 
     pub(super) fn read_order(&self, topic: &str, partitions: u64, from: Value) -> Value {
@@ -216,6 +276,16 @@ impl<'a> Stage<'a> {
             other => Err(format!("{class} told {other:?}")),
         }
     }
+}
+
+const TOPIC_ALREADY_EXISTS: i64 = 36;
+
+fn replicas_of(nodes: usize) -> usize {
+    nodes.min(3)
+}
+
+fn in_sync_min_of(nodes: usize) -> usize {
+    if nodes > 2 { 2 } else { 1 }
 }
 
 /// What a `read` order told.

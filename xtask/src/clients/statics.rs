@@ -25,7 +25,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     .into_iter()
     .map(|trio| {
         let name = format!("static members: {} is killed and returns unnoticed", trio[0].name());
-        Scenario::new(name, &trio, move |stage| returns_unnoticed(stage, trio))
+        Scenario::new(name, &trio, move |stage| returns_unnoticed(stage, trio)).bearing_restarts()
     })
     .collect()
 }

@@ -59,7 +59,8 @@ fn topics(stage: &Stage<'_>) -> Result<String, String> {
     let create = ["--create", "--topic", &topic, "--partitions", "3", "--config", "retention.bytes=1234567"];
     run(stage, TOPICS, &create, "", &[&format!("Created topic {topic}.")])?;
     let describe = ["--describe", "--topic", &topic];
-    let says = ["PartitionCount: 3", "ReplicationFactor: 1", "retention.bytes=1234567", "TopicId: ", "Isr: "];
+    let replicas = format!("ReplicationFactor: {}", stage.replicas());
+    let says = ["PartitionCount: 3", &replicas, "retention.bytes=1234567", "TopicId: ", "Isr: "];
     eventually(VISIBLE_WITHIN, || run(stage, TOPICS, &describe, "", &says))?;
     run(stage, TOPICS, &["--list"], "", &[&topic])?;
     run(stage, TOPICS, &["--delete", "--topic", &topic], "", &[])?;
@@ -103,7 +104,7 @@ fn configs(stage: &Stage<'_>) -> Result<String, String> {
         CONFIGS,
         &with(&["--describe", "--all"]),
         "",
-        &["retention.ms=604800000", "min.insync.replicas=1"],
+        &["retention.ms=604800000", &format!("min.insync.replicas={}", stage.in_sync_min())],
     )?;
     Ok(String::new())
 }

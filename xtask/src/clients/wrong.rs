@@ -27,7 +27,10 @@ fn answers() -> BTreeMap<&'static str, Vec<i64>> {
 }
 
 fn ask(stage: &Stage<'_>) -> Result<String, String> {
-    let order = json!({"cmd": "wrong", "bootstrap": stage.bootstrap, "mark": stage.unique("wrong")});
+    let order = json!({
+        "cmd": "wrong", "bootstrap": stage.bootstrap, "mark": stage.unique("wrong"),
+        "replicas": stage.replicas(),
+    });
     let mut due = answers();
     let mut differing = Vec::new();
     let events = stage.call(Family::Franz, &order)?;

@@ -23,7 +23,8 @@ pub(crate) fn admin(order: &Order) -> Outcome {
     match order.text("op") {
         "create" => {
             let configs = order.field("configs").as_object().cloned().unwrap_or_default();
-            let mut new = NewTopic::new(topic, order.number("partitions") as i32, TopicReplication::Fixed(1));
+            let replicas = TopicReplication::Fixed(order.number("replicas") as i32);
+            let mut new = NewTopic::new(topic, order.number("partitions") as i32, replicas);
             for (name, value) in &configs {
                 new = new.set(name, value.as_str().unwrap_or(""));
             }
