@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use ouzel_metadata::Image;
-use ouzel_metadata::image::{Partition, Topic};
+use ouzel_metadata::Partition;
+use ouzel_metadata::image::Topic;
 use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::{OffsetSnapshot, PublishedOffsets};

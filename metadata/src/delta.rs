@@ -6,7 +6,8 @@ use std::sync::Arc;
 use ouzel_model::{NodeId, PartitionIndex, ReplicaId, TopicId, TopicIdPartition, TopicName};
 
 use crate::features::Features;
-use crate::image::{Broker, BrokerScope, Image, Partition, Topic};
+use crate::image::{Broker, BrokerScope, Image, Topic};
+use crate::partition::Partition;
 use crate::record::{ConfigResource, Record};
 
 /// Why a record does not fit the image: the log was not written by this controller, or not in this order.
@@ -145,9 +146,6 @@ pub enum PartitionFault {
     /// Added, but no replica.
     #[error("adds replica {0}, which is not among its replicas")]
     AddingOutsideReplicas(ReplicaId),
-    /// Removed, and a replica.
-    #[error("removes replica {0}, which is among its replicas")]
-    RemovingReplica(ReplicaId),
     /// Added or removed twice.
     #[error("names replica {0} twice among those that come or go")]
     RepeatedMove(ReplicaId),
@@ -359,12 +357,11 @@ impl Image {
     }
 
     fn partition_fault(&self, partition: &Partition) -> Option<PartitionFault> {
-        let Partition { replicas, adding, removing, next_incarnation } = partition;
+        let Partition { replicas, adding, removing: _, unsettled, next_incarnation } = partition;
         if replicas.is_empty() {
             return Some(PartitionFault::NoReplica);
         }
-        let nodes: Vec<NodeId> = partition.nodes().collect();
-        if let Some(node) = first_repeated(&nodes) {
+        if let Some(node) = first_repeated(&partition.holder_nodes()) {
             return Some(PartitionFault::RepeatedReplica(node));
         }
         if let Some(replica) = partition.holders().find(|replica| !self.brokers.contains_key(&replica.node)) {
@@ -373,10 +370,7 @@ impl Image {
         if let Some(replica) = adding.iter().find(|replica| !replicas.contains(replica)) {
             return Some(PartitionFault::AddingOutsideReplicas(*replica));
         }
-        if let Some(replica) = removing.iter().find(|replica| replicas.contains(replica)) {
-            return Some(PartitionFault::RemovingReplica(*replica));
-        }
-        if let Some(replica) = first_repeated(adding).or_else(|| first_repeated(removing)) {
+        if let Some(replica) = [adding, unsettled].into_iter().find_map(|list| first_repeated(list)) {
             return Some(PartitionFault::RepeatedMove(replica));
         }
         let next = *next_incarnation;

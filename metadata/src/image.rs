@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ouzel_model::{NodeId, PartitionIndex, ReplicaId, TopicId, TopicName};
+use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicIdPartition, TopicName};
 
 use crate::configs::Overrides;
 use crate::features::{Features, LevelRange};
+use crate::partition::Partition;
 
 /// Everything the controller has decided so far.
 ///
@@ -16,7 +17,7 @@ use crate::features::{Features, LevelRange};
 /// # Invariants
 /// [`Image::apply`](crate::delta) is the only writer and refuses a record that would break one of these:
 /// * names and ids of topics are a bijection;
-/// * a partition's replicas are on registered brokers, at most one on each, and at least one;
+/// * a partition has at least one replica, all it has are on registered brokers, and at most one on each;
 /// * what is being added is some of the replicas, what is being removed is none of them;
 /// * a partition's next incarnation is above those of all its replicas, and never falls.
 ///
@@ -85,6 +86,19 @@ impl Image {
         self.topics.get(self.topic_names.get(&id)?)
     }
 
+    /// One partition, of whatever topic.
+    pub fn partition(&self, at: TopicIdPartition) -> Option<&Partition> {
+        self.topic_by_id(at.topic_id)?.partition(at.partition)
+    }
+
+    /// All partitions of all topics.
+    pub fn partitions(&self) -> impl Iterator<Item = (TopicIdPartition, &Partition)> {
+        self.topics().flat_map(|topic| {
+            let at = |partition| TopicIdPartition { topic_id: topic.id, partition };
+            topic.indexed_partitions().map(move |(index, partition)| (at(index), partition))
+        })
+    }
+
     /// Number of partitions of all topics together.
     pub fn partition_count(&self) -> usize {
         self.topics.values().map(|topic| topic.partitions.len()).sum()
@@ -130,82 +144,6 @@ impl Topic {
     /// Replicas of the first partition: what Kafka's tools show as the topic's replication factor.
     pub fn replication_factor(&self) -> i16 {
         self.partitions.first().map_or(0, |partition| partition.replicas.len() as i16)
-    }
-}
-
-/// Where one partition is to live.
-///
-/// A partition moves in one step of its own consensus, from its members before to `replicas`; while that step is on its
-/// way `adding` and `removing` say what it is about. Both are empty in a partition that is where it should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Partition {
-    /// Where it is to be, the preferred leader first. At most one on each node.
-    pub replicas: Vec<ReplicaId>,
-    /// Those of `replicas` that are not known to be voters yet.
-    pub adding: Vec<ReplicaId>,
-    /// Members still, or perhaps still, that are to go. One of them may be an earlier life of one of `replicas`.
-    pub removing: Vec<ReplicaId>,
-    /// The incarnation of the next replica to be added: above that of every replica the partition ever had, so that no
-    /// replica is taken for one that promised something before it lost its disk.
-    pub next_incarnation: u32,
-}
-
-impl Partition {
-    /// A partition nobody has written yet.
-    pub fn new(nodes: Vec<NodeId>) -> Partition {
-        Partition {
-            replicas: nodes.into_iter().map(ReplicaId::first).collect(),
-            adding: Vec::new(),
-            removing: Vec::new(),
-            next_incarnation: 1,
-        }
-    }
-
-    /// The nodes it is to be on, the preferred leader first.
-    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeId> {
-        self.replicas.iter().map(|replica| replica.node)
-    }
-
-    /// The node that leads when all are well.
-    pub fn preferred_leader(&self) -> Option<NodeId> {
-        self.replicas.first().map(|replica| replica.node)
-    }
-
-    /// The replica a node has, or is to have: one that is to stay, else one that has not gone yet.
-    pub fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
-        self.holders().find(|replica| replica.node == node)
-    }
-
-    /// All replicas there are or are to be: those that stay or come, then those that go. An earlier life of a node's
-    /// replica follows the later one.
-    pub fn holders(&self) -> impl Iterator<Item = ReplicaId> {
-        self.replicas.iter().chain(&self.removing).copied()
-    }
-
-    /// The nodes of all [holders](Partition::holders), each once: what clients are told are its replicas.
-    pub fn holder_nodes(&self) -> Vec<NodeId> {
-        let gone = self.removing.iter().map(|replica| replica.node);
-        let gone = gone.filter(|node| !self.replicas.iter().any(|replica| replica.node == *node));
-        self.nodes().chain(gone).collect()
-    }
-
-    /// Its voters before the move that is on its way; its replicas, if none is.
-    pub fn members_before(&self) -> Vec<ReplicaId> {
-        self.holders().filter(|replica| !self.adding.contains(replica)).collect()
-    }
-
-    /// Whether a move is on its way.
-    pub fn is_moving(&self) -> bool {
-        !self.adding.is_empty() || !self.removing.is_empty()
-    }
-
-    /// The nodes that join, and those that leave: an empty disk that takes the place of a lost one does neither.
-    pub fn moving_nodes(&self) -> (Vec<NodeId>, Vec<NodeId>) {
-        let on = |replicas: &[ReplicaId], node| replicas.iter().any(|replica| replica.node == node);
-        let adding = self.adding.iter().map(|replica| replica.node).filter(|node| !on(&self.removing, *node));
-        let removing =
-            self.removing.iter().map(|replica| replica.node).filter(|node| !on(&self.replicas, *node));
-        (adding.collect(), removing.collect())
     }
 }
 

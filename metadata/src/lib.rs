@@ -9,13 +9,14 @@
 //! Deliberately unknown here: disks, sockets, clocks, random numbers (ids are an argument), wire messages and Kafka's
 //! error codes, and how a log is replicated.
 //!
-//! Reading order: [`image`], [`record`], [`delta`], [`features`], [`placement`], [`plan`], then [`configs`].
+//! Reading order: [`image`], [`partition`], [`record`], [`delta`], [`features`], [`placement`], [`plan`], then [`configs`].
 #![forbid(unsafe_code)]
 
 pub mod configs;
 pub mod delta;
 pub mod features;
 pub mod image;
+pub mod partition;
 pub mod placement;
 pub mod plan;
 pub mod record;
@@ -25,5 +26,6 @@ mod image_test;
 
 pub use configs::{BrokerConfig, Layers, Overrides, StaticConfig, TopicConfig};
 pub use delta::{ApplyError, Changes};
-pub use image::{Broker, BrokerScope, Endpoint, Image, Partition, SecurityProtocol, Topic};
+pub use image::{Broker, BrokerScope, Endpoint, Image, SecurityProtocol, Topic};
+pub use partition::Partition;
 pub use record::{ConfigResource, DecodeError, Record};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use ouzel_model::NodeId;
 
-use crate::image::{Image, Partition};
+use crate::image::Image;
+use crate::partition::Partition;
 
 /// Why an assignment somebody wrote by hand cannot be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,8 @@ use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicName};
 
 use crate::configs::Overrides;
 use crate::features::Features;
-use crate::image::{Broker, BrokerScope, Partition};
+use crate::image::{Broker, BrokerScope};
+use crate::partition::Partition;
 
 pub use bytes::DecodeError;
 

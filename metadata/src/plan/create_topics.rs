@@ -9,7 +9,8 @@ use super::alter_configs::check_topic_settings;
 use crate::configs::layers::suggest;
 use crate::configs::topic_table::topic_config;
 use crate::configs::{BrokerConfig, InvalidValue, Layers, Overrides, TOPIC_CONFIGS};
-use crate::image::{Image, Partition};
+use crate::image::Image;
+use crate::partition::Partition;
 use crate::placement::{InvalidAssignment, TooFewBrokers, check_replica_lists, place};
 use crate::record::Record;
 

@@ -21,7 +21,8 @@ use ouzel_model::{InvalidTopicName, NodeId, PartitionIndex, ReplicaId, TopicId, 
 use super::{ConfigResource, Record};
 use crate::configs::Overrides;
 use crate::features::{Features, LevelRange};
-use crate::image::{Broker, BrokerScope, Endpoint, Partition, SecurityProtocol};
+use crate::image::{Broker, BrokerScope, Endpoint, SecurityProtocol};
+use crate::partition::Partition;
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -311,8 +312,8 @@ impl Writer {
     }
 
     fn partition(&mut self, partition: &Partition) {
-        let Partition { replicas, adding, removing, next_incarnation } = partition;
-        for list in [replicas, adding, removing] {
+        let Partition { replicas, adding, removing, unsettled, next_incarnation } = partition;
+        for list in [replicas, adding, removing, unsettled] {
             self.list(list.iter(), |w, replica| w.0.extend_from_slice(&replica.to_u64().to_be_bytes()));
         }
         self.0.extend_from_slice(&next_incarnation.to_be_bytes());
@@ -494,6 +495,7 @@ impl<'a> Reader<'a> {
             replicas: self.replicas("replicas")?,
             adding: self.replicas("replicas that come")?,
             removing: self.replicas("replicas that go")?,
+            unsettled: self.replicas("unsettled replicas")?,
             next_incarnation: u32::from_be_bytes(self.array("next incarnation")?),
         })
     }

@@ -89,18 +89,22 @@ fn a_log_that_contradicts_itself_is_told_where() {
         ),
         (
             changed(Partition { removing: vec![replica(1, 0)], ..on(&[1]) }),
-            "partition one-1 removes replica 1.0, which is among its replicas",
+            "partition one-1 names broker 1 twice among its replicas",
         ),
         (
             changed(Partition { removing: vec![replica(2, 0), replica(2, 0)], ..on(&[1]) }),
-            "partition one-1 names replica 2.0 twice among those that come or go",
+            "partition one-1 names broker 2 twice among its replicas",
         ),
         (
             changed(Partition { removing: vec![replica(3, 0)], ..on(&[1]) }),
             "partition one-1 has a replica on broker 3, which is not registered",
         ),
         (
-            changed(Partition { replicas: vec![replica(1, 1)], removing: vec![replica(1, 0)], ..on(&[1]) }),
+            changed(Partition { adding: vec![replica(1, 0), replica(1, 0)], ..on(&[1]) }),
+            "partition one-1 names replica 1.0 twice among those that come or go",
+        ),
+        (
+            changed(Partition { replicas: vec![replica(1, 1)], ..on(&[1]) }),
             "partition one-1 has replica 1.1, though the next incarnation is 1",
         ),
         (
@@ -212,37 +216,12 @@ fn changes_name_what_differs_and_nothing_else() {
 #[test]
 fn an_incarnation_is_never_handed_out_twice() {
     let mut image = image();
-    let moved = Partition {
-        replicas: vec![replica(1, 1)],
-        adding: vec![replica(1, 1)],
-        removing: vec![replica(1, 0)],
-        next_incarnation: 2,
-    };
+    let moved = on(&[1]).without_disk_of(NodeId(1));
     let record = |partition| Record::PartitionChanged { topic_id: ONE, index: PartitionIndex(0), partition };
     image.apply(&record(moved.clone())).expect("a good record");
     let error = image.apply(&record(on(&[1]))).expect_err("an incarnation is forgotten");
     assert_eq!(error.to_string(), "partition one-0 would hand out incarnation 1 next, though 2 is next");
     assert_eq!(image.topic("one").expect("it is there").partitions[0], moved);
-}
-
-#[test]
-fn a_partition_knows_its_replicas() {
-    // Node 1 lost its disk, node 2 goes, node 3 comes, node 4 stays.
-    let partition = Partition {
-        replicas: vec![replica(1, 1), replica(3, 2), replica(4, 0)],
-        adding: vec![replica(1, 1), replica(3, 2)],
-        removing: vec![replica(1, 0), replica(2, 0)],
-        next_incarnation: 3,
-    };
-    let nodes = |list: &[i32]| -> Vec<NodeId> { list.iter().copied().map(NodeId).collect() };
-    assert_eq!(partition.nodes().collect::<Vec<_>>(), nodes(&[1, 3, 4]));
-    assert_eq!(partition.holder_nodes(), nodes(&[1, 3, 4, 2]));
-    assert_eq!(partition.members_before(), [replica(4, 0), replica(1, 0), replica(2, 0)]);
-    assert_eq!(partition.moving_nodes(), (nodes(&[3]), nodes(&[2])));
-    assert_eq!(partition.replica_on(NodeId(1)), Some(replica(1, 1)), "the later life");
-    assert_eq!(partition.replica_on(NodeId(2)), Some(replica(2, 0)), "what goes is there still");
-    assert_eq!(partition.replica_on(NodeId(9)), None);
-    assert!(partition.is_moving() && !on(&[1]).is_moving());
 }
 
 #[test]

@@ -14,7 +14,8 @@ fn golden() -> Vec<(Record, &'static str)> {
     let changed = Partition {
         replicas: vec![ReplicaId::first(NodeId(1)), second],
         adding: vec![second],
-        removing: vec![ReplicaId::first(NodeId(2))],
+        removing: vec![ReplicaId::first(NodeId(7))],
+        unsettled: vec![second],
         next_incarnation: 4,
     };
     let configs = [("retention.ms".to_owned(), "5".to_owned())].into();
@@ -37,7 +38,7 @@ fn golden() -> Vec<(Record, &'static str)> {
                 configs,
             },
             "0402 00000003 742e31 30313233343536373839616263646566 00000001 00000001 0000000100000000 00000000 00000000 \
-             00000001 00000001 0000000c 726574656e74696f6e2e6d73 00000001 35",
+             00000000 00000001 00000001 0000000c 726574656e74696f6e2e6d73 00000001 35",
         ),
         (Record::TopicDeleted { topic_id: id }, "0501 30313233343536373839616263646566"),
         (
@@ -47,12 +48,12 @@ fn golden() -> Vec<(Record, &'static str)> {
                 partitions: vec![Partition::new(vec![NodeId(1)])],
             },
             "0602 30313233343536373839616263646566 00000004 00000001 00000001 0000000100000000 00000000 00000000 \
-             00000001",
+             00000000 00000001",
         ),
         (
             Record::PartitionChanged { topic_id: id, index: PartitionIndex(1), partition: changed.clone() },
             "0702 30313233343536373839616263646566 00000001 00000002 0000000100000000 0000000200000003 \
-             00000001 0000000200000003 00000001 0000000200000000 00000004",
+             00000001 0000000200000003 00000001 0000000700000000 00000001 0000000200000003 00000004",
         ),
         (
             Record::ConfigSet {
@@ -84,8 +85,8 @@ fn golden() -> Vec<(Record, &'static str)> {
         (Record::BrokerFenced { node: NodeId(2), fenced: true }, "0b01 00000002 01"),
         (
             Record::ControllerChanged { controller: changed },
-            "0c01 00000002 0000000100000000 0000000200000003 00000001 0000000200000003 00000001 0000000200000000 \
-             00000004",
+            "0c01 00000002 0000000100000000 0000000200000003 00000001 0000000200000003 00000001 0000000700000000 \
+             00000001 0000000200000003 00000004",
         ),
         (
             Record::FeaturesSet(Features {

@@ -1,0 +1,256 @@
+//! Where one partition is to live, and how it gets there.
+//!
+//! A partition moves in steps of its own consensus: its leader makes `replicas` its members, and says so when they are.
+//! What is between is kept here, so that no node forgets data that a quorum may still rest on, and a move can be given up.
+
+use ouzel_model::{NodeId, ReplicaId};
+
+/// Where one partition is to live.
+///
+/// In a partition that is where it should be, `adding`, `removing` and `unsettled` are empty. Their union with `replicas`
+/// are all replicas there may be, at most one on each node; who is none of them may delete what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Where it is to be, the preferred leader first.
+    pub replicas: Vec<ReplicaId>,
+    /// Those of `replicas` that the move on its way adds.
+    pub adding: Vec<ReplicaId>,
+    /// Those that the move on its way removes.
+    pub removing: Vec<ReplicaId>,
+    /// Those of whom nobody can tell whether they are members: that came with a move that was given up, or that lost
+    /// their disk and start anew.
+    pub unsettled: Vec<ReplicaId>,
+    /// The incarnation of the next replica that is added. It rises with every change of `replicas`: so no replica is
+    /// taken for one that promised something and lost its disk, and no word about an earlier move for one about this.
+    pub next_incarnation: u32,
+}
+
+impl Partition {
+    /// A partition nobody has written yet.
+    pub fn new(nodes: Vec<NodeId>) -> Partition {
+        Partition {
+            replicas: nodes.into_iter().map(ReplicaId::first).collect(),
+            adding: Vec::new(),
+            removing: Vec::new(),
+            unsettled: Vec::new(),
+            next_incarnation: 1,
+        }
+    }
+
+    /// The nodes it is to be on, the preferred leader first.
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = NodeId> {
+        self.replicas.iter().map(|replica| replica.node)
+    }
+
+    /// The node that leads when all are well.
+    pub fn preferred_leader(&self) -> Option<NodeId> {
+        self.replicas.first().map(|replica| replica.node)
+    }
+
+    /// The replicas that found the partition, each on an empty disk: all of them, as long as nothing ever changed. `None`
+    /// later: then an empty disk waits for the leader.
+    pub fn founders(&self) -> Option<&[ReplicaId]> {
+        (self.next_incarnation == 1).then_some(&self.replicas)
+    }
+
+    /// All replicas there may be: those that stay or come, those that go, those of given-up moves.
+    pub fn holders(&self) -> impl Iterator<Item = ReplicaId> {
+        self.replicas.iter().chain(&self.removing).copied().chain(self.abandoned())
+    }
+
+    /// The nodes of all [holders](Partition::holders): what clients are told are its replicas.
+    pub fn holder_nodes(&self) -> Vec<NodeId> {
+        self.holders().map(|replica| replica.node).collect()
+    }
+
+    /// The replica a node holds, or is to hold.
+    pub fn replica_on(&self, node: NodeId) -> Option<ReplicaId> {
+        self.holders().find(|replica| replica.node == node)
+    }
+
+    /// Those that were members before the move on its way and have their disk still: as long as it is on its way, most
+    /// of what was acknowledged rests on them.
+    pub fn members_before(&self) -> Vec<ReplicaId> {
+        self.origin().filter(|replica| !self.unsettled.contains(replica)).collect()
+    }
+
+    /// Whether its leader has to see to its members.
+    pub fn is_moving(&self) -> bool {
+        !(self.adding.is_empty() && self.removing.is_empty() && self.unsettled.is_empty())
+    }
+
+    /// Whether it moves from node to node. An empty disk that takes the place of a lost one does not.
+    pub fn is_reassigning(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty() || self.abandoned().next().is_some()
+    }
+
+    /// The nodes that join, and those that leave.
+    pub fn moving_nodes(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+        let node = |replica: ReplicaId| replica.node;
+        let removing = self.removing.iter().copied().chain(self.abandoned());
+        (self.adding.iter().copied().map(node).collect(), removing.map(node).collect())
+    }
+
+    /// The same partition, on its way to other nodes, the preferred leader first. Whoever holds it on one of them goes on
+    /// with what it has; the others are new.
+    pub fn moved_to(&self, nodes: &[NodeId]) -> Partition {
+        let mut next_incarnation = self.next_incarnation;
+        let mut replica_on = |node: NodeId| {
+            self.replica_on(node).unwrap_or_else(|| {
+                let incarnation = next_incarnation;
+                next_incarnation += 1;
+                ReplicaId { node, incarnation }
+            })
+        };
+        let replicas: Vec<ReplicaId> = nodes.iter().map(|node| replica_on(*node)).collect();
+        let origin: Vec<ReplicaId> = self.origin().collect();
+        let adding = without(&replicas, &origin);
+        Partition {
+            removing: without(&origin, &replicas),
+            unsettled: without(&[&self.unsettled[..], &self.adding].concat(), &adding),
+            adding,
+            replicas,
+            next_incarnation: next_incarnation.max(self.next_incarnation + 1),
+        }
+    }
+
+    /// The nodes it was to be on before the move on its way.
+    pub fn nodes_before(&self) -> Vec<NodeId> {
+        self.origin().map(|replica| replica.node).collect()
+    }
+
+    /// The same partition, there: its members are known to be `replicas`.
+    pub fn settled(&self) -> Partition {
+        Partition { adding: Vec::new(), removing: Vec::new(), unsettled: Vec::new(), ..self.clone() }
+    }
+
+    /// The same partition after a node lost what it held of it: the node starts anew, as somebody nobody relies on.
+    pub fn without_disk_of(&self, node: NodeId) -> Partition {
+        let Some(lost) = self.replica_on(node) else { return self.clone() };
+        let reborn = ReplicaId { node, incarnation: self.next_incarnation };
+        let replaced = |list: &[ReplicaId]| -> Vec<ReplicaId> {
+            list.iter().map(|replica| if *replica == lost { reborn } else { *replica }).collect()
+        };
+        let mut unsettled = without(&self.unsettled, &[lost]);
+        let wanted = self.replicas.contains(&lost) || self.removing.contains(&lost);
+        if wanted && !self.adding.contains(&lost) {
+            unsettled.push(reborn);
+        }
+        Partition {
+            replicas: replaced(&self.replicas),
+            adding: replaced(&self.adding),
+            removing: replaced(&self.removing),
+            unsettled,
+            next_incarnation: self.next_incarnation + 1,
+        }
+    }
+
+    /// The replicas it was to have before the move on its way.
+    fn origin(&self) -> impl Iterator<Item = ReplicaId> {
+        let stayed = self.replicas.iter().filter(|replica| !self.adding.contains(replica));
+        stayed.chain(&self.removing).copied()
+    }
+
+    /// What moves left behind that were given up.
+    fn abandoned(&self) -> impl Iterator<Item = ReplicaId> {
+        without(&without(&self.unsettled, &self.replicas), &self.removing).into_iter()
+    }
+}
+
+fn without(list: &[ReplicaId], others: &[ReplicaId]) -> Vec<ReplicaId> {
+    list.iter().filter(|replica| !others.contains(replica)).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes(list: &[i32]) -> Vec<NodeId> {
+        list.iter().copied().map(NodeId).collect()
+    }
+
+    fn on(list: &[i32]) -> Partition {
+        Partition::new(nodes(list))
+    }
+
+    /// `1.0 2.0 +3.1 -4.0 ?5.2 next 3`
+    fn told(partition: &Partition) -> String {
+        let list = |sign: &str, list: &[ReplicaId]| -> Vec<String> {
+            list.iter().map(|replica| format!("{sign}{replica}")).collect()
+        };
+        let lists = [
+            list("", &without(&partition.replicas, &partition.adding)),
+            list("+", &partition.adding),
+            list("-", &partition.removing),
+            list("?", &partition.unsettled),
+        ];
+        format!("{} next {}", lists.concat().join(" "), partition.next_incarnation)
+    }
+
+    #[test]
+    fn moves_are_told_by_what_comes_and_goes() {
+        let moving = on(&[1, 2, 3]).moved_to(&nodes(&[4, 2, 5]));
+        assert_eq!(told(&moving), "2.0 +4.1 +5.2 -1.0 -3.0 next 3");
+        assert_eq!(moving.nodes().collect::<Vec<_>>(), nodes(&[4, 2, 5]));
+        assert_eq!(moving.holder_nodes(), nodes(&[4, 2, 5, 1, 3]));
+        assert_eq!(moving.moving_nodes(), (nodes(&[4, 5]), nodes(&[1, 3])));
+        assert_eq!(told(&moving.settled()), "4.1 2.0 5.2 next 3");
+        assert!(moving.is_moving() && moving.is_reassigning() && !moving.settled().is_moving());
+        // Only the order: nobody moves, and yet it is another decision.
+        let turned = on(&[1, 2]).moved_to(&nodes(&[2, 1]));
+        assert_eq!(told(&turned), "2.0 1.0 next 2");
+        assert!(!turned.is_moving());
+    }
+
+    #[test]
+    fn a_move_is_given_up_without_forgetting_who_may_hold_what() {
+        let moving = on(&[1, 2]).moved_to(&nodes(&[3, 4]));
+        let back = moving.moved_to(&moving.nodes_before());
+        // 3 and 4 may be the members by now: they keep what they have until the leader has seen to it.
+        assert_eq!(told(&back), "1.0 2.0 ?3.1 ?4.2 next 4");
+        assert_eq!(back.moving_nodes(), (nodes(&[]), nodes(&[3, 4])));
+        assert!(back.is_reassigning());
+        assert_eq!(told(&back.settled()), "1.0 2.0 next 4");
+        // Elsewhere instead: what is left of the first move does not count as where it came from.
+        let elsewhere = moving.moved_to(&nodes(&[1, 5]));
+        assert_eq!(told(&elsewhere), "1.0 +5.3 -2.0 ?3.1 ?4.2 next 4");
+        assert_eq!(elsewhere.nodes_before(), nodes(&[1, 2]));
+        let again = elsewhere.moved_to(&nodes(&[1, 3]));
+        assert_eq!(told(&again), "1.0 +3.1 -2.0 ?4.2 ?5.3 next 5");
+    }
+
+    #[test]
+    fn whoever_comes_back_later_is_somebody_else() {
+        let there = on(&[1, 2]).moved_to(&nodes(&[3, 2])).settled();
+        let back = there.moved_to(&nodes(&[1, 2])).settled();
+        assert_eq!(told(&back), "1.2 2.0 next 3");
+    }
+
+    #[test]
+    fn a_lost_disk_starts_anew() {
+        assert_eq!(told(&on(&[1, 2, 3]).without_disk_of(NodeId(2))), "1.0 2.1 3.0 ?2.1 next 2");
+        let reborn = on(&[1, 2, 3]).without_disk_of(NodeId(2));
+        assert!(reborn.is_moving() && !reborn.is_reassigning());
+        assert_eq!(reborn.members_before(), [1, 3].map(|node| ReplicaId::first(NodeId(node))));
+        assert_eq!(reborn.moving_nodes(), (nodes(&[]), nodes(&[])));
+        let twice = reborn.without_disk_of(NodeId(2));
+        assert_eq!(told(&twice), "1.0 2.2 3.0 ?2.2 next 3");
+        let moving = on(&[1, 2]).moved_to(&nodes(&[1, 3]));
+        assert_eq!(told(&moving.without_disk_of(NodeId(3))), "1.0 +3.2 -2.0 next 3");
+        let going = moving.without_disk_of(NodeId(2));
+        assert_eq!(told(&going), "1.0 +3.1 -2.2 ?2.2 next 3");
+        assert_eq!(going.nodes_before(), nodes(&[1, 2]));
+        assert_eq!(told(&going.moved_to(&nodes(&[1, 2]))), "1.0 2.2 ?2.2 ?3.1 next 4");
+        let given_up = moving.moved_to(&nodes(&[1, 2]));
+        assert_eq!(told(&given_up.without_disk_of(NodeId(3))), "1.0 2.0 next 4");
+        assert_eq!(on(&[1]).without_disk_of(NodeId(9)), on(&[1]));
+    }
+
+    #[test]
+    fn an_empty_disk_founds_only_what_never_changed() {
+        assert_eq!(on(&[1, 2]).founders().map(<[_]>::len), Some(2));
+        assert_eq!(on(&[1, 2]).without_disk_of(NodeId(1)).founders(), None);
+        assert_eq!(on(&[1, 2]).moved_to(&nodes(&[1, 3])).settled().founders(), None);
+        assert_eq!(on(&[1]).without_disk_of(NodeId(1)).settled().founders(), None);
+    }
+}
