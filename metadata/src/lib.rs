@@ -9,9 +9,10 @@
 //! Deliberately unknown here: disks, sockets, clocks, random numbers (ids are an argument), wire messages and Kafka's
 //! error codes, and how a log is replicated.
 //!
-//! Reading order: [`image`], [`partition`], [`record`], [`delta`], [`features`], [`placement`], [`plan`], then [`configs`].
+//! Reading order: [`image`], [`partition`], [`claims`], [`record`], [`delta`], [`features`], [`placement`], [`plan`], then [`configs`].
 #![forbid(unsafe_code)]
 
+pub mod claims;
 pub mod configs;
 pub mod delta;
 pub mod features;
@@ -24,6 +25,7 @@ pub mod record;
 #[cfg(test)]
 mod image_test;
 
+pub use claims::{Claim, Claims};
 pub use configs::{BrokerConfig, Layers, Overrides, StaticConfig, TopicConfig};
 pub use delta::{ApplyError, Changes};
 pub use image::{Broker, BrokerScope, Endpoint, Image, SecurityProtocol, Topic};

@@ -108,7 +108,7 @@ pub(super) fn create_topic_code(error: &CreateTopicError) -> ErrorCode {
         | CreateTopicError::InvalidConfig(_)
         | CreateTopicError::Contradiction(_) => ErrorCode::InvalidConfig,
         CreateTopicError::InvalidPartitions { .. } => ErrorCode::InvalidPartitions,
-        CreateTopicError::InvalidReplicationFactor { .. } | CreateTopicError::TooFewBrokers(_) => {
+        CreateTopicError::InvalidReplicationFactor { .. } | CreateTopicError::Unplaceable(_) => {
             ErrorCode::InvalidReplicationFactor
         }
         CreateTopicError::AssignmentAndPartitions | CreateTopicError::AssignmentAndReplicationFactor => {

@@ -7,7 +7,7 @@ use ouzel_model::PartitionIndex;
 use super::PARTITIONS_PER_REQUEST_MAX;
 use super::create_topics::topic_seed;
 use crate::image::Image;
-use crate::placement::{InvalidAssignment, TooFewBrokers, check_replica_lists, place};
+use crate::placement::{InvalidAssignment, Placer, Unplaceable, check_replica_lists};
 use crate::record::Record;
 
 /// What one topic is to have.
@@ -63,7 +63,7 @@ pub enum CreatePartitionsError {
     Assignment(#[from] InvalidAssignment),
     /// The topic's replication factor cannot be reached.
     #[error(transparent)]
-    TooFewBrokers(#[from] TooFewBrokers),
+    Unplaceable(#[from] Unplaceable),
 }
 
 /// Decides one request; the answers stand in its order.
@@ -76,11 +76,12 @@ pub fn plan_create_partitions(
         *times_named.entry(&topic.name).or_default() += 1;
     }
     let mut room = PARTITIONS_PER_REQUEST_MAX;
+    let mut placer = Placer::new(image);
     let decide = |topic: &NewPartitions| {
         if times_named[topic.name.as_str()] > 1 {
             return Err(CreatePartitionsError::Duplicate { name: topic.name.clone() });
         }
-        plan_one(image, topic, &mut room)
+        plan_one(image, topic, &mut room, &mut placer)
     };
     topics.iter().map(decide).collect()
 }
@@ -89,6 +90,7 @@ fn plan_one(
     image: &Image,
     wanted: &NewPartitions,
     room: &mut usize,
+    placer: &mut Placer<'_>,
 ) -> Result<Record, CreatePartitionsError> {
     let name = || wanted.name.clone();
     let topic =
@@ -104,13 +106,13 @@ fn plan_one(
     }
     let replication_factor = topic.replication_factor();
     let partitions = match &wanted.assignments {
-        None => place(image, present, added, replication_factor, topic_seed(topic.id))?,
+        None => placer.place(&topic.partitions, added, replication_factor, topic_seed(topic.id))?,
         Some(lists) if lists.len() != added => {
             return Err(InvalidAssignment::WrongCount { partitions: added, assignments: lists.len() }.into());
         }
         Some(lists) => {
             let lists: Vec<&[i32]> = lists.iter().map(Vec::as_slice).collect();
-            check_replica_lists(image, &lists, usize::try_from(replication_factor).ok())?
+            check_replica_lists(image, &lists, present, usize::try_from(replication_factor).ok())?
         }
     };
     *room -= added;

@@ -11,7 +11,7 @@ use crate::configs::topic_table::topic_config;
 use crate::configs::{BrokerConfig, InvalidValue, Layers, Overrides, TOPIC_CONFIGS};
 use crate::image::Image;
 use crate::partition::Partition;
-use crate::placement::{InvalidAssignment, TooFewBrokers, check_replica_lists, place};
+use crate::placement::{InvalidAssignment, Placer, Unplaceable, check_replica_lists};
 use crate::record::Record;
 
 /// One topic of a request, nothing of it checked yet.
@@ -43,7 +43,7 @@ impl NewTopic {
 
     /// The topic that holds committed offsets, as Kafka makes it; with fewer replicas while there are fewer brokers.
     pub fn for_offsets(image: &Image, broker: &BrokerConfig) -> NewTopic {
-        let brokers = i16::try_from(image.brokers().len()).unwrap_or(i16::MAX);
+        let brokers = i16::try_from(image.live_brokers().count()).unwrap_or(i16::MAX);
         let config = |key: &str, value: String| (key.to_owned(), Some(value));
         NewTopic {
             num_partitions: broker.offsets.topic_partitions,
@@ -139,9 +139,9 @@ pub enum CreateTopicError {
         /// How many were asked for.
         replication_factor: i16,
     },
-    /// More replicas than brokers.
+    /// Too few brokers for so many replicas.
     #[error(transparent)]
-    TooFewBrokers(#[from] TooFewBrokers),
+    Unplaceable(#[from] Unplaceable),
     /// Lists of replicas, and a number of partitions too.
     #[error("A manual partition assignment was specified, but numPartitions was not set to -1.")]
     AssignmentAndPartitions,
@@ -179,6 +179,7 @@ pub fn plan_create_topics(
         image,
         layers,
         defaults: BrokerConfig::resolve(layers),
+        placer: Placer::new(image),
         ids,
         ids_drawn: BTreeSet::new(),
         partitions_planned: 0,
@@ -214,6 +215,7 @@ struct Planner<'a> {
     image: &'a Image,
     layers: &'a Layers<'a>,
     defaults: BrokerConfig,
+    placer: Placer<'a>,
     ids: &'a mut dyn FnMut() -> TopicId,
     ids_drawn: BTreeSet<TopicId>,
     partitions_planned: usize,
@@ -299,7 +301,7 @@ impl Planner<'_> {
         Err(CreateTopicError::NoTopicId)
     }
 
-    fn place(&self, wanted: &NewTopic, id: TopicId) -> Result<Vec<Partition>, CreateTopicError> {
+    fn place(&mut self, wanted: &NewTopic, id: TopicId) -> Result<Vec<Partition>, CreateTopicError> {
         if !wanted.assignments.is_empty() {
             return self.check_assignments(wanted);
         }
@@ -316,7 +318,7 @@ impl Planner<'_> {
         }
         let partitions = usize::try_from(num_partitions).ok().filter(|count| *count > 0);
         let partitions = partitions.ok_or(CreateTopicError::InvalidPartitions { num_partitions })?;
-        Ok(place(self.image, 0, partitions, replication_factor, topic_seed(id))?)
+        Ok(self.placer.place(&[], partitions, replication_factor, topic_seed(id))?)
     }
 
     fn check_assignments(&self, wanted: &NewTopic) -> Result<Vec<Partition>, CreateTopicError> {
@@ -333,6 +335,6 @@ impl Planner<'_> {
             return Err(InvalidAssignment::NotConsecutive.into());
         }
         let lists: Vec<&[i32]> = lists.into_iter().map(|(_, list)| list).collect();
-        Ok(check_replica_lists(self.image, &lists, None)?)
+        Ok(check_replica_lists(self.image, &lists, 0, None)?)
     }
 }
