@@ -4,10 +4,13 @@
 //! nothing that ticks. This crate knows nothing of Kafka's messages and error codes, of topics' settings, or of who
 //! waits for what.
 //!
-//! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`peers`] (what carries it between nodes); `suite` (for tests) is what every
+//! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`peers`] (what carries it between
+//! nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what); `suite` (for tests) is what every
 //! implementation must show.
 #![forbid(unsafe_code)]
 
+pub mod gossip;
+pub mod liveness;
 pub mod peers;
 pub mod replica;
 pub mod replicated_log;

@@ -64,16 +64,12 @@ pub mod service {
 pub struct PeersConfig {
     /// A frame may have this many bytes in all, either way.
     pub frame_bytes_max: usize,
-    /// From the start of connecting to the welcome.
-    pub connect_timeout: Duration,
     /// Whoever connects must say who it is within this time.
     pub handshake_timeout: Duration,
     /// A frame's payload must have come within this time of its header.
     pub frame_stall_max: Duration,
     /// After a failed attempt calls fail at once for this long at first, doubled with each further failure.
     pub backoff_min: Duration,
-    /// The longest such pause.
-    pub backoff_max: Duration,
     /// A node id belongs to who was heard under it within this time: shorter than a restart takes, longer than several
     /// pings.
     pub identity_hold: Duration,
@@ -86,6 +82,10 @@ pub struct PeersConfig {
 pub struct LaneConfig {
     /// A call without a time limit of its own fails after this long.
     pub call_timeout: Duration,
+    /// From the start of connecting to the welcome.
+    pub connect_timeout: Duration,
+    /// The longest pause after attempts that failed.
+    pub backoff_max: Duration,
     /// A connection from which nothing comes for this long, although it was asked, is given up.
     pub stall_max: Duration,
     /// Bytes of calls that wait to be written; more are refused.
@@ -101,8 +101,10 @@ pub struct LaneConfig {
 impl Default for PeersConfig {
     fn default() -> PeersConfig {
         const MIB: usize = 1 << 20;
-        let lane = |timeout_s, stall_s, mib: usize| LaneConfig {
+        let lane = |timeout_s, connect_ms, stall_s, mib: usize| LaneConfig {
             call_timeout: Duration::from_secs(timeout_s),
+            connect_timeout: Duration::from_millis(connect_ms),
+            backoff_max: Duration::from_millis(connect_ms / 3),
             stall_max: Duration::from_secs(stall_s),
             queued_bytes_max: 2 * mib * MIB,
             in_flight_bytes_max: mib * MIB,
@@ -111,14 +113,12 @@ impl Default for PeersConfig {
         };
         PeersConfig {
             frame_bytes_max: 128 * MIB,
-            connect_timeout: Duration::from_secs(2),
             handshake_timeout: Duration::from_secs(5),
             frame_stall_max: Duration::from_secs(30),
             backoff_min: Duration::from_millis(50),
-            backoff_max: Duration::from_secs(1),
             identity_hold: Duration::from_secs(1),
             // A stalled stream of entries must not be torn down for a slow disk; a stalled vote is not worth waiting for.
-            lanes: [lane(10, 3, 4), lane(30, 10, 16), lane(60, 20, 4)],
+            lanes: [lane(10, 750, 3, 4), lane(30, 2000, 10, 16), lane(60, 2000, 20, 4)],
         }
     }
 }

@@ -34,6 +34,8 @@ use crate::transport::{CallError, Lane, PeerMessage};
 
 /// One write gathers at most this much.
 const GATHER_BYTES: usize = 1 << 20;
+/// An attempt to connect that is older than this is begun anew when the peer is heard.
+const STALE_ATTEMPT: Duration = Duration::from_millis(100);
 
 pub(super) struct Link {
     common: Rc<Common>,
@@ -66,7 +68,7 @@ struct State {
     quiet_since: Option<Instant>,
     ping: PingState,
     /// Raised to end the connection there is.
-    cut: Option<String>,
+    cut: Option<Cut>,
     stopped: bool,
 }
 
@@ -74,10 +76,18 @@ struct State {
 enum Phase {
     #[default]
     Idle,
-    Connecting,
+    Connecting {
+        since: Instant,
+    },
     Connected,
     /// The last attempt failed; calls fail at once, with its error, until the pause is over.
     Pausing(CallError),
+}
+
+enum Cut {
+    Because(String),
+    /// Only the attempt to connect: the calls wait for the next one.
+    TryAgain,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -183,14 +193,24 @@ impl Link {
         }
     }
 
-    /// Ends a pause between attempts: the peer is known to be there.
+    /// Ends a pause between attempts, and an attempt that hangs: the peer is known to be there.
     pub(super) fn hurry(&self) {
         self.failures.set(0);
+        let now = self.common.runtime.clock.now();
         let mut state = self.state.borrow_mut();
-        if matches!(state.phase, Phase::Pausing(_)) {
-            state.phase = Phase::Idle;
-            drop(state);
-            self.wake.notify_one();
+        match state.phase {
+            Phase::Pausing(_) => {
+                state.phase = Phase::Idle;
+                drop(state);
+                self.wake.notify_one();
+            }
+            // What it sent may have been lost before the peer was there.
+            Phase::Connecting { since } if now > since + STALE_ATTEMPT => {
+                state.cut.get_or_insert(Cut::TryAgain);
+                drop(state);
+                self.cut_bell.notify_one();
+            }
+            _ => {}
         }
     }
 
@@ -199,7 +219,7 @@ impl Link {
         let mut state = self.state.borrow_mut();
         match state.phase {
             Phase::Idle | Phase::Pausing(_) => {}
-            Phase::Connecting | Phase::Connected => state.cut = Some(why.to_owned()),
+            Phase::Connecting { .. } | Phase::Connected => state.cut = Some(Cut::Because(why.to_owned())),
         }
         drop(state);
         self.wake.notify_one();
@@ -241,10 +261,14 @@ impl Link {
                 }
                 self.wake.notified().await;
             }
-            self.state.borrow_mut().phase = Phase::Connecting;
+            let since = self.common.runtime.clock.now();
+            self.state.borrow_mut().phase = Phase::Connecting { since };
             let connected = tokio::select! {
                 biased;
-                why = self.is_cut() => Err(ConnectError::Other(why)),
+                cut = self.is_cut() => match cut {
+                    Cut::Because(why) => Err(ConnectError::Other(why)),
+                    Cut::TryAgain => continue,
+                },
                 connected = self.connect() => connected,
             };
             let (reader, writer) = match connected {
@@ -298,9 +322,8 @@ impl Link {
         self.state.borrow_mut().phase = Phase::Pausing(error.clone());
         self.fail_queued(&error);
         self.common.event(peer, self.lane, event);
-        let config = &self.common.config;
-        let longest = config.backoff_max.as_millis() as u64;
-        let base = (config.backoff_min.as_millis() as u64)
+        let longest = self.lane_config().backoff_max.as_millis() as u64;
+        let base = (self.common.config.backoff_min.as_millis() as u64)
             .saturating_mul(1 << failed_before.min(10))
             .clamp(1, longest);
         // Between half and all of it: peers that lost each other at one moment do not all come back at another.
@@ -326,7 +349,6 @@ impl Link {
 
     async fn connect(&self) -> Result<(FrameReader, FrameWriter), ConnectError> {
         let common = &self.common;
-        let config = &common.config;
         let address = self.address.borrow().clone();
         let connecting = async {
             let stream = common.runtime.net.connect(&address).await.map_err(|error| {
@@ -356,7 +378,7 @@ impl Link {
             common.met(self.peer, they.process_id);
             Ok((reader, writer))
         };
-        match common.runtime.clock.timeout(config.connect_timeout, connecting).await {
+        match common.runtime.clock.timeout(self.lane_config().connect_timeout, connecting).await {
             Ok(connected) => connected,
             Err(_) => Err(ConnectError::Other(format!("node {} at {address} does not answer", self.peer))),
         }
@@ -366,17 +388,20 @@ impl Link {
     async fn talk(&self, reader: FrameReader, writer: FrameWriter) -> String {
         tokio::select! {
             biased;
-            why = self.is_cut() => why,
+            cut = self.is_cut() => match cut {
+                Cut::Because(why) => why,
+                Cut::TryAgain => "a newer connection was wanted".to_owned(),
+            },
             end = self.read_answers(reader) => end.to_string(),
             error = self.write_calls(writer) => error.to_string(),
             () = self.falls_silent() => format!("nothing came from node {} although it was asked", self.peer),
         }
     }
 
-    async fn is_cut(&self) -> String {
+    async fn is_cut(&self) -> Cut {
         loop {
-            if let Some(why) = self.state.borrow_mut().cut.take() {
-                return why;
+            if let Some(cut) = self.state.borrow_mut().cut.take() {
+                return cut;
             }
             self.cut_bell.notified().await;
         }

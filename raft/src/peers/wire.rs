@@ -1,7 +1,7 @@
 //! Small big-endian values in the heads of peer messages: how they are put, and a reader that never reads past its end.
 
 use bytes::{BufMut, BytesMut};
-use ouzel_model::{NodeId, TopicId};
+use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, ReplicaId, TopicId, TopicIdPartition};
 
 /// Bytes that do not say what they should.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +78,18 @@ impl<'a> Reader<'a> {
         Ok(TopicId(self.array(what)?))
     }
 
+    pub(crate) fn replica(&mut self, what: &'static str) -> Result<ReplicaId, Malformed> {
+        Ok(ReplicaId::from_u64(self.u64(what)?))
+    }
+
+    pub(crate) fn group(&mut self, what: &'static str) -> Result<TopicIdPartition, Malformed> {
+        Ok(TopicIdPartition { topic_id: self.topic_id(what)?, partition: PartitionIndex(self.i32(what)?) })
+    }
+
+    pub(crate) fn epoch(&mut self, what: &'static str) -> Result<LeaderEpoch, Malformed> {
+        Ok(LeaderEpoch(self.i32(what)?))
+    }
+
     pub(crate) fn node(&mut self, what: &'static str) -> Result<NodeId, Malformed> {
         Ok(NodeId(self.i32(what)?))
     }
@@ -98,6 +110,10 @@ impl<'a> Reader<'a> {
         let found = self.count(what, 1, bytes_max)?;
         std::str::from_utf8(self.take(found, what)?).map_err(|_| Malformed::NotText(what))
     }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
 }
 
 /// Puts a text that [`Reader::text`] reads, cut at `bytes_max` (and at most 65,535 bytes), at a character's end.
@@ -110,22 +126,30 @@ pub(crate) fn put_text(to: &mut BytesMut, text: &str, bytes_max: usize) {
     to.put_slice(&text.as_bytes()[..end]);
 }
 
+/// Puts a group as [`Reader::group`] reads it.
+pub(crate) fn put_group(to: &mut BytesMut, group: &TopicIdPartition) {
+    to.put_slice(&group.topic_id.0);
+    to.put_i32(group.partition.0);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn values_come_back_and_nothing_is_read_past_the_end() {
+        let group = TopicIdPartition { topic_id: TopicId([7; 16]), partition: PartitionIndex(3) };
         let mut bytes = BytesMut::new();
         put_text(&mut bytes, "grüße", 100);
-        bytes.put_slice(&[7; 16]);
+        put_group(&mut bytes, &group);
         for cut in 0..bytes.len() {
             let mut reader = Reader::new(&bytes[..cut]);
-            assert!(reader.text("t", 100).and_then(|_| reader.topic_id("t")).is_err(), "cut at {cut}");
+            assert!(reader.text("t", 100).and_then(|_| reader.group("g")).is_err(), "cut at {cut}");
         }
         let mut reader = Reader::new(&bytes);
         assert_eq!(reader.text("t", 100), Ok("grüße"));
-        assert_eq!(reader.topic_id("t"), Ok(TopicId([7; 16])));
+        assert_eq!(reader.group("g"), Ok(group));
+        assert!(reader.is_empty());
     }
 
     #[test]
