@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 
 use crate::disk::{self, BackendChoice, DiskBackend, DiskPlan};
 use crate::tasks::OnCore;
-use crate::{Clock, CoreId, Entropy, Net, Runtime};
+use crate::{Clock, CoreId, Entropy, Net, Runtime, Worker};
 
 /// A core's stack. Address space, not memory: unoptimised builds hold large futures on it while they are moved.
 const STACK_BYTES: usize = 8 << 20;
@@ -66,13 +66,16 @@ where
     let plan = disk::plan(config.backend, &config.data_dirs)?;
     let cpus = if config.pin { allowed_cpus()? } else { Vec::new() };
     let end = Arc::new(End::new());
-    let mut cores = Cores { threads: Vec::new(), end: end.clone(), plan: plan.clone() };
+    let worker = Worker::threaded();
+    let mut cores =
+        Cores { threads: Vec::new(), end: end.clone(), plan: plan.clone(), worker: worker.clone() };
     for (core, input) in (0..config.count).map(CoreId).zip(inputs) {
         let seat = Seat {
             core,
             core_count: config.count,
             cpu: (!cpus.is_empty()).then(|| cpus[usize::from(core.0) % cpus.len()]),
             plan: plan.clone(),
+            worker: worker.clone(),
             end: end.clone(),
         };
         let main = main.clone();
@@ -124,7 +127,15 @@ where
 {
     let plan = disk::plan(backend, data_dirs)?;
     let end = Arc::new(End::new());
-    let seat = Seat { core: CoreId(0), core_count: 1, cpu: None, plan: plan.clone(), end: end.clone() };
+    let worker = Worker::threaded();
+    let seat = Seat {
+        core: CoreId(0),
+        core_count: 1,
+        cpu: None,
+        plan: plan.clone(),
+        worker: worker.clone(),
+        end: end.clone(),
+    };
     let value = std::rc::Rc::new(std::cell::Cell::new(None));
     let outcome = run_core(seat, |runtime| {
         let (future, value) = (main(runtime), value.clone());
@@ -133,6 +144,7 @@ where
             Ok(())
         }
     });
+    worker.finish();
     plan.finish();
     if let Err(reason) = outcome {
         panic!("{reason}");
@@ -149,6 +161,7 @@ pub struct Cores {
     threads: Vec<thread::JoinHandle<()>>,
     end: Arc<End>,
     plan: DiskPlan,
+    worker: Worker,
 }
 
 impl Cores {
@@ -177,6 +190,7 @@ impl Cores {
             // A panic was caught and reported inside the thread; what join adds is the waiting.
             let _ = thread.join();
         }
+        self.worker.finish();
         self.plan.finish();
         match self.end.take() {
             Some(failure) => Err(CoresError::Core(failure)),
@@ -265,6 +279,7 @@ struct Seat {
     core_count: u16,
     cpu: Option<usize>,
     plan: DiskPlan,
+    worker: Worker,
     end: Arc<End>,
 }
 
@@ -322,6 +337,7 @@ where
                 clock: Clock::system(),
                 entropy: Entropy::kernel(),
                 net: Net::real(),
+                worker: seat.worker,
                 core: seat.core,
                 core_count: seat.core_count,
             };

@@ -7,7 +7,7 @@
 //! This room deliberately does not know Kafka: no topic, no partition, no offset but a file's.
 //!
 //! Reading order: [`cores`] (threads and their end), [`tasks`] (what runs on one), [`mailbox`] (between them),
-//! [`disk`] (files: one door, three backends), [`net`] (sockets), [`clock`] and [`entropy`], [`limits`], and
+//! [`disk`] (files: one door, three backends), [`net`] (sockets), [`worker`] (long calculations), [`clock`] and [`entropy`], [`limits`], and
 //! last the `sim` module with the simulated twins.
 //!
 //! Handles are cheap to clone and stay on their core (`!Send`) unless they say otherwise.
@@ -26,6 +26,7 @@ pub mod net;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod tasks;
+pub mod worker;
 
 use std::fmt;
 
@@ -35,6 +36,7 @@ pub use disk::{Disk, File};
 pub use entropy::Entropy;
 pub use net::Net;
 pub use tasks::{JoinHandle, spawn, yield_now};
+pub use worker::Worker;
 
 /// The number of a core, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +59,8 @@ pub struct Runtime {
     pub entropy: Entropy,
     /// Sockets.
     pub net: Net,
+    /// Long calculations.
+    pub worker: Worker,
     /// Which core this is.
     pub core: CoreId,
     /// How many cores there are.

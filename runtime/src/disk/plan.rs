@@ -21,6 +21,8 @@ use super::{BackendChoice, Disk, DiskBackend};
 /// Buffered writes up to this size take 2-30 us into the page cache: on the reactor, where they cannot go
 /// through the ring without a helper thread.
 const INLINE_WRITE_BYTES_MAX: usize = 256 * 1024;
+/// Threads for calls that block.
+const POOL_THREADS: usize = 2;
 
 /// The decision, and what all cores share of it.
 #[derive(Clone, Debug)]
@@ -64,7 +66,7 @@ pub(crate) fn plan(choice: BackendChoice, data_dirs: &[PathBuf]) -> io::Result<D
     }
     tracing::debug!(?flavour, ?ways, "the way to the disk");
     let demanded = choice == BackendChoice::Uring;
-    Ok(DiskPlan { flavour, demanded, ways: ways.into(), pool: Pool::new() })
+    Ok(DiskPlan { flavour, demanded, ways: ways.into(), pool: Pool::new(POOL_THREADS, "disk-pool") })
 }
 
 /// Decides from what is wanted and what the probe found.

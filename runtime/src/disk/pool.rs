@@ -1,4 +1,4 @@
-//! A small pool of threads for calls that block: two for the whole process.
+//! A small pool of threads, for calls that block: for those to files two in the whole process.
 //!
 //! Opening, renaming, unlinking, truncating and syncing directories have no business on a reactor (an unlink of
 //! 512 MiB was measured at 69-107 ms on ext4 with discard), and are rare enough for a queue with a lock.
@@ -12,8 +12,6 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
-const THREADS: usize = 2;
-
 type Job = Box<dyn FnOnce() + Send>;
 
 /// A handle on the pool, cheap to clone and `Send`.
@@ -23,6 +21,9 @@ pub(crate) struct Pool {
 }
 
 struct Shared {
+    threads_max: usize,
+    /// What its threads are called.
+    name: &'static str,
     queue: Mutex<Queue>,
     arrived: Condvar,
 }
@@ -35,9 +36,9 @@ struct Queue {
 }
 
 impl Pool {
-    pub(crate) fn new() -> Self {
-        let queue = Queue { jobs: VecDeque::new(), open: true, threads: Vec::new() };
-        Self { shared: Arc::new(Shared { queue: Mutex::new(queue), arrived: Condvar::new() }) }
+    pub(crate) fn new(threads_max: usize, name: &'static str) -> Self {
+        let queue = Mutex::new(Queue { jobs: VecDeque::new(), open: true, threads: Vec::new() });
+        Self { shared: Arc::new(Shared { threads_max, name, queue, arrived: Condvar::new() }) }
     }
 
     /// Runs `call` on the pool and returns what it returns. A call once begun runs to its end even if the
@@ -62,15 +63,15 @@ impl Pool {
             call();
             return;
         }
-        while queue.threads.len() < THREADS {
+        while queue.threads.len() < self.shared.threads_max {
             let shared = self.shared.clone();
-            let name = format!("disk-pool-{}", queue.threads.len());
+            let name = format!("{}-{}", shared.name, queue.threads.len());
             match thread::Builder::new().name(name).spawn(move || shared.work()) {
                 Ok(thread) => queue.threads.push(thread),
                 // One thread is slow, none is a hang: then the call blocks its caller, and is done.
                 Err(error) if queue.threads.is_empty() => {
                     drop(queue);
-                    tracing::error!(%error, "cannot start a thread for blocking disk calls");
+                    tracing::error!(%error, name = self.shared.name, "cannot start a thread of the pool");
                     call();
                     return;
                 }

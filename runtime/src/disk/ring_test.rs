@@ -16,7 +16,7 @@ fn on_every_flavour<F: Future<Output = ()>>(body: impl Fn(Rc<Ring>, Arc<OpenFile
             continue;
         }
         let dir = tempfile::tempdir().unwrap();
-        let (pool, local) = (Pool::new(), LocalSet::new());
+        let (pool, local) = (Pool::new(2, "disk-pool"), LocalSet::new());
         let tokio = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .on_thread_park(flush_this_thread)

@@ -44,7 +44,7 @@ pub(crate) use rng::SimEntropy;
 
 use crate::cores::{self, CoreResult, End};
 use crate::tasks::OnCore;
-use crate::{Clock, CoreId, Disk, Entropy, Net, Runtime, spawn};
+use crate::{Clock, CoreId, Disk, Entropy, Net, Runtime, Worker, spawn};
 
 /// The data directory every simulated disk starts with, durable and empty.
 pub const DATA_DIR: &str = "/data";
@@ -124,6 +124,7 @@ impl SimRuntime {
             clock: Clock::simulated(self.clock.clone()),
             entropy: Entropy::seeded(SimEntropy::new(seed)),
             net: Net::simulated(),
+            worker: Worker::inline(),
             core,
             core_count: self.core_count,
         }
