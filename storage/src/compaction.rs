@@ -18,8 +18,11 @@
 //! the last one only. So a segment always reaches up to its successor, and one that lost its end in a power cut is told
 //! from one that was compacted.
 //!
-//! Everything in `plan`, `key_map`, `transactions` and `cleaning` is a function of its arguments.
+//! Everything in `plan`, `key_map`, `transactions`, `cleaning` and [`chunk`] is a function of its arguments; [`cleaner`] is
+//! what a core's passes share; `log::compact` does it, and `log::swap` puts segments in the place of others.
 
+pub mod chunk;
+pub mod cleaner;
 pub mod cleaning;
 pub mod key_map;
 pub mod plan;
@@ -31,6 +34,7 @@ use ouzel_model::ProducerId;
 
 use crate::producers::{ProducerEntry, Producers};
 
+pub use cleaner::{Cleaner, CleanerConfig};
 pub use cleaning::{Cleaned, Counts, LastRecord, Mapped, Rules};
 pub use key_map::KeyMap;
 pub use plan::{CompactionRules, Dirtiness};

@@ -39,6 +39,14 @@ pub struct Indexes {
     bytes_since_entry: u64,
 }
 
+/// See [`Indexes::mark`].
+pub(crate) struct IndexMark {
+    offsets: usize,
+    times: usize,
+    largest: Option<TimeEntry>,
+    bytes_since_entry: u64,
+}
+
 impl Indexes {
     /// Notes a batch that is appended at `position`. As in Kafka an entry is due when more than the interval was
     /// appended *before* this batch since the last one.
@@ -64,6 +72,24 @@ impl Indexes {
         self.bytes_since_entry += bytes;
     }
 
+    /// Where they stand, to be gone back to.
+    pub(crate) fn mark(&self) -> IndexMark {
+        let Indexes { offsets, times, largest, bytes_since_entry } = self;
+        IndexMark {
+            offsets: offsets.len(),
+            times: times.len(),
+            largest: *largest,
+            bytes_since_entry: *bytes_since_entry,
+        }
+    }
+
+    /// Forgets what was noted since.
+    pub(crate) fn cut(&mut self, mark: IndexMark) {
+        self.offsets.truncate(mark.offsets);
+        self.times.truncate(mark.times);
+        (self.largest, self.bytes_since_entry) = (mark.largest, mark.bytes_since_entry);
+    }
+
     /// Makes the largest timestamp an entry, if it is none yet; forced when the segment is sealed.
     pub fn enter_largest(&mut self) {
         let Some(largest) = self.largest else { return };
@@ -85,8 +111,12 @@ impl Indexes {
         self
     }
 
-    /// A position at or before the batch that holds `offset`: where to begin the scan.
+    /// A position at or before the batch that holds `offset`: where to begin the scan. Of an offset below the segment's
+    /// that is its begin.
     pub fn position_before(&self, base: Offset, offset: Offset) -> u64 {
+        if offset < base {
+            return 0;
+        }
         // An entry names its batch's last offset, so the batch holds `offset` if that is at or above it; the entry
         // before is safe in any case.
         let relative = u32::try_from(offset - base).unwrap_or(u32::MAX);
@@ -213,6 +243,7 @@ mod tests {
             assert!(position <= (i as u64 / 10) * 50, "offset {i}: {position}");
         }
         assert_eq!(indexes.position_before(Offset(100), Offset(199)), 400);
+        assert_eq!(indexes.position_before(Offset(100), Offset(99)), 0);
         assert_eq!(indexes.offset_before_time(Offset(100), TimestampMs(0)), Offset(100));
         assert_eq!(indexes.offset_before_time(Offset(100), TimestampMs(1005)), Offset(149));
     }

@@ -19,6 +19,10 @@ pub const SNAPSHOT: &str = "snapshot";
 pub const PRODUCERS: &str = "producers";
 /// A file that is as good as gone: unlinked after `file.delete.delay.ms`, or at the next start.
 pub const DELETED_SUFFIX: &str = ".deleted";
+/// A segment's file as compaction writes it: nothing yet.
+pub const CLEANED_SUFFIX: &str = ".cleaned";
+/// The same, whole and flushed: what it was made from is about to go.
+pub const SWAP_SUFFIX: &str = ".swap";
 /// What is about to replace the file of that name.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
 /// A directory that stood where another partition's belongs, set aside with all that is in it.
@@ -29,12 +33,21 @@ pub const DELETED_DIR_SUFFIX: &str = "-delete";
 pub const PARTITION_METADATA: &str = "partition.metadata";
 /// The partition's first readable offset, where it is not a segment's first; in the form of Kafka's file of that name.
 pub const LOG_START: &str = "log-start-offset-checkpoint";
+/// Up to where compaction has cleaned the partition; in the form of Kafka's file of that name.
+pub const CLEANED_TO: &str = "cleaner-offset-checkpoint";
 /// The history of leader epochs.
 pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
 /// The path of a file of the segment that begins at `base`.
 pub fn segment_file(dir: &Path, base: Offset, extension: &str) -> PathBuf {
     dir.join(format!("{:020}.{extension}", base.value()))
+}
+
+/// The path with a suffix, such as [`SWAP_SUFFIX`].
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }
 
 /// Reads a file name back: base offset and extension.

@@ -20,10 +20,12 @@
 //! written end.
 
 mod close;
+mod compact;
 mod gate;
 mod lookup;
 mod progress;
 mod retain;
+mod swap;
 mod truncate;
 mod writer;
 
@@ -31,6 +33,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ouzel_model::batch::{Header, TimestampType, stamp, stamp_log_append_time};
@@ -46,6 +49,7 @@ use crate::producers::{ProducerVerdict, Producers};
 use crate::segment::{OpenSegments, Segment};
 use crate::tail_cache::{Tail, TailCache};
 
+pub use compact::{CompactError, Compacted, CompactionHold};
 use gate::Gate;
 pub use lookup::TimedOffset;
 use progress::Progress;
@@ -129,6 +133,12 @@ pub(crate) struct Inner {
     settled: Notify,
     /// Held by whoever replaces one of the log's small files: two at a time would share the temporary one.
     small_files: tokio::sync::Mutex<()>,
+    /// Held by whoever compacts the log, or keeps others from it.
+    compacting: Arc<tokio::sync::Mutex<()>>,
+    /// How many want compaction to stop, or not to begin.
+    compaction_holds: Cell<usize>,
+    /// Wakes a compaction that waits for its budget.
+    compaction_wake: Notify,
     /// How often the tail was cut: what was read from a file across a cut may mix old bytes and new.
     cuts: Cell<u64>,
     /// For the tasks it starts.
@@ -151,6 +161,10 @@ pub(crate) struct State {
     cutting: bool,
     /// The files do not say all that the next start needs: indexes, producers.
     unclosed: bool,
+    /// Up to where compaction has cleaned the log (exclusive); none if nothing is known.
+    first_dirty: Option<Offset>,
+    /// The offsets of segments whose files are being replaced: they are not dropped meanwhile.
+    swapping: Option<std::ops::Range<Offset>>,
     producers: Producers,
     epochs: LeaderEpochs,
     /// The epochs' file does not say what `epochs` says.
@@ -170,6 +184,8 @@ pub(crate) struct Recovered {
     pub(crate) epochs_dirty: bool,
     /// Not closed in order the last time.
     pub(crate) unclosed: bool,
+    /// Up to where compaction has cleaned it.
+    pub(crate) first_dirty: Option<Offset>,
 }
 
 impl Log {
@@ -180,8 +196,8 @@ impl Log {
         dir: PathBuf,
         recovered: Recovered,
     ) -> Log {
-        let Recovered { config, mut segments, log_start, log_end, producers, epochs, epochs_dirty, unclosed } =
-            recovered;
+        let Recovered { config, mut segments, log_start, log_end, producers, .. } = recovered;
+        let Recovered { epochs, epochs_dirty, unclosed, first_dirty, .. } = recovered;
         if segments.is_empty() {
             segments.push(Segment::new(&dir, log_end));
         }
@@ -204,6 +220,8 @@ impl Log {
             closing: false,
             cutting: false,
             unclosed,
+            first_dirty,
+            swapping: None,
             producers,
             epochs,
             epochs_dirty,
@@ -222,6 +240,9 @@ impl Log {
             flush_wake: Notify::new(),
             settled: Notify::new(),
             small_files: tokio::sync::Mutex::new(()),
+            compacting: Arc::default(),
+            compaction_holds: Cell::new(0),
+            compaction_wake: Notify::new(),
             cuts: Cell::new(0),
             me: me.clone(),
         });

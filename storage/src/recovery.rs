@@ -22,9 +22,9 @@ use crate::log::{Log, LogShared, Recovered};
 use crate::producers::Producers;
 use crate::producers::snapshot::{self, Windows};
 use crate::recovery_table::{
-    self, Action, Checkpoint, DamageKind, Deletion, Index, Observed, Roll, Scan, Stop, decide,
+    self, Action, Checkpoint, DamageKind, Deletion, Index, Observed, Roll, Scan, Stop, Swap, decide,
 };
-use crate::segment::{Segment, Walk, write_derived};
+use crate::segment::{Follows, Segment, Walk, write_derived};
 
 /// What a log is opened with.
 #[derive(Clone)]
@@ -290,7 +290,8 @@ impl Recovery {
     /// Fills in what the table asks for, without changing a byte.
     async fn observe(&mut self) -> Result<Observed, OpenError> {
         let mut stop = self.options.stop;
-        if stop == Stop::Clean && self.scan.is_none() {
+        let is_settled = self.swap_state() == Swap::None;
+        if stop == Stop::Clean && self.scan.is_none() && is_settled {
             let end = self.walk_tail().await?;
             if self.options.clean_end != Some(end) {
                 // A mark that disagrees with the log is no mark.
@@ -314,8 +315,20 @@ impl Recovery {
             } else {
                 Deletion::None
             },
+            swap: self.swap_state(),
             checkpoint: self.checkpoint_state(),
         })
+    }
+
+    fn swap_state(&self) -> Swap {
+        let decided = format!(".{}{}", layout::LOG, layout::SWAP_SUFFIX);
+        if self.has_suffix(&decided) {
+            Swap::Decided
+        } else if self.has_suffix(layout::SWAP_SUFFIX) || self.has_suffix(layout::CLEANED_SUFFIX) {
+            Swap::Undecided
+        } else {
+            Swap::None
+        }
     }
 
     fn has_suffix(&self, suffix: &str) -> bool {
@@ -397,7 +410,8 @@ impl Recovery {
         };
         let disk = self.options.shared.runtime.disk.clone();
         let begin = last.walk_behind_index(&disk).await.map_err(read_error)?;
-        let walk = self.walk(&last, begin.unwrap_or_else(|| Walk::at_start(last.base))).await?;
+        let begin = begin.unwrap_or_else(|| Walk::at_start(last.base)).before(Follows::Nothing);
+        let walk = self.walk(&last, begin).await?;
         if walk.damage.is_some() {
             return Ok(Offset::NONE);
         }
@@ -491,7 +505,9 @@ impl Recovery {
         let mut scan = self.whole_scan(self.first_base(), self.options.dir.clone(), 0);
         let mut last_epoch = None;
         for (at, segment) in segments.iter().enumerate() {
-            let walk = self.walk(segment, Walk::at_start(segment.base).after(last_epoch)).await?;
+            let follows = segments.get(at + 1).map_or(Follows::Nothing, |next| Follows::Segment(next.base));
+            let begin = Walk::at_start(segment.base).after(last_epoch).before(follows);
+            let walk = self.walk(segment, begin).await?;
             last_epoch = walk.last_epoch();
             scan.end = walk.end;
             scan.file = segment.path().to_owned();
@@ -566,6 +582,7 @@ impl Recovery {
             self.epochs.truncate_to(log_start);
         }
         let log_end = self.log_end();
+        let first_dirty = self.read_first_dirty(log_end).await?;
         self.remove_strays(log_end).await?;
         for segment in &self.segments {
             segment.last_write.set(self.options.now);
@@ -578,6 +595,7 @@ impl Recovery {
             epochs: self.epochs,
             epochs_dirty: false,
             unclosed: self.options.stop != Stop::Clean,
+            first_dirty,
             segments: self.segments,
         };
         let OpenLog { shared, dir, topic_partition, topic_id, .. } = self.options;

@@ -32,6 +32,8 @@ pub struct Observed {
     pub roll: Roll,
     /// Whether a deletion was under way.
     pub deletion: Deletion,
+    /// Whether compaction was putting a segment in the place of others.
+    pub swap: Swap,
     /// How the checkpoints (leader epochs, log start offset) relate to the log.
     pub checkpoint: Checkpoint,
 }
@@ -153,6 +155,17 @@ pub enum Deletion {
     OfPartition,
 }
 
+/// Whether compaction was interrupted while it wrote a segment, or put it in the place of those it was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swap {
+    /// Neither.
+    None,
+    /// Files that end in `.cleaned`, or `.swap` without the `.log.swap` that decides: the old segments are the log.
+    Undecided,
+    /// A `.log.swap`: it is whole, flushed, and the log; what it was made from may be gone already.
+    Decided,
+}
+
 /// How the checkpoints relate to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checkpoint {
@@ -181,6 +194,8 @@ pub struct Situation {
     pub roll: Roll,
     /// See [`Deletion`].
     pub deletion: Deletion,
+    /// See [`Swap`].
+    pub swap: Swap,
     /// See [`Checkpoint`].
     pub checkpoint: Checkpoint,
 }
@@ -214,6 +229,10 @@ pub enum Action {
     RewriteCheckpoints,
     /// Remove the files that end in `.deleted`.
     FinishSegmentDeletion,
+    /// Remove the files of a segment that compaction has not finished.
+    UndoSwap,
+    /// Put compacted segments in the place of those they were made from.
+    FinishSwap,
     /// Remove the directory. Ends recovery: there is no partition.
     FinishDeletion,
     /// Serve nothing of this partition, change nothing in its directory, tell the operator. Ends recovery.
@@ -272,8 +291,8 @@ pub fn decide(observed: &Observed) -> Decision {
 impl Observed {
     /// The point of the table this observation falls on.
     pub fn situation(&self) -> Situation {
-        let Observed { stop, index, roll, deletion, checkpoint, .. } = *self;
-        Situation { stop, tail: self.tail(), index, roll, deletion, checkpoint }
+        let Observed { stop, index, roll, deletion, swap, checkpoint, .. } = *self;
+        Situation { stop, tail: self.tail(), index, roll, deletion, swap, checkpoint }
     }
 
     fn tail(&self) -> Tail {
@@ -309,6 +328,8 @@ impl Observed {
             Step::RebuildIndexes => Action::RebuildIndexes,
             Step::RewriteCheckpoints => Action::RewriteCheckpoints,
             Step::FinishSegmentDeletion => Action::FinishSegmentDeletion,
+            Step::UndoSwap => Action::UndoSwap,
+            Step::FinishSwap => Action::FinishSwap,
             Step::FinishDeletion => Action::FinishDeletion,
             Step::Fence => Action::FencePartition(self.fence_reason()),
         }
@@ -346,6 +367,8 @@ enum Step {
     RebuildIndexes,
     RewriteCheckpoints,
     FinishSegmentDeletion,
+    UndoSwap,
+    FinishSwap,
     FinishDeletion,
     Fence,
 }
@@ -360,6 +383,7 @@ struct Row {
     index: &'static [Index],
     roll: &'static [Roll],
     deletion: &'static [Deletion],
+    swap: &'static [Swap],
     checkpoint: &'static [Checkpoint],
 }
 
@@ -373,12 +397,24 @@ impl Row {
             && holds(self.index, situation.index)
             && holds(self.roll, situation.roll)
             && holds(self.deletion, situation.deletion)
+            && holds(self.swap, situation.swap)
             && holds(self.checkpoint, situation.checkpoint)
     }
 
     /// A row about a partition that is not being deleted, and about its tail alone.
     const fn of_tail(label: &'static str, step: Step, stop: &'static [Stop], tail: &'static [Tail]) -> Row {
-        Row { label, step, stop, tail, index: &[], roll: &[], deletion: NOT_DELETED, checkpoint: &[] }
+        let (deletion, swap) = (NOT_DELETED, NOT_SWAPPED);
+        Row { label, step, stop, tail, index: &[], roll: &[], deletion, swap, checkpoint: &[] }
+    }
+
+    /// A row about what stands in the directory and is not the log.
+    const fn of_leavings(
+        label: &'static str,
+        step: Step,
+        deletion: &'static [Deletion],
+        swap: &'static [Swap],
+    ) -> Row {
+        Row { label, step, stop: &[], tail: &[], index: &[], roll: &[], deletion, swap, checkpoint: &[] }
     }
 
     /// A row about a partition whose tail is whole.
@@ -388,6 +424,7 @@ impl Row {
 }
 
 const NOT_DELETED: &[Deletion] = &[Deletion::None];
+const NOT_SWAPPED: &[Swap] = &[Swap::None];
 const UNCLEAN: &[Stop] = &[Stop::UncleanSameBoot, Stop::UncleanOtherBoot, Stop::Unknown];
 /// Where a power cut may explain what is missing. A log nobody knows is one: its last writer's machine may have lost power.
 const MAY_HAVE_LOST: &[Stop] = &[Stop::UncleanOtherBoot, Stop::Unknown];
@@ -395,28 +432,28 @@ const SAME_BOOT: &[Stop] = &[Stop::UncleanSameBoot];
 const ROLLED: &[Roll] = &[Roll::Complete];
 const INDEXED: &[Index] = &[Index::Good];
 
-/// The table, in the order in which a start works through it: deletions, the tail, the roll, indexes, checkpoints.
+/// The table, in the order in which a start works through it: deletions, compactions, the tail, the roll, indexes, checkpoints.
 const ROWS: &[Row] = &[
-    Row {
-        label: "half-done deletion of the partition",
-        step: Step::FinishDeletion,
-        stop: &[],
-        tail: &[],
-        index: &[],
-        roll: &[],
-        deletion: &[Deletion::OfPartition],
-        checkpoint: &[],
-    },
-    Row {
-        label: "half-done deletion of segments",
-        step: Step::FinishSegmentDeletion,
-        stop: &[],
-        tail: &[],
-        index: &[],
-        roll: &[],
-        deletion: &[Deletion::OfSegments],
-        checkpoint: &[],
-    },
+    Row::of_leavings(
+        "half-done deletion of the partition",
+        Step::FinishDeletion,
+        &[Deletion::OfPartition],
+        &[],
+    ),
+    Row::of_leavings(
+        "half-done deletion of segments",
+        Step::FinishSegmentDeletion,
+        &[Deletion::OfSegments],
+        &[],
+    ),
+    // Before anything is walked: the walk is to meet the segments that the log is made of.
+    Row::of_leavings("unfinished compaction", Step::UndoSwap, NOT_DELETED, &[Swap::Undecided]),
+    Row::of_leavings(
+        "compacted segment not yet in its place",
+        Step::FinishSwap,
+        NOT_DELETED,
+        &[Swap::Decided],
+    ),
     Row::of_tail("unclean stop, tail unread", Step::Scan, UNCLEAN, &[Tail::Unread]),
     Row::of_tail("a flushed batch is cut short", Step::Fence, UNCLEAN, &[Tail::TornBelow]),
     Row::of_tail("the log ends before the flushed offset", Step::Fence, UNCLEAN, &[Tail::LostBelow]),

@@ -12,7 +12,7 @@ use ouzel_runtime::disk::OpenMode;
 use ouzel_runtime::{Bytes, Disk, File};
 
 use crate::error::{Damage, ReadError};
-use crate::index::Indexes;
+use crate::index::{IndexMark, Indexes};
 use crate::layout;
 
 /// How much of a segment is read at a time when it is walked.
@@ -36,6 +36,9 @@ pub(crate) struct Segment {
     indexes: RefCell<Option<Rc<RefCell<Indexes>>>>,
     file: RefCell<Option<File>>,
     pub(crate) sealed: Cell<bool>,
+    /// Its path is another's, or is about to be: who still reads it does so through the open file, and nothing is written
+    /// or opened by its name any more.
+    replaced: Cell<bool>,
     /// See [`OpenSegments`]; 0 before the first.
     last_turn: Cell<u64>,
 }
@@ -43,9 +46,13 @@ pub(crate) struct Segment {
 impl Segment {
     /// A segment that is still empty; its file is made by the first write.
     pub(crate) fn new(dir: &Path, base: Offset) -> Rc<Segment> {
-        Rc::new(Segment {
+        Rc::new(Segment::blank(layout::segment_file(dir, base, layout::LOG), base))
+    }
+
+    fn blank(path: PathBuf, base: Offset) -> Segment {
+        Segment {
             base,
-            path: layout::segment_file(dir, base, layout::LOG),
+            path,
             end: Cell::new(base),
             size_bytes: Cell::new(0),
             written_bytes: Cell::new(0),
@@ -54,8 +61,14 @@ impl Segment {
             indexes: RefCell::new(Some(Rc::default())),
             file: RefCell::new(None),
             sealed: Cell::new(false),
+            replaced: Cell::new(false),
             last_turn: Cell::new(0),
-        })
+        }
+    }
+
+    /// A file that is to become a segment's, at a path of its own; to be walked.
+    pub(crate) fn at_path(path: PathBuf, base: Offset) -> Segment {
+        Segment { indexes: RefCell::new(None), ..Segment::blank(path, base) }
     }
 
     /// A segment that is on the disk, with `size_bytes` bytes up to offset `end`.
@@ -136,7 +149,9 @@ impl Segment {
         }
         let mut indexes = rebuilt.indexes;
         indexes.enter_largest();
-        self.write_indexes(disk, &indexes).await.map_err(|source| self.failed(source))?;
+        if !self.replaced.get() {
+            self.write_indexes(disk, &indexes).await.map_err(|source| self.failed(source))?;
+        }
         self.set_indexes(indexes);
         Ok(())
     }
@@ -184,8 +199,22 @@ impl Segment {
         self.sealed.set(false);
     }
 
+    /// Opens the file and keeps it open, for whoever is on the way to it: another is about to take its name.
+    pub(crate) async fn hold_for_readers(&self, disk: &Disk) -> io::Result<()> {
+        self.replaced.set(true);
+        self.file(disk).await.map(|_| ())
+    }
+
+    /// Its name stays its own after all.
+    pub(crate) fn release(&self) {
+        self.replaced.set(false);
+    }
+
     /// Gives up the file and the indexes; a sealed segment opens them anew when needed.
     fn close(&self) {
+        if self.replaced.get() {
+            return;
+        }
         self.file.replace(None);
         self.indexes.replace(None);
     }
@@ -198,7 +227,8 @@ impl Segment {
     /// Walks the batches of the file from where `walk` stands, CRC and order included, and builds the indexes on the way.
     ///
     /// Stops before the first batch that reaches `until` or beyond; and at the first one that is not whole or not the one
-    /// that belongs there, and says where. `each` sees every sound batch's header.
+    /// that belongs there, and says where. `each` sees every sound batch's header, and perhaps that of one which then turns
+    /// out not to belong there: the walk that is reported ends before it.
     pub(crate) async fn walk(
         &self,
         disk: &Disk,
@@ -218,11 +248,17 @@ impl Segment {
                 if rest.is_empty() {
                     break;
                 }
-                match sound_batch(rest, &walk) {
+                match sound_batch(rest, &walk, file_bytes) {
                     Ok(header) if header.last_offset() >= until => return Ok(walk),
                     Ok(header) => {
                         each(&header);
                         walk.take(self.base, &header, interval_bytes);
+                    }
+                    Err(Unsound::BeforeItsPlace { base_offset, .. })
+                        if walk.gap.as_ref().is_some_and(|gap| base_offset >= gap.end_without()) =>
+                    {
+                        let liar = walk.go_back();
+                        return Ok(walk.ended(self, liar, file_bytes));
                     }
                     Err(Unsound::NeedsMore(bytes)) if walk.position + bytes as u64 <= file_bytes => {
                         if walk.position > before {
@@ -276,21 +312,33 @@ impl Segment {
     }
 }
 
-fn sound_batch(bytes: &[u8], walk: &Walk) -> Result<Header, Unsound> {
+fn sound_batch(bytes: &[u8], walk: &Walk, file_bytes: u64) -> Result<Header, Unsound> {
     let view = BatchView::parse(bytes).map_err(|error| match error {
         BatchError::Truncated { needed, .. } => Unsound::NeedsMore(needed),
         other => Unsound::Bad(other.to_string()),
     })?;
     view.verify_crc().map_err(|error| Unsound::Bad(error.to_string()))?;
-    // The CRC leaves out base offset and leader epoch: their order is what tells a flipped bit in them. Without
-    // compaction there are no gaps.
+    // The CRC leaves out base offset and leader epoch: their order is what tells a flipped bit in them. Compaction leaves
+    // gaps, but neither does it touch the last segment nor move a segment's end: a base offset that is too large takes
+    // from what follows, or makes the one gap of a segment that has no others.
     let header = view.header;
-    if header.base_offset != walk.end || header.last_offset_delta < 0 {
-        return Err(Unsound::OutOfOrder(format!(
-            "offsets {} to {}",
-            header.base_offset,
-            header.last_offset()
-        )));
+    let offsets = || format!("offsets {} to {}", header.base_offset, header.last_offset());
+    if header.last_offset_delta < 0 {
+        return Err(Unsound::OutOfOrder(offsets()));
+    }
+    if header.base_offset < walk.end {
+        return Err(Unsound::BeforeItsPlace { base_offset: header.base_offset, found: offsets() });
+    }
+    let does_not_belong = match walk.follows {
+        Follows::Unknown => false,
+        Follows::Segment(base) => header.next_offset() > base,
+        Follows::Nothing => {
+            let ends_log = walk.position + header.size_bytes() as u64 >= file_bytes;
+            header.base_offset > walk.end && ends_log && !walk.has_gaps
+        }
+    };
+    if does_not_belong {
+        return Err(Unsound::OutOfOrder(offsets()));
     }
     if walk.last_epoch.is_some_and(|last| header.partition_leader_epoch < last) {
         return Err(Unsound::OutOfOrder(format!("leader epoch {}", header.partition_leader_epoch)));
@@ -303,7 +351,7 @@ pub(crate) async fn write_derived(disk: &Disk, path: &Path, bytes: Vec<u8>) -> i
     place_derived(disk, path, bytes).await.map(|_| ())
 }
 
-async fn place_derived(disk: &Disk, path: &Path, bytes: Vec<u8>) -> io::Result<File> {
+pub(crate) async fn place_derived(disk: &Disk, path: &Path, bytes: Vec<u8>) -> io::Result<File> {
     let file = disk.open(path, OpenMode::CreateOrOpen).await?;
     let len = bytes.len() as u64;
     if len > 0 {
@@ -329,6 +377,30 @@ enum Unsound {
     NeedsMore(usize),
     Bad(String),
     OutOfOrder(String),
+    /// It begins below the end of the batch before it: one of the two lies.
+    BeforeItsPlace {
+        base_offset: Offset,
+        found: String,
+    },
+}
+
+/// Where a walk stood before the batch it took last, which left a gap before it.
+struct BeforeGap {
+    position: u64,
+    end: Offset,
+    indexes: IndexMark,
+    first_timestamp: Option<TimestampMs>,
+    last_epoch: Option<LeaderEpoch>,
+    /// The batch.
+    base_offset: Offset,
+    last_offset: Offset,
+}
+
+impl BeforeGap {
+    /// Where the batch would have ended at the earliest, had there been no gap.
+    fn end_without(&self) -> Offset {
+        self.end + (self.last_offset.next() - self.base_offset)
+    }
 }
 
 /// What a walk over a segment found.
@@ -347,6 +419,22 @@ pub(crate) struct Walk {
     /// A sound batch that does not belong here.
     pub(crate) out_of_order: bool,
     last_epoch: Option<LeaderEpoch>,
+    follows: Follows,
+    /// The batch taken last left a gap.
+    gap: Option<BeforeGap>,
+    /// Some batch did.
+    has_gaps: bool,
+}
+
+/// What stands behind a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Follows {
+    /// Nobody has looked.
+    Unknown,
+    /// It is the log's last.
+    Nothing,
+    /// One that begins here.
+    Segment(Offset),
 }
 
 impl Walk {
@@ -362,7 +450,16 @@ impl Walk {
             zeroes: false,
             out_of_order: false,
             last_epoch: None,
+            follows: Follows::Unknown,
+            gap: None,
+            has_gaps: false,
         }
+    }
+
+    /// The same over a segment with this behind it.
+    pub(crate) fn before(mut self, follows: Follows) -> Walk {
+        self.follows = follows;
+        self
     }
 
     /// The same, behind a batch of this epoch: later ones must not be of an older one.
@@ -378,6 +475,16 @@ impl Walk {
 
     fn take(&mut self, base: Offset, header: &Header, interval_bytes: u64) {
         let bytes = header.size_bytes() as u64;
+        self.has_gaps |= header.base_offset > self.end;
+        self.gap = (header.base_offset > self.end).then(|| BeforeGap {
+            position: self.position,
+            end: self.end,
+            indexes: self.indexes.mark(),
+            first_timestamp: self.first_timestamp,
+            last_epoch: self.last_epoch,
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+        });
         self.indexes.append(
             base,
             header.last_offset(),
@@ -392,6 +499,15 @@ impl Walk {
         self.end = header.next_offset();
     }
 
+    /// Takes the last batch back, which left a gap: the next one says that there was none.
+    fn go_back(&mut self) -> Unsound {
+        let Some(gap) = self.gap.take() else { unreachable!("only asked for behind a gap") };
+        (self.position, self.end) = (gap.position, gap.end);
+        (self.first_timestamp, self.last_epoch) = (gap.first_timestamp, gap.last_epoch);
+        self.indexes.cut(gap.indexes);
+        Unsound::OutOfOrder(format!("offsets {} to {}", gap.base_offset, gap.last_offset))
+    }
+
     fn ended(mut self, segment: &Segment, unsound: Unsound, file_bytes: u64) -> Walk {
         let expected = format!("a batch with base offset {}", self.end);
         let found = match unsound {
@@ -400,7 +516,7 @@ impl Walk {
                 format!("the end of the file at {file_bytes}, {bytes} bytes were to follow")
             }
             Unsound::Bad(reason) => reason,
-            Unsound::OutOfOrder(found) => {
+            Unsound::OutOfOrder(found) | Unsound::BeforeItsPlace { found, .. } => {
                 self.out_of_order = true;
                 found
             }

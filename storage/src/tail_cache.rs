@@ -135,6 +135,14 @@ impl Tail {
         self.written_end.set(self.written_end.get().min(end));
     }
 
+    /// Drops batches that lie below `end` as a whole: compaction has made them anew.
+    pub fn forget_below(&self, end: Offset) {
+        let written_end = self.written_end.get();
+        while self.batches.borrow().front().is_some_and(|first| first.last_offset < end.min(written_end)) {
+            self.evict_front();
+        }
+    }
+
     fn holds(&self, ticket: u64) -> bool {
         self.batches.borrow().front().is_some_and(|first| first.ticket == ticket)
     }

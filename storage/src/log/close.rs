@@ -31,6 +31,7 @@ impl Log {
     /// In words.
     pub async fn close(&self) -> Result<Offset, String> {
         self.inner.state.borrow_mut().closing = true;
+        let _uncompacted = self.hold_compaction().await;
         self.flush().await.map_err(|fenced| fenced.to_string())?;
         self.inner.at_rest().await;
         let Some(_inside) = self.inner.gate.enter() else { return Err("the partition was deleted".into()) };
@@ -76,6 +77,7 @@ impl Log {
         if first {
             inner.end_with(&deleted);
         }
+        inner.compaction_wake.notify_waiters();
         inner.gate.shut().await;
         let runtime = inner.shared.runtime.clone();
         let gone = layout::deleted_dir(&inner.dir, runtime.entropy.uuid());

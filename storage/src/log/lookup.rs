@@ -91,8 +91,11 @@ impl Inner {
             let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
             let Some(piece) = self.read_segment(&segment, next, bound, left, one).await? else {
                 // Nothing at or behind `next` in this file: the next one goes on, if there is one.
-                // By its base, not by this one's end: offsets may be missing between the two.
-                let Some(after) = self.base_after(&segment) else { return Ok(read) };
+                // By the next one's base, not by this one's end, where offsets are missing between the two. But this one
+                // may have been replaced meanwhile, by one that goes beyond it.
+                let after =
+                    Some(segment.end.get()).filter(|end| *end > next).or_else(|| self.base_after(&segment));
+                let Some(after) = after else { return Ok(read) };
                 next = after;
                 continue;
             };
@@ -134,7 +137,7 @@ impl Inner {
         shared.open_segments.touch(segment);
         let begin = indexes.borrow().position_before(segment.base, from);
         match self.read_file(segment, begin, from, bound, bytes_max, at_least_one).await {
-            Ok(Some(Found { first_base, piece })) if first_base <= from => Ok(Some(piece)),
+            Ok(Some(Found { led_beyond: false, piece })) => Ok(Some(piece)),
             Err(error @ (ReadError::Io { .. } | ReadError::OutOfRange { .. } | ReadError::Deleted)) => {
                 Err(error)
             }
@@ -164,6 +167,7 @@ impl Inner {
         let end = segment.written_bytes.get();
         let file = segment.file(disk).await.map_err(|source| segment.failed(source))?;
         let mut position = begin;
+        let mut led_beyond = false;
         let mut want = bytes_max.min(READ_BYTES_MAX).saturating_add(SEEK_BYTES);
         // Seek: step over whole batches below `from`.
         while position < end {
@@ -171,7 +175,12 @@ impl Inner {
             let chunk = file.read_at(position, len).await.map_err(|source| segment.failed(source))?;
             let mut at = 0;
             let first = loop {
-                match next_header(segment.path(), &chunk[at..], position + at as u64)? {
+                let header = next_header(segment.path(), &chunk[at..], position + at as u64)?;
+                // What an index names reaches no further than what is looked for: offsets may be missing behind it.
+                if position + at as u64 == begin && begin > 0 {
+                    led_beyond = header.as_ref().is_some_and(|header| header.last_offset() > from);
+                }
+                match header {
                     Some(header) if header.last_offset() < from => at += header.size_bytes(),
                     other => break other,
                 }
@@ -189,14 +198,14 @@ impl Inner {
             if first.size_bytes() > there && (position + at as u64) + first.size_bytes() as u64 <= end {
                 // The batch is larger than what was read of it: begin there, with room for all of it.
                 if first.size_bytes() > bytes_max && !at_least_one {
-                    return Ok(Some(Found { first_base: first.base_offset, piece: Piece::empty(from) }));
+                    return Ok(Some(Found { led_beyond, piece: Piece::empty(from) }));
                 }
                 position += at as u64;
                 want = first.size_bytes().max(bytes_max.min(READ_BYTES_MAX));
                 continue;
             }
             let piece = take_batches(&chunk.slice(at..), from, bound, bytes_max, at_least_one);
-            return Ok(Some(Found { first_base: first.base_offset, piece }));
+            return Ok(Some(Found { led_beyond, piece }));
         }
         Ok(None)
     }
@@ -218,8 +227,8 @@ impl Piece {
 }
 
 struct Found {
-    /// Base offset of the first batch that reaches the offset looked for.
-    first_base: Offset,
+    /// The search began beyond what it was for.
+    led_beyond: bool,
     piece: Piece,
 }
 
@@ -298,7 +307,26 @@ impl Log {
         let Some((max, segment)) = best else { return Ok(None) };
         let begin = self.indexes_of(&segment).await?.borrow().offset_before_time(segment.base, max);
         let matches = |_: Offset, timestamp: TimestampMs| timestamp == max;
-        self.search(begin, segment.end.get().min(bound), |h| h.max_timestamp >= max, matches).await
+        let end = segment.end.get().min(bound);
+        match self.search(begin, end, |h| h.max_timestamp >= max, matches).await? {
+            // The batch that has the largest time was emptied by compaction: only the records know.
+            None => self.search_largest(bound).await,
+            found => Ok(found),
+        }
+    }
+
+    /// The first record of the largest timestamp below `bound`, by looking at all of them.
+    async fn search_largest(&self, bound: Offset) -> Result<Option<TimedOffset>, ReadError> {
+        let best: Cell<Option<TimedOffset>> = Cell::new(None);
+        let look = |offset: Offset, timestamp: TimestampMs| {
+            if best.get().is_none_or(|best| timestamp > best.timestamp) {
+                best.set(Some(TimedOffset { offset, timestamp }));
+            }
+            false
+        };
+        let log_start = self.offsets().log_start;
+        self.search(log_start, bound, |_| true, look).await?;
+        Ok(best.get().filter(|best| best.timestamp != TimestampMs::NONE))
     }
 
     /// The largest timestamp of a segment's records from the log start up to `bound`.
@@ -320,7 +348,7 @@ impl Log {
         let of_interest = |header: &Header| {
             // A batch that the start lies in counts by its records.
             let cut = header.base_offset < log_start;
-            if !cut && !header.attributes.is_control() {
+            if !cut && !header.attributes.is_control() && header.record_count > 0 {
                 note(header.max_timestamp);
             }
             cut
@@ -338,7 +366,7 @@ impl Log {
         Ok(self.indexes_of(segment).await?.borrow().max_timestamp())
     }
 
-    async fn indexes_of(
+    pub(super) async fn indexes_of(
         &self,
         segment: &Rc<Segment>,
     ) -> Result<Rc<std::cell::RefCell<crate::index::Indexes>>, ReadError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use ouzel_model::{Offset, TimestampMs};
@@ -116,7 +116,13 @@ impl Inner {
             self.roll(state);
         }
         let sealed = state.segments.len() - 1;
-        let gone = state.segments[..sealed].partition_point(|segment| segment.end.get() <= start);
+        // A segment whose files are being replaced goes when that is done.
+        let droppable = match &state.swapping {
+            Some(swapping) => state.segments.partition_point(|segment| segment.base < swapping.start),
+            None => sealed,
+        };
+        let gone =
+            state.segments[..sealed.min(droppable)].partition_point(|segment| segment.end.get() <= start);
         for segment in state.segments.drain(..gone) {
             state.queue.push_back(super::writer::Job::Drop { segment });
         }
@@ -129,22 +135,31 @@ impl Inner {
     /// Renames a dropped segment's files at once, so that a start does not take them for the log's, and unlinks them
     /// later: readers may still be on their way to them, and unlinking takes its time on some file systems.
     pub(super) async fn drop_files(&self, segment: &Rc<Segment>) {
-        let disk = self.shared.runtime.disk.clone();
         let mut renamed = Vec::new();
-        // The snapshot named after a segment's base is the state before it: it goes with it. The batches go first: what
-        // is left without them is an orphan that the next start removes.
-        for extension in [layout::LOG, layout::INDEX, layout::TIME_INDEX, layout::SNAPSHOT, layout::PRODUCERS]
-        {
-            let path = layout::segment_file(&self.dir, segment.base, extension);
-            let gone = PathBuf::from(format!("{}{}", path.display(), layout::DELETED_SUFFIX));
-            match disk.rename(&path, &gone).await {
-                Ok(()) => renamed.push(gone),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        for path in files_of(&self.dir, segment.base) {
+            match self.rename_away(&path).await {
+                Ok(gone) => renamed.extend(gone),
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a dropped segment's file stays")
                 }
             }
         }
+        self.unlink_later(renamed);
+    }
+
+    /// Gives a file the name of one that is as good as gone, and that name; none if there was no such file.
+    pub(super) async fn rename_away(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        let gone = layout::with_suffix(path, layout::DELETED_SUFFIX);
+        match self.shared.runtime.disk.rename(path, &gone).await {
+            Ok(()) => Ok(Some(gone)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Unlinks files after `file.delete.delay.ms`.
+    pub(super) fn unlink_later(&self, renamed: Vec<PathBuf>) {
+        let disk = self.shared.runtime.disk.clone();
         let delay = self.state.borrow().config.file_delete_delay;
         let clock = self.shared.runtime.clock.clone();
         ouzel_runtime::spawn(async move {
@@ -160,6 +175,13 @@ impl Inner {
             }
         });
     }
+}
+
+/// The files of a segment. The snapshot named after its base is the state before it: it goes with it. The batches are
+/// first: what is left without them is an orphan that the next start removes.
+pub(super) fn files_of(dir: &Path, base: Offset) -> [PathBuf; 5] {
+    [layout::LOG, layout::INDEX, layout::TIME_INDEX, layout::SNAPSHOT, layout::PRODUCERS]
+        .map(|extension| layout::segment_file(dir, base, extension))
 }
 
 impl State {

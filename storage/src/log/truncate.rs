@@ -27,6 +27,7 @@ impl Log {
     pub async fn truncate_to(&self, to: Offset) -> Result<Offset, Fenced> {
         let inner = &self.inner;
         let _appends_refused = Cutting::begin(inner)?;
+        let _uncompacted = self.hold_compaction().await;
         self.flush().await?;
         inner.at_rest().await;
         if let Some(fenced) = self.fenced() {
@@ -80,6 +81,12 @@ impl Inner {
         // A log start within a batch: what is left of that one lies below the start, so nothing is left.
         let is_emptied = walk.end < log_start;
         let end = walk.end.max(log_start);
+
+        // What will be appended in the place of clean records is dirty. Noted first: a crash in between costs no more than a
+        // longer pass.
+        if self.state.borrow().first_dirty.is_some_and(|first_dirty| first_dirty > end) {
+            self.note_first_dirty(end).await?;
+        }
 
         // Nobody sees the records any more before the first byte of them goes.
         {

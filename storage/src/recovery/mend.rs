@@ -7,11 +7,12 @@ use ouzel_model::Offset;
 use ouzel_runtime::disk::OpenMode;
 
 use super::{EpochsFile, Recovery, io_error, merge, read_error};
+use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::error::OpenError;
 use crate::layout;
 use crate::producers::{Producers, snapshot};
 use crate::recovery_table::Action;
-use crate::segment::{Walk, write_derived};
+use crate::segment::{Segment, Walk, write_derived};
 
 impl Recovery {
     pub(super) async fn carry_out(&mut self, action: Action) -> Result<(), OpenError> {
@@ -24,6 +25,13 @@ impl Recovery {
             Action::FinishSegmentDeletion => {
                 self.remove_where(|name| name.ends_with(layout::DELETED_SUFFIX)).await
             }
+            Action::UndoSwap => {
+                self.remove_where(|name| {
+                    name.ends_with(layout::CLEANED_SUFFIX) || name.ends_with(layout::SWAP_SUFFIX)
+                })
+                .await
+            }
+            Action::FinishSwap => self.finish_swap().await,
             Action::FinishDeletion => {
                 let dir = &self.options.dir;
                 self.options.shared.runtime.disk.remove_dir_all(dir).await.map_err(io_error("remove", dir))
@@ -46,6 +54,56 @@ impl Recovery {
             }
         }
         self.list().await
+    }
+
+    /// Puts compacted segments in their places, as `log::swap` was about to do. What such a one was made from is told by
+    /// where it ends: it reaches up to the segment behind them.
+    async fn finish_swap(&mut self) -> Result<(), OpenError> {
+        let disk = self.options.shared.runtime.disk.clone();
+        let dir = self.options.dir.clone();
+        let extension = format!("{}{}", layout::LOG, layout::SWAP_SUFFIX);
+        let decided: Vec<Offset> = self
+            .entries
+            .iter()
+            .filter_map(|entry| layout::parse_segment_file(&entry.name))
+            .filter(|(_, found)| *found == extension)
+            .map(|(base, _)| base)
+            .collect();
+        for base in decided {
+            let file = layout::segment_file(&dir, base, &extension);
+            let walk = Segment::at_path(file.clone(), base)
+                .walk(&disk, Walk::at_start(base), Offset(i64::MAX), self.config.index_interval_bytes, |_| {})
+                .await
+                .map_err(read_error)?;
+            // It was flushed before it got its name: no crash explains this.
+            if let Some(damage) = walk.damage {
+                return Err(damage.into());
+            }
+            self.remove_where(|name| {
+                layout::parse_segment_file(name).is_some_and(|(other, extension)| match extension {
+                    layout::LOG | layout::SNAPSHOT | layout::PRODUCERS => base < other && other < walk.end,
+                    layout::INDEX | layout::TIME_INDEX => base <= other && other < walk.end,
+                    _ => false,
+                })
+            })
+            .await?;
+            for extension in [layout::INDEX, layout::TIME_INDEX, layout::LOG] {
+                let path = layout::segment_file(&dir, base, extension);
+                let decided = layout::with_suffix(&path, layout::SWAP_SUFFIX);
+                match disk.rename(&decided, &path).await {
+                    // An index: it was renamed already, and removed just now, to be built anew.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    renamed => renamed.map_err(io_error("rename", &decided))?,
+                }
+            }
+        }
+        disk.sync_dir(&dir).await.map_err(io_error("flush", &dir))?;
+        // What is known by name and size alone may be of the segments that are gone.
+        self.segments.clear();
+        self.remove_where(|name| {
+            name.ends_with(layout::CLEANED_SUFFIX) || name.ends_with(layout::SWAP_SUFFIX)
+        })
+        .await
     }
 
     /// Cuts the log, then everything that speaks of more. The log first: a crash in between shows a log that ends before
@@ -156,6 +214,30 @@ impl Recovery {
         disk.write_atomic(&path, self.epochs.encode().into()).await.map_err(io_error("write", &path))?;
         self.epochs_file = EpochsFile::Rewritten;
         Ok(())
+    }
+
+    /// Up to where compaction has cleaned the log. A note of more than the log holds is of records that were lost: it goes
+    /// before others are given their offsets, which would pass for clean.
+    pub(super) async fn read_first_dirty(&self, log_end: Offset) -> Result<Option<Offset>, OpenError> {
+        let disk = &self.options.shared.runtime.disk;
+        let path = self.options.dir.join(layout::CLEANED_TO);
+        let first_dirty = match checkpoint::read(disk, &path, OffsetCheckpoint::decode).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(note)) => note.0.values().max().copied(),
+            Err(checkpoint::CheckpointError::Io { path, source }) => {
+                return Err(io_error("read", &path)(source));
+            }
+            Err(checkpoint::CheckpointError::Malformed { path, source }) => {
+                tracing::warn!(file = %path.display(), reason = %source, "cannot tell how far the log is compacted; it will be compacted anew");
+                None
+            }
+        };
+        let first_dirty = first_dirty.filter(|first_dirty| *first_dirty <= log_end);
+        if first_dirty.is_none() {
+            disk.remove_file(&path).await.map_err(io_error("remove", &path))?;
+            disk.sync_dir(&self.options.dir).await.map_err(io_error("flush", &self.options.dir))?;
+        }
+        Ok(first_dirty)
     }
 
     /// Nothing may be shown or built upon that a power cut could still take.

@@ -18,6 +18,7 @@ const TAILS: [Tail; 12] = [
 const INDEXES: [Index; 4] = [Index::Good, Index::Missing, Index::Stale, Index::Lying];
 const ROLLS: [Roll; 2] = [Roll::Complete, Roll::HalfDone];
 const DELETIONS: [Deletion; 3] = [Deletion::None, Deletion::OfSegments, Deletion::OfPartition];
+const SWAPS: [Swap; 3] = [Swap::None, Swap::Undecided, Swap::Decided];
 const CHECKPOINTS: [Checkpoint; 5] = [
     Checkpoint::Consistent,
     Checkpoint::Older,
@@ -33,8 +34,10 @@ fn all_situations() -> Vec<Situation> {
             for index in INDEXES {
                 for roll in ROLLS {
                     for deletion in DELETIONS {
-                        for checkpoint in CHECKPOINTS {
-                            all.push(Situation { stop, tail, index, roll, deletion, checkpoint });
+                        for swap in SWAPS {
+                            for checkpoint in CHECKPOINTS {
+                                all.push(Situation { stop, tail, index, roll, deletion, swap, checkpoint });
+                            }
                         }
                     }
                 }
@@ -46,7 +49,12 @@ fn all_situations() -> Vec<Situation> {
 
 /// Declared impossible: a mark is believed only if the log ends well where it says, so a clean stop has a whole tail.
 fn is_impossible(situation: &Situation) -> bool {
-    situation.stop == Stop::Clean && situation.tail != Tail::Whole && situation.deletion == Deletion::None
+    situation.stop == Stop::Clean && situation.tail != Tail::Whole && is_the_log_itself(situation)
+}
+
+/// Nothing else stands in the directory that is to go, or to take its place, first.
+fn is_the_log_itself(situation: &Situation) -> bool {
+    situation.deletion == Deletion::None && situation.swap == Swap::None
 }
 
 fn is_below(tail: Tail) -> bool {
@@ -61,7 +69,7 @@ fn rows_for(situation: &Situation) -> Vec<&'static Row> {
 #[test]
 fn every_situation_has_exactly_one_row() {
     let all = all_situations();
-    assert_eq!(all.len(), 4 * 12 * 4 * 2 * 3 * 5);
+    assert_eq!(all.len(), 4 * 12 * 4 * 2 * 3 * 3 * 5);
     for situation in all {
         let labels: Vec<_> = rows_for(&situation).iter().map(|row| row.label).collect();
         let expected = if is_impossible(&situation) { 0 } else { 1 };
@@ -94,6 +102,7 @@ fn after(step: Step, situation: Situation) -> Vec<Situation> {
         Step::RebuildIndexes => vec![Situation { index: Index::Good, ..situation }],
         Step::RewriteCheckpoints => vec![Situation { checkpoint: Checkpoint::Consistent, ..situation }],
         Step::FinishSegmentDeletion => vec![Situation { deletion: Deletion::None, ..situation }],
+        Step::UndoSwap | Step::FinishSwap => vec![Situation { swap: Swap::None, ..situation }],
         Step::Trust | Step::FlushThenTrust | Step::FinishDeletion | Step::Fence => Vec::new(),
     }
 }
@@ -118,7 +127,7 @@ fn every_start_comes_to_an_end() {
 
 #[test]
 fn flushed_data_is_never_cut_and_never_trusted_when_damaged() {
-    for situation in all_situations().iter().filter(|s| s.deletion == Deletion::None && is_below(s.tail)) {
+    for situation in all_situations().iter().filter(|s| is_the_log_itself(s) && is_below(s.tail)) {
         if is_impossible(situation) {
             continue;
         }
@@ -147,6 +156,7 @@ fn observed(stop: Stop, scan: Option<Scan>) -> Observed {
         index: Index::Good,
         roll: Roll::Complete,
         deletion: Deletion::None,
+        swap: Swap::None,
         checkpoint: Checkpoint::Consistent,
     }
 }
