@@ -1,6 +1,10 @@
 //! The command line: which commands there are and what they take. What they do is in `commands`.
 
+mod dev;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use dev::{Dev, Up};
 
 use crate::output::Format;
 
@@ -45,6 +49,9 @@ pub(crate) enum Command {
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Run a cluster of processes on this machine
+    #[command(subcommand)]
+    Dev(Dev),
     /// Write a completion script for a shell
     Completion {
         #[arg(value_enum)]
@@ -265,6 +272,10 @@ mod tests {
             "group delete a",
             "cluster info",
             "cluster health",
+            "dev up",
+            "dev status",
+            "dev logs",
+            "dev down",
         ];
         for command in commands {
             for line in [
@@ -299,6 +310,8 @@ mod tests {
             "topic produce a --acks 2",
             "topic delete a --yes --dry-run",
             "cluster info --format xml",
+            "dev up -n 0",
+            "dev up --durability maybe",
             "completion tcl",
         ] {
             assert!(parse(line).is_err(), "{line}");

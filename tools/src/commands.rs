@@ -83,6 +83,7 @@ impl Session {
             Command::Group(Group::Delete { groups, consent }) => group::delete(self, &groups, &consent).await,
             Command::Cluster(Cluster::Info) => cluster::info(self).await,
             Command::Cluster(Cluster::Health { wait }) => cluster::health(self, wait).await,
+            Command::Dev(command) => crate::dev::run(self, command).await,
             Command::Completion { .. } => Ok(Done::default()),
         }
     }
@@ -96,7 +97,7 @@ impl Session {
     }
 
     /// Whether to carry on with what cannot be undone. Shows the plan; asks if somebody is there to answer.
-    fn may_destroy(&self, plan: &str, consent: &Consent) -> Result<bool, Failure> {
+    pub(crate) fn may_destroy(&self, plan: &str, consent: &Consent) -> Result<bool, Failure> {
         self.must_be_writable()?;
         eprintln!("ouk: {plan}");
         if consent.dry_run {
@@ -139,7 +140,7 @@ impl Session {
         Ok((metadata, failures))
     }
 
-    async fn sleep(&self, duration: Duration) {
+    pub(crate) async fn sleep(&self, duration: Duration) {
         self.runtime.clock.sleep(duration).await;
     }
 }

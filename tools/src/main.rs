@@ -3,13 +3,15 @@
 //! It knows the client and how to talk to people and scripts: data on stdout in the format that was asked for, words
 //! on stderr, documented exit codes. It deliberately does not know the broker.
 //!
-//! Reading order: `cli` (what there is), `settings` (how to reach the cluster), `commands` (what is done), `output` and
+//! Reading order: `cli` (what there is), `settings` (how to reach the cluster), `commands` (what is done), `dev` (a
+//! cluster on this machine), `output` and
 //! `failure` (what comes out), then the small languages: `offsets`, `calendar`, `record_format`, `input_format`, `encoding`.
 #![forbid(unsafe_code)]
 
 mod calendar;
 mod cli;
 mod commands;
+mod dev;
 mod encoding;
 mod failure;
 mod input_format;
