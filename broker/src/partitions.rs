@@ -186,6 +186,7 @@ impl Partitions {
             flushed,
             clean_end,
             now: TimestampMs(core.runtime.clock.wall_ms()),
+            with_entries: false,
         };
         async move {
             match Log::open(options.clone()).await {

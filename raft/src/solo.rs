@@ -74,7 +74,9 @@ impl Solo {
         let appended = log.append(batch, self.inner.epoch, now).map_err(|error| match error {
             AppendError::Fenced(fenced) => AppendRefused::Fenced(fenced),
             AppendError::DiskLow => AppendRefused::DiskLow,
-            AppendError::NotABatch(reason) => AppendRefused::Invalid(reason),
+            AppendError::NotABatch(reason) | AppendError::OutOfOrder(reason) => {
+                AppendRefused::Invalid(reason)
+            }
         })?;
         Ok(self.receipt(Placed {
             base_offset: appended.base_offset,

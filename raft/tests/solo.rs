@@ -30,6 +30,7 @@ async fn open(runtime: Runtime, dir: std::path::PathBuf, durability: Durability)
         flushed: Offset::ZERO,
         clean_end: None,
         now: TimestampMs(0),
+        with_entries: false,
     })
     .await
     .unwrap();

@@ -131,4 +131,7 @@ pub enum AppendError {
     /// The bytes are no batch.
     #[error("{0}")]
     NotABatch(String),
+    /// The entry is not the one that belongs at the log's end.
+    #[error("{0}")]
+    OutOfOrder(String),
 }

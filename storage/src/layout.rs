@@ -13,6 +13,10 @@ pub const LOG: &str = "log";
 pub const INDEX: &str = "index";
 /// Timestamp to offset.
 pub const TIME_INDEX: &str = "timeindex";
+/// The entries that are no batches, where a log numbers its entries.
+pub const SIDE: &str = "raft";
+/// Where a sealed segment's batches end, for such a log.
+pub const ENTRY_INDEX: &str = "raftindex";
 /// Idempotent producers at an offset, in Kafka's format.
 pub const SNAPSHOT: &str = "snapshot";
 /// The rest of their windows, in ours.

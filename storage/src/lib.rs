@@ -12,6 +12,7 @@
 pub mod checkpoint;
 pub mod compaction;
 pub mod config;
+pub mod entries;
 pub mod error;
 pub mod flush;
 pub mod index;
@@ -23,6 +24,7 @@ pub mod recovery;
 pub mod recovery_table;
 pub mod retention;
 pub mod segment;
+mod side_file;
 pub mod strays;
 pub mod tail_cache;
 pub mod wal;

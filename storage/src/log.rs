@@ -21,6 +21,7 @@
 
 mod close;
 mod compact;
+mod entries;
 mod gate;
 mod lookup;
 mod progress;
@@ -37,20 +38,23 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ouzel_model::batch::{Header, TimestampType, stamp, stamp_log_append_time};
-use ouzel_model::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
+use ouzel_model::{EntryIndex, LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
 use ouzel_runtime::Runtime;
 use tokio::sync::Notify;
 
 use crate::config::LogConfig;
+use crate::entries::EntryMap;
 use crate::error::{AppendError, Fenced, ReadError};
 use crate::flush::Committer;
 use crate::leader_epochs::LeaderEpochs;
 use crate::producers::{ProducerVerdict, Producers};
 use crate::segment::{OpenSegments, Segment};
+use crate::side_file::encode_ends;
 use crate::tail_cache::{Tail, TailCache};
 
 pub use compact::{CompactError, Compacted, CompactionHold};
 use gate::Gate;
+use lookup::Floor;
 pub use lookup::TimedOffset;
 use progress::Progress;
 use writer::Job;
@@ -171,6 +175,10 @@ pub(crate) struct State {
     epochs_dirty: bool,
     queue: VecDeque<Job>,
     writer: writer::WriterState,
+    /// Where the numbered entries lie, if the log numbers them.
+    entries: Option<EntryMap>,
+    /// The newest entry that is in its file.
+    entries_written: Option<EntryIndex>,
 }
 
 /// What recovery hands over.
@@ -186,6 +194,8 @@ pub(crate) struct Recovered {
     pub(crate) unclosed: bool,
     /// Up to where compaction has cleaned it.
     pub(crate) first_dirty: Option<Offset>,
+    /// The numbered entries, if the log numbers them.
+    pub(crate) entries: Option<EntryMap>,
 }
 
 impl Log {
@@ -197,9 +207,11 @@ impl Log {
         recovered: Recovered,
     ) -> Log {
         let Recovered { config, mut segments, log_start, log_end, producers, .. } = recovered;
-        let Recovered { epochs, epochs_dirty, unclosed, first_dirty, .. } = recovered;
-        if segments.is_empty() {
-            segments.push(Segment::new(&dir, log_end));
+        let Recovered { epochs, epochs_dirty, unclosed, first_dirty, entries, .. } = recovered;
+        // A segment may have side entries and no batch yet.
+        let active_base = entries.as_ref().map_or(log_end, |entries| entries.active().base);
+        if segments.last().is_none_or(|last| entries.is_some() && last.base < active_base) {
+            segments.push(Segment::new(&dir, active_base));
         }
         for sealed in &segments[..segments.len() - 1] {
             sealed.sealed.set(true);
@@ -227,6 +239,8 @@ impl Log {
             epochs_dirty,
             queue: VecDeque::new(),
             writer: writer::WriterState::new(fresh),
+            entries_written: entries.as_ref().and_then(|entries| entries.last()).map(|last| last.index),
+            entries,
         };
         let inner = Rc::new_cyclic(|me| Inner {
             shared,
@@ -357,24 +371,11 @@ impl Log {
     ) -> Result<Appended, AppendError> {
         let inner = &self.inner;
         let mut state = inner.state.borrow_mut();
-        if let Some(fenced) = &state.fenced {
-            return Err(fenced.clone().into());
-        }
-        if state.closing || state.cutting {
-            let what = if state.closing { "closed" } else { "being truncated" };
-            return Err(Fenced::new(format_args!("{} is {what}", inner.topic_partition)).into());
-        }
+        inner.check_admission(&state)?;
         if inner.shared.disk_low.get() {
             return Err(AppendError::DiskLow);
         }
-        let header = Header::parse(&batch).map_err(|error| AppendError::NotABatch(error.to_string()))?;
-        if header.size_bytes() != batch.len() || header.last_offset_delta < 0 {
-            return Err(AppendError::NotABatch(format!(
-                "a batch of {} bytes says it has {}",
-                batch.len(),
-                header.size_bytes()
-            )));
-        }
+        let header = whole_batch(&batch)?;
         let log_append_time = if state.config.log_append_time { now } else { TimestampMs::NONE };
         if state.config.log_append_time {
             stamp_log_append_time(&mut batch, now);
@@ -387,36 +388,7 @@ impl Log {
         let base_offset = state.log_end;
         stamp(&mut batch, base_offset, epoch);
         let header = Header::parse(&batch).map_err(|error| AppendError::NotABatch(error.to_string()))?;
-        inner.roll_if_needed(&mut state, &header, now);
-
-        state.assign_epoch(epoch, base_offset);
-        state.producers.update(&header, now);
-        let interval_bytes = state.config.index_interval_bytes;
-        let active = state.active().clone();
-        let position = active.size_bytes.get();
-        if let Some(indexes) = active.indexes_in_memory() {
-            indexes.borrow_mut().append(
-                active.base,
-                header.last_offset(),
-                position,
-                batch.len() as u64,
-                header.max_timestamp,
-                interval_bytes,
-            );
-        }
-        if active.first_timestamp.get().is_none() {
-            active.first_timestamp.set(Some(header.max_timestamp));
-        }
-        active.size_bytes.set(position + batch.len() as u64);
-        active.last_write.set(now);
-        active.end.set(header.next_offset());
-        state.log_end = header.next_offset();
-        state.unclosed = true;
-
-        let bytes = batch.freeze();
-        inner.tail.push(base_offset, header.last_offset(), bytes.clone());
-        state.queue.push_back(Job::Write { segment: active, position, bytes, end: header.next_offset() });
-        inner.start_writer(&mut state);
+        inner.take(&mut state, &header, batch.freeze(), now);
         Ok(Appended { base_offset, last_offset: header.last_offset(), log_append_time })
     }
 
@@ -473,7 +445,7 @@ impl Log {
         bytes_max: usize,
         at_least_one: bool,
     ) -> Result<ReadSlices, ReadError> {
-        self.inner.read(from, bound, bytes_max, at_least_one).await
+        self.inner.read(from, bound, bytes_max, at_least_one, Floor::LogStart).await
     }
 }
 
@@ -489,7 +461,69 @@ impl State {
     }
 }
 
+/// The header of a batch that is all there and nothing else.
+fn whole_batch(batch: &[u8]) -> Result<Header, AppendError> {
+    let header = Header::parse(batch).map_err(|error| AppendError::NotABatch(error.to_string()))?;
+    if header.size_bytes() != batch.len() || header.last_offset_delta < 0 {
+        return Err(AppendError::NotABatch(format!(
+            "a batch of {} bytes says it has {}",
+            batch.len(),
+            header.size_bytes()
+        )));
+    }
+    Ok(header)
+}
+
 impl Inner {
+    fn check_admission(&self, state: &State) -> Result<(), AppendError> {
+        if let Some(fenced) = &state.fenced {
+            return Err(fenced.clone().into());
+        }
+        if state.closing || state.cutting {
+            let what = if state.closing { "closed" } else { "being truncated" };
+            return Err(Fenced::new(format_args!("{} is {what}", self.topic_partition)).into());
+        }
+        Ok(())
+    }
+
+    /// Takes a batch whose place is the log's end.
+    fn take(&self, state: &mut State, header: &Header, bytes: Bytes, now: TimestampMs) {
+        self.roll_if_needed(state, header, now);
+        state.assign_epoch(header.partition_leader_epoch, header.base_offset);
+        state.producers.update(header, now);
+        let interval_bytes = state.config.index_interval_bytes;
+        let active = state.active().clone();
+        let position = active.size_bytes.get();
+        if let Some(indexes) = active.indexes_in_memory() {
+            indexes.borrow_mut().append(
+                active.base,
+                header.last_offset(),
+                position,
+                bytes.len() as u64,
+                header.max_timestamp,
+                interval_bytes,
+            );
+        }
+        if active.first_timestamp.get().is_none() {
+            active.first_timestamp.set(Some(header.max_timestamp));
+        }
+        active.size_bytes.set(position + bytes.len() as u64);
+        active.last_write.set(now);
+        active.end.set(header.next_offset());
+        state.log_end = header.next_offset();
+        state.unclosed = true;
+        let entry = self.number_batch(state, header.next_offset());
+        self.tail.push(header.base_offset, header.last_offset(), bytes.clone());
+        state.queue.push_back(Job::Write {
+            segment: active,
+            position,
+            bytes,
+            end: header.next_offset(),
+            entry,
+        });
+        self.start_writer(state);
+    }
+
     /// Begins a new segment where the active one has no room, or has run its time, or an offset would not fit its index.
     fn roll_if_needed(&self, state: &mut State, next: &Header, now: TimestampMs) {
         let active = state.active();
@@ -519,8 +553,10 @@ impl Inner {
         }
         sealed.sealed.set(true);
         let snapshot = crate::producers::snapshot::encode(&state.producers);
-        state.queue.push_back(Job::Seal { segment: sealed, end: state.log_end, snapshot });
+        let ends = state.entries.as_ref().map(|entries| encode_ends(&entries.active().ends));
+        state.queue.push_back(Job::Seal { segment: sealed, end: state.log_end, snapshot, ends });
         state.segments.push(Segment::new(&self.dir, state.log_end));
+        self.roll_entries(state);
         self.start_writer(state);
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here decides; [`crate::recovery_table`] does. This file looks, `mend` does. One bad partition is fenced and
 //! stops no other.
 
+mod entries;
 mod mend;
 
 use std::collections::BTreeSet;
@@ -47,6 +48,8 @@ pub struct OpenLog {
     pub clean_end: Option<Offset>,
     /// The broker's time.
     pub now: TimestampMs,
+    /// Whether the log numbers its entries, as a replica of a group does: then there are side files beside its segments.
+    pub with_entries: bool,
 }
 
 /// Steps after which recovery gives up: the table goes in no circles, so this is never reached by sound code.
@@ -584,6 +587,7 @@ impl Recovery {
         let log_end = self.log_end();
         let first_dirty = self.read_first_dirty(log_end).await?;
         self.remove_strays(log_end).await?;
+        let entries = if self.options.with_entries { Some(self.recover_entries().await?) } else { None };
         for segment in &self.segments {
             segment.last_write.set(self.options.now);
         }
@@ -596,6 +600,7 @@ impl Recovery {
             epochs_dirty: false,
             unclosed: self.options.stop != Stop::Clean,
             first_dirty,
+            entries,
             segments: self.segments,
         };
         let OpenLog { shared, dir, topic_partition, topic_id, .. } = self.options;

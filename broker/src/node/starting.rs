@@ -380,6 +380,7 @@ async fn open_metadata(core: &Core, wal: &MetaWal, boot_id: BootId) -> Result<Me
         flushed,
         clean_end,
         now: TimestampMs(core.runtime.clock.wall_ms()),
+        with_entries: false,
     })
     .await
     .map_err(|error| {

@@ -9,6 +9,7 @@ use crate::error::Fenced;
 use crate::layout;
 use crate::producers::snapshot;
 use crate::segment::write_derived;
+use crate::side_file::encode_ends;
 
 impl Log {
     /// Brings the files that are derived from the batches up to date while the log goes on: the active segment's indexes
@@ -105,6 +106,19 @@ impl Inner {
         };
         let mut indexes = indexes.borrow().clone();
         indexes.enter_largest();
+        let ends = {
+            let state = self.state.borrow();
+            // The map may speak of batches that are not written yet; a log that is closed has none.
+            state
+                .entries
+                .as_ref()
+                .filter(|_| state.closing)
+                .map(|entries| encode_ends(&entries.active().ends))
+        };
+        if let Some(ends) = ends {
+            let path = layout::segment_file(&self.dir, active.base, layout::ENTRY_INDEX);
+            write_derived(&self.shared.runtime.disk, &path, ends).await?;
+        }
         active.write_indexes(&self.shared.runtime.disk, &indexes).await
     }
 }

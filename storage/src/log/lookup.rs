@@ -26,6 +26,15 @@ pub struct TimedOffset {
     pub timestamp: TimestampMs,
 }
 
+/// How far back a read may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Floor {
+    /// What was trimmed is not read.
+    LogStart,
+    /// What was trimmed is, as long as it is there: entries are whole until they are purged.
+    Entries,
+}
+
 /// A read that meets a truncation is done again; more often than this, something cuts the log without end.
 const ATTEMPTS_MAX: usize = 16;
 
@@ -36,14 +45,15 @@ impl Inner {
         bound: Offset,
         bytes_max: usize,
         at_least_one: bool,
+        floor: Floor,
     ) -> Result<ReadSlices, ReadError> {
         for _ in 0..ATTEMPTS_MAX {
             let cuts = self.cuts.get();
-            let slices = self.try_read(from, bound, bytes_max, at_least_one).await;
+            let slices = self.try_read(from, bound, bytes_max, at_least_one, floor).await;
             // What was read across a cut may mix the bytes of two batches.
             if self.cuts.get() == cuts {
                 return match slices {
-                    Err(_) if from < self.log_start() => Err(self.out_of_range(from)),
+                    Err(_) if from < self.floor(floor) => Err(self.out_of_range(from)),
                     other => other,
                 };
             }
@@ -51,8 +61,12 @@ impl Inner {
         Ok(ReadSlices::default())
     }
 
-    fn log_start(&self) -> Offset {
-        self.state.borrow().log_start
+    fn floor(&self, floor: Floor) -> Offset {
+        let state = self.state.borrow();
+        match floor {
+            Floor::LogStart => state.log_start,
+            Floor::Entries => state.entries.as_ref().map_or(state.log_start, |entries| entries.first_base()),
+        }
     }
 
     fn out_of_range(&self, from: Offset) -> ReadError {
@@ -66,15 +80,13 @@ impl Inner {
         bound: Offset,
         bytes_max: usize,
         at_least_one: bool,
+        floor: Floor,
     ) -> Result<ReadSlices, ReadError> {
         let mut read = ReadSlices::default();
         let mut next = from;
         loop {
-            let (log_start, log_end) = {
-                let state = self.state.borrow();
-                (state.log_start, state.log_end)
-            };
-            if next < log_start || next > log_end {
+            let log_end = self.state.borrow().log_end;
+            if next < self.floor(floor) || next > log_end {
                 return Err(self.out_of_range(from));
             }
             let left = bytes_max.saturating_sub(read.bytes);
@@ -393,7 +405,7 @@ impl Log {
         let log_start = self.offsets().log_start;
         let mut from = begin.max(log_start);
         while from < end {
-            let slices = self.inner.read(from, end, SEARCH_BYTES, true).await?;
+            let slices = self.inner.read(from, end, SEARCH_BYTES, true, Floor::LogStart).await?;
             let before = from;
             for batch in slices.batches.iter().flat_map(|chunk| batches(chunk)) {
                 let batch = batch.map_err(|error| self.unreadable(from, error))?;

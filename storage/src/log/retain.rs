@@ -112,7 +112,10 @@ impl Inner {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let start = state.log_start;
-        if state.active().end.get() <= start && state.active().size_bytes.get() > 0 {
+        // Numbered entries stay until they are purged, whether or not anybody may read their records.
+        let numbered_from = state.entries.as_ref().map(|entries| entries.first_base());
+        if numbered_from.is_none() && state.active().end.get() <= start && state.active().size_bytes.get() > 0
+        {
             self.roll(state);
         }
         let sealed = state.segments.len() - 1;
@@ -121,8 +124,9 @@ impl Inner {
             Some(swapping) => state.segments.partition_point(|segment| segment.base < swapping.start),
             None => sealed,
         };
-        let gone =
-            state.segments[..sealed.min(droppable)].partition_point(|segment| segment.end.get() <= start);
+        let gone = state.segments[..sealed.min(droppable)].partition_point(|segment| {
+            segment.end.get() <= start && numbered_from.is_none_or(|from| segment.base < from)
+        });
         for segment in state.segments.drain(..gone) {
             state.queue.push_back(super::writer::Job::Drop { segment });
         }

@@ -37,7 +37,7 @@ impl Log {
         if to >= offsets.log_end {
             return Ok(offsets.log_end);
         }
-        let cut = inner.cut_tail(to.max(offsets.log_start)).await;
+        let cut = inner.cut_tail(to.max(offsets.log_start), None).await;
         cut.map_err(|error| {
             inner.fence(format!("truncate {}: {error}", inner.dir.display()));
             Fenced::new(format_args!("truncate {}: {error}", inner.dir.display()))
@@ -46,12 +46,12 @@ impl Log {
 }
 
 /// Refuses appends while it lives.
-struct Cutting<'a> {
+pub(super) struct Cutting<'a> {
     inner: &'a Inner,
 }
 
 impl<'a> Cutting<'a> {
-    fn begin(inner: &'a Inner) -> Result<Cutting<'a>, Fenced> {
+    pub(super) fn begin(inner: &'a Inner) -> Result<Cutting<'a>, Fenced> {
         let mut state = inner.state.borrow_mut();
         if let Some(fenced) = &state.fenced {
             return Err(fenced.clone());
@@ -70,11 +70,13 @@ impl Drop for Cutting<'_> {
 }
 
 impl Inner {
-    async fn cut_tail(&self, to: Offset) -> Result<Offset, ReadError> {
+    /// `active` is the base of the segment that is the active one afterwards; without it, it is the one that holds `to`.
+    pub(super) async fn cut_tail(&self, to: Offset, active: Option<Offset>) -> Result<Offset, ReadError> {
         let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
         let disk = &self.shared.runtime.disk;
         let segments = self.state.borrow().segments.clone();
-        let at = segments.partition_point(|segment| segment.base <= to).saturating_sub(1);
+        let holder = active.unwrap_or(to);
+        let at = segments.partition_point(|segment| segment.base <= holder).saturating_sub(1);
         let kept = &segments[..=at];
         let (walk, producers) = self.walk_to(kept, to).await?;
         let (last, position, log_start) = (&kept[at], walk.position, self.state.borrow().log_start);

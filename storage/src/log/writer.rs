@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ouzel_model::Offset;
+use ouzel_model::{EntryIndex, Offset};
 use ouzel_runtime::File;
 use ouzel_runtime::clock::Instant;
 use ouzel_runtime::disk::OpenMode;
@@ -27,10 +27,13 @@ const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Work for the writer, in order.
 pub(super) enum Job {
-    /// A batch's bytes.
-    Write { segment: Rc<Segment>, position: u64, bytes: Bytes, end: Offset },
-    /// The segment is complete up to `end`: its indexes, and the producers' state at its end.
-    Seal { segment: Rc<Segment>, end: Offset, snapshot: (Vec<u8>, Vec<u8>) },
+    /// A batch's bytes, and which entry it is.
+    Write { segment: Rc<Segment>, position: u64, bytes: Bytes, end: Offset, entry: Option<EntryIndex> },
+    /// A piece of the side file of the segment at `base`, and which entry it is; flushed before anything behind it is
+    /// written, in every durability mode: a lost side entry would lend its index to the batch behind it.
+    Side { base: Offset, position: u64, bytes: Bytes, entry: Option<EntryIndex> },
+    /// The segment is complete up to `end`: its indexes, the producers' state at its end, and where its batches end.
+    Seal { segment: Rc<Segment>, end: Offset, snapshot: (Vec<u8>, Vec<u8>), ends: Option<Vec<u8>> },
     /// The segment lies below the log start.
     Drop { segment: Rc<Segment> },
 }
@@ -80,12 +83,20 @@ impl Inner {
             // Shut only when the log is being deleted, which fenced it first.
             let Some(_inside) = self.gate.enter() else { continue };
             match next {
-                Next::Write { segment, position, bufs, end } => {
-                    if let Err(error) = self.write(&segment, position, bufs, end).await {
+                Next::Write { segment, position, bufs, end, entry } => {
+                    if let Err(error) = self.write(&segment, position, bufs, end, entry).await {
                         self.fence(format!("write {}: {error}", segment.path().display()));
                     }
                 }
-                Next::Other(Job::Seal { segment, end, snapshot }) => self.seal(&segment, end, snapshot).await,
+                Next::Other(Job::Side { base, position, bytes, entry }) => {
+                    let path = layout::segment_file(&self.dir, base, layout::SIDE);
+                    if let Err(error) = self.write_side(&path, position, bytes, entry).await {
+                        self.fence(format!("write {}: {error}", path.display()));
+                    }
+                }
+                Next::Other(Job::Seal { segment, end, snapshot, ends }) => {
+                    self.seal(&segment, end, snapshot, ends).await
+                }
                 Next::Other(Job::Drop { segment }) => self.drop_files(&segment).await,
                 Next::Other(Job::Write { .. }) => unreachable!("writes are taken together"),
             }
@@ -110,45 +121,26 @@ impl Inner {
         position: u64,
         bufs: Vec<Bytes>,
         end: Offset,
+        entry: Option<EntryIndex>,
     ) -> io::Result<()> {
         let disk = &self.shared.runtime.disk;
         let is_new = !segment.is_open() && position == 0;
         let fresh = self.state.borrow().writer.fresh;
         let bytes: u64 = bufs.iter().map(|buf| buf.len() as u64).sum();
-        let mut was_full = false;
-        let (file, metadata) = loop {
-            let written = async {
-                let file = segment.file_for_append(disk).await?;
-                file.write_at(position, bufs.clone()).await?;
-                let metadata = self.dir.join(layout::PARTITION_METADATA);
-                let metadata =
-                    if fresh { Some(disk.open(&metadata, OpenMode::ReadWrite).await?) } else { None };
-                Ok((file, metadata))
-            };
-            match written.await {
-                Ok(files) => break files,
-                // Nothing was promised and nothing is lost: the bytes are still here, and writing them again to the
-                // same place is sound once there is room. (A flush that fails is another matter.)
-                Err(error) if is_full(&error) && self.may_wait_for_room() => {
-                    if !was_full {
-                        tracing::error!(file = %segment.path().display(), "the disk is full; appends wait for room");
-                    }
-                    was_full = true;
-                    self.shared.disk_low.set(true);
-                    self.shared.runtime.clock.sleep(FULL_DISK_PAUSE).await;
-                }
-                Err(error) => return Err(error),
-            }
+        let writing = || async {
+            let file = segment.file_for_append(disk).await?;
+            file.write_at(position, bufs.clone()).await?;
+            let metadata = self.dir.join(layout::PARTITION_METADATA);
+            let metadata = if fresh { Some(disk.open(&metadata, OpenMode::ReadWrite).await?) } else { None };
+            Ok((file, metadata))
         };
-        if was_full {
-            // Whoever watches the free space may set it again; with nobody watching, appends go on by themselves.
-            self.shared.disk_low.set(false);
-        }
+        let (file, metadata) = self.with_room(segment.path(), writing).await?;
         {
             let mut state = self.state.borrow_mut();
             segment.written_bytes.set(position + bytes);
             let from = state.written_end;
             state.written_end = end;
+            state.entries_written = entry.or(state.entries_written);
             let now = self.shared.runtime.clock.now();
             let writer = &mut state.writer;
             if !writer.unflushed.iter().any(|other| other.path() == file.path()) {
@@ -165,9 +157,98 @@ impl Inner {
         }
         self.tail.written(end);
         self.progress.written.reached(end);
+        if let Some(entry) = entry {
+            self.progress.entries_written.reached(entry);
+        }
         self.progress.moved();
         self.flush_if_due();
         Ok(())
+    }
+
+    /// Writes a piece of a side file and flushes it.
+    async fn write_side(
+        &self,
+        path: &Path,
+        position: u64,
+        bytes: Bytes,
+        entry: Option<EntryIndex>,
+    ) -> io::Result<()> {
+        let disk = &self.shared.runtime.disk;
+        // Whatever is not on the disk yet of what leads to the file: its name, the directory's, what names the topic.
+        let (is_new, is_first) = {
+            let state = self.state.borrow();
+            (position == 0, state.writer.fresh || state.writer.parent_unflushed)
+        };
+        let writing = || async {
+            let file = disk.open(path, OpenMode::CreateOrOpen).await?;
+            file.write_at(position, vec![bytes.clone()]).await?;
+            let mut files = vec![file];
+            if is_first {
+                files.push(disk.open(&self.dir.join(layout::PARTITION_METADATA), OpenMode::ReadWrite).await?);
+            }
+            Ok(files)
+        };
+        let files = self.with_room(path, writing).await?;
+        let mut dirs = Vec::new();
+        if is_new || is_first {
+            dirs.push(self.dir.clone());
+        }
+        if is_first {
+            dirs.extend(self.dir.parent().map(Path::to_owned));
+        }
+        let flushed = self.shared.committer.commit(FlushRequest { files, dirs }).await;
+        flushed.map_err(|_| io::Error::other("the committer is gone"))?.map_err(io::Error::other)?;
+        {
+            let mut state = self.state.borrow_mut();
+            if is_first {
+                (state.writer.fresh, state.writer.parent_unflushed) = (false, false);
+            }
+            state.entries_written = entry.or(state.entries_written);
+        }
+        if let Some(entry) = entry {
+            self.progress.entries_written.reached(entry);
+            self.tell_flushed_entries();
+        }
+        self.progress.moved();
+        Ok(())
+    }
+
+    /// Tells who waits for entries that they are flushed.
+    fn tell_flushed_entries(&self) {
+        let flushed = self.state.borrow().entries_flushed();
+        if let Some(flushed) = flushed {
+            self.progress.entries_flushed.reached(flushed);
+        }
+    }
+
+    /// Writes, and waits for room as long as there is none: nothing was promised and nothing is lost, the bytes are still
+    /// here, and writing them again to the same place is sound. (A flush that fails is another matter.)
+    async fn with_room<T, F>(&self, path: &Path, mut write: impl FnMut() -> F) -> io::Result<T>
+    where
+        F: Future<Output = io::Result<T>>,
+    {
+        let mut was_full = false;
+        loop {
+            match write().await {
+                Ok(written) => {
+                    if was_full {
+                        // Whoever watches the free space may set it again; with nobody watching, appends go on by
+                        // themselves.
+                        self.shared.disk_low.set(false);
+                    }
+                    return Ok(written);
+                }
+                Err(error) if is_full(&error) && self.may_wait_for_room() => {
+                    if !was_full {
+                        tracing::error!(file = %path.display(), "the disk is full; appends wait for room");
+                    }
+                    was_full = true;
+                    self.shared.disk_low.set(true);
+                    self.shared.runtime.clock.sleep(FULL_DISK_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn may_wait_for_room(&self) -> bool {
@@ -177,9 +258,19 @@ impl Inner {
 
     /// Writes what a sealed segment leaves behind, before the next segment's first byte: a segment that has a successor
     /// on the disk has its indexes there too. All of it is derived: a failure is logged, and recovery makes it anew.
-    async fn seal(&self, segment: &Rc<Segment>, end: Offset, (snapshot, windows): (Vec<u8>, Vec<u8>)) {
+    async fn seal(
+        &self,
+        segment: &Rc<Segment>,
+        end: Offset,
+        (snapshot, windows): (Vec<u8>, Vec<u8>),
+        ends: Option<Vec<u8>>,
+    ) {
         let disk = &self.shared.runtime.disk;
         let sealing = async {
+            if let Some(ends) = ends {
+                let path = layout::segment_file(&self.dir, segment.base, layout::ENTRY_INDEX);
+                write_derived(disk, &path, ends).await?;
+            }
             if let Some(indexes) = segment.indexes_in_memory() {
                 let indexes = indexes.borrow().clone();
                 segment.write_indexes(disk, &indexes).await?;
@@ -266,6 +357,7 @@ impl Inner {
                             state.writer.parent_unflushed = false;
                         }
                         self.progress.flushed.reached(target);
+                        self.tell_flushed_entries();
                         self.progress.moved();
                     }
                     Ok(Err(error)) => self.fence(format!("flush {}: {error}", self.dir.display())),
@@ -322,6 +414,7 @@ impl Inner {
     /// Tells everybody who waits, and the tasks, that the log is fenced.
     pub(super) fn end_with(&self, fenced: &Fenced) {
         self.progress.give_up_beyond(Offset::NONE, fenced);
+        self.progress.give_up_entries_behind(None, fenced);
         self.flush_wake.notify_one();
         self.progress.moved();
     }
@@ -367,27 +460,31 @@ enum Turn {
 }
 
 enum Next {
-    Write { segment: Rc<Segment>, position: u64, bufs: Vec<Bytes>, end: Offset },
+    Write { segment: Rc<Segment>, position: u64, bufs: Vec<Bytes>, end: Offset, entry: Option<EntryIndex> },
     Other(Job),
 }
 
 /// Takes one job, or all that can be written at once.
 fn take_next(state: &mut State) -> Option<Next> {
     match state.queue.pop_front()? {
-        job @ (Job::Seal { .. } | Job::Drop { .. }) => Some(Next::Other(job)),
-        Job::Write { segment, position, bytes, mut end } => {
+        job @ (Job::Side { .. } | Job::Seal { .. } | Job::Drop { .. }) => Some(Next::Other(job)),
+        Job::Write { segment, position, bytes, mut end, mut entry } => {
             let mut total = bytes.len();
             let mut bufs = vec![bytes];
             while let Some(Job::Write { segment: next, bytes, .. }) = state.queue.front()
                 && Rc::ptr_eq(next, &segment)
                 && total + bytes.len() <= WRITE_BYTES_MAX
             {
-                let Some(Job::Write { bytes, end: next_end, .. }) = state.queue.pop_front() else { break };
+                let Some(Job::Write { bytes, end: next_end, entry: next_entry, .. }) =
+                    state.queue.pop_front()
+                else {
+                    break;
+                };
                 total += bytes.len();
-                end = next_end;
+                (end, entry) = (next_end, next_entry);
                 bufs.push(bytes);
             }
-            Some(Next::Write { segment, position, bufs, end })
+            Some(Next::Write { segment, position, bufs, end, entry })
         }
     }
 }

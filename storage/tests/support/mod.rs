@@ -66,6 +66,7 @@ impl Bench {
             flushed: Offset::ZERO,
             clean_end: None,
             now: NOW,
+            with_entries: false,
         }
     }
 

@@ -1,0 +1,324 @@
+//! A log that numbers its entries, against a plain list: batches and side entries in any mixture, rolls, cuts, purges,
+//! changes of the durability; kills and power cuts at any point, over and over on one disk.
+//!
+//! What must hold after every start:
+//! * nothing that was reported flushed is missing, and after a kill nothing that was reported written;
+//! * what is there is a prefix of what was appended, entry for entry: index, term, offsets, bytes;
+//! * the purge point is where it was, or where an interrupted purge would have put it;
+//! * the log opens: no legal crash may fence it.
+
+mod support;
+
+use bytes::{Bytes, BytesMut};
+use ouzel_model::batch::{Codec, batches};
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset};
+use ouzel_runtime::sim::{self, Rng, SimRuntime};
+use ouzel_storage::entries::{EntryBody, StoredEntry};
+use ouzel_storage::{Durability, Log, LogConfig, OpenError, OpenLog, Stop};
+use std::time::Duration;
+use support::{Bench, NOW, batch};
+
+const LIVES: u64 = 6;
+const OPS_PER_LIFE: u64 = 30;
+
+#[derive(Default)]
+struct Model {
+    /// From index 0, also what is purged.
+    entries: Vec<StoredEntry>,
+    /// Number of entries that a power cut must leave, as reported.
+    flushed: usize,
+    /// Number of entries that a kill must leave, as reported.
+    written: usize,
+    /// Number of entries that are never cut any more.
+    committed: usize,
+    /// Where the purge point may be.
+    purged: Vec<Option<EntryId>>,
+    cuts: u32,
+    purges: u32,
+}
+
+impl Model {
+    fn end(&self) -> Offset {
+        self.entries.last().map_or(Offset::ZERO, |entry| entry.end_offset)
+    }
+
+    fn note(&mut self, log: &Log) {
+        let count = |index: Option<EntryIndex>| index.map_or(0, |index| index.value() as usize + 1);
+        self.flushed = self.flushed.max(count(log.entries_flushed()));
+        self.written = self.written.max(count(log.entries_written()));
+    }
+
+    fn flushed_offset(&self) -> Offset {
+        let safe = self.committed.min(self.flushed);
+        safe.checked_sub(1).map_or(Offset::ZERO, |last| self.entries[last].end_offset)
+    }
+}
+
+fn config(durability: Durability) -> LogConfig {
+    LogConfig { segment_bytes: 700, index_interval_bytes: 100, durability, ..LogConfig::default() }
+}
+
+async fn open(node: &SimRuntime, stop: Stop, model: &Model) -> Result<Log, OpenError> {
+    let clean_end = (stop == Stop::Clean).then_some(model.end());
+    let bench = Bench::new(node.runtime(), node.data_dir(), 600);
+    let flushed = model.flushed_offset();
+    let options = bench.options(&config(Durability::Durable));
+    Log::open(OpenLog { stop, flushed, clean_end, with_entries: true, ..options }).await
+}
+
+/// Everything that is there, in pieces of `bytes_max`.
+async fn read_all(log: &Log, bytes_max: usize) -> Result<Vec<StoredEntry>, String> {
+    let mut next = log.purged().map_or(EntryIndex(0), |purged| purged.index.next());
+    let end = log.last_entry().map_or(EntryIndex(0), |last| last.index.next());
+    let mut read = Vec::new();
+    while next < end {
+        let piece = log.read_entries(next, end, bytes_max).await.map_err(|error| error.to_string())?;
+        if piece.is_empty() {
+            return Err(format!("no entry from {next}"));
+        }
+        next = EntryIndex(next.value() + piece.len() as u64);
+        read.extend(piece);
+    }
+    Ok(read)
+}
+
+/// Holds a log that was just opened against the model, and makes the model what is there.
+async fn check(log: &Log, model: &mut Model, least: usize) -> Result<(), String> {
+    let purged = log.purged();
+    if !model.purged.contains(&purged) {
+        return Err(format!("purged to {purged:?}, expected one of {:?}", model.purged));
+    }
+    let first = purged.map_or(0, |purged| purged.index.value() as usize + 1);
+    for bytes_max in [1, 500, 1 << 20] {
+        let found = read_all(log, bytes_max).await?;
+        let there = first + found.len();
+        if there < least {
+            return Err(format!("{there} entries, {least} were safe"));
+        }
+        if found[..] != model.entries[first..there] {
+            let at = found.iter().zip(&model.entries[first..]).position(|(a, b)| a != b);
+            return Err(format!(
+                "entry {at:?} differs: {:?}",
+                at.map(|at| (&found[at], &model.entries[first + at]))
+            ));
+        }
+        for entry in &found {
+            if log.entry_id(entry.id.index) != Some(entry.id)
+                || log.entry_end(entry.id.index) != Some(entry.end_offset)
+            {
+                return Err(format!("{} is told wrongly", entry.id));
+            }
+        }
+    }
+    let there = log.last_entry().map_or(0, |last| last.index.value() as usize + 1);
+    model.entries.truncate(there);
+    (model.flushed, model.written) = (there, there);
+    model.committed = model.committed.min(there);
+    model.purged = vec![purged];
+    if log.offsets().log_end != model.end() {
+        return Err(format!("the log ends at {}, not {}", log.offsets().log_end, model.end()));
+    }
+    Ok(())
+}
+
+/// One step; `Err` when the disk has gone.
+async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> {
+    let last = log.last_entry();
+    let index = EntryIndex(model.entries.len() as u64);
+    match random.below(14) {
+        0..=2 => {
+            let term = last.map_or(LeaderEpoch(0), |last| last.term);
+            let term = if random.chance(1, 2) { term.next() } else { term };
+            let id = EntryId { term, index };
+            let (kind, body) = (random.below(4) as u8, Bytes::from(random.next().to_be_bytes().to_vec()));
+            log.append_side(id, kind, body.clone()).map_err(|_| ())?;
+            let end = model.end();
+            let body = EntryBody::Side { kind, body };
+            model.entries.push(StoredEntry { id, base_offset: end, end_offset: end, body });
+        }
+        3..=8 => {
+            let Some(last) = last else { return Ok(()) };
+            let id = EntryId { term: last.term, index };
+            let records = vec![1000; random.below(4) as usize + 1];
+            let mut bytes = batch(Codec::None, random.next(), &records);
+            let base = model.end();
+            ouzel_model::batch::stamp(&mut bytes, base, id.term);
+            if random.chance(1, 2) {
+                log.append_batch(id, bytes.clone().freeze(), NOW).map_err(|_| ())?;
+            } else {
+                let mut unplaced = bytes.clone();
+                ouzel_model::batch::stamp(&mut unplaced, Offset(77), LeaderEpoch(0));
+                log.place_batch(id, unplaced, NOW).map_err(|_| ())?;
+            }
+            let end = base + records.len() as i64;
+            let body = EntryBody::Batch(bytes.freeze());
+            model.entries.push(StoredEntry { id, base_offset: base, end_offset: end, body });
+        }
+        9 => {
+            let Some(last) = last else { return Ok(()) };
+            if random.chance(1, 2) {
+                log.flush_entries_to(last.index);
+                log.wait_entry_flushed(last.index).await.map_err(|_| ())?;
+                assert!(log.entries_flushed() >= Some(last.index));
+            } else {
+                log.wait_entry_written(last.index).await.map_err(|_| ())?;
+                assert!(log.entries_written() >= Some(last.index));
+            }
+        }
+        10 => {
+            let room = (model.entries.len() - model.committed) as u64;
+            let keep = model.committed + random.below(room + 1) as usize;
+            // Until it is done, the entries are there or not.
+            model.flushed = model.flushed.min(keep);
+            model.written = model.written.min(keep);
+            let to = keep.checked_sub(1).map(|at| model.entries[at].id);
+            log.truncate_after(to).await.map_err(|_| ())?;
+            model.entries.truncate(keep);
+            model.cuts += 1;
+            assert_eq!(log.last_entry().or(log.purged()), to);
+            assert_eq!(log.offsets().log_end, model.end());
+            for entry in model.entries.iter().rev().take(3) {
+                let there = log.entry_id(entry.id.index);
+                assert!(there == Some(entry.id) || log.purged() > Some(entry.id));
+            }
+        }
+        11 => {
+            model.note(log);
+            let room = (model.flushed - model.committed.min(model.flushed)) as u64;
+            model.committed =
+                (model.committed + random.below(room + 1) as usize).min(model.flushed).max(model.committed);
+        }
+        12 => {
+            let upto = EntryIndex((model.committed as u64).saturating_sub(1));
+            if model.committed > 0
+                && let Some(candidate) = log.purge_candidate(upto)
+            {
+                let steps =
+                    model.entries.iter().map(|entry| Some(entry.id)).filter(|id| *id <= Some(candidate));
+                // The files go one by one.
+                model.purged.extend(steps);
+                log.purge(candidate).await.map_err(|_| ())?;
+                model.purged = vec![Some(candidate)];
+                model.purges += 1;
+                assert_eq!(log.purged(), Some(candidate));
+            }
+        }
+        _ => {
+            let modes = [Durability::Durable, Durability::WriteCaching, Durability::Os];
+            log.set_config(config(modes[random.below(3) as usize]));
+        }
+    }
+    model.note(log);
+    Ok(())
+}
+
+fn run(seed: u64, cut_at: Option<u64>) -> Result<(u32, u32), String> {
+    sim::run(seed, |node| async move {
+        let mut random = Rng::new(seed);
+        let mut model = Model { purged: vec![None], ..Model::default() };
+        let (mut stop, mut least) = (Stop::Unknown, 0);
+        if random.chance(1, 2) {
+            node.disk().set_delay_max(Duration::from_millis(2));
+        }
+        for life in 0..LIVES {
+            let cut_after = match cut_at {
+                Some(point) => (life == 0).then_some(point),
+                None => random.chance(3, 4).then(|| random.below(90)),
+            };
+            if let Some(point) = cut_after {
+                node.disk().cut_power_after(point);
+            }
+            let mut is_closed = false;
+            match open(&node, stop, &model).await {
+                Ok(log) => {
+                    let checked = check(&log, &mut model, least).await;
+                    if !node.disk().is_cut() {
+                        checked.map_err(|error| format!("life {life}: {error}"))?;
+                    }
+                    for _ in 0..OPS_PER_LIFE {
+                        if node.disk().is_cut() || step(&mut random, &log, &mut model).await.is_err() {
+                            break;
+                        }
+                    }
+                    is_closed = random.chance(1, 3) && !node.disk().is_cut() && log.close().await.is_ok();
+                }
+                Err(error) if !node.disk().is_cut() => return Err(format!("life {life}: {error}")),
+                Err(_) => {}
+            }
+            if is_closed {
+                node.disk().kill();
+                node.disk().cut_power_after(u64::MAX);
+                (stop, least) = (Stop::Clean, model.entries.len());
+            } else if !node.disk().is_cut() && random.chance(1, 2) {
+                node.disk().kill();
+                node.disk().cut_power_after(u64::MAX);
+                (stop, least) = (Stop::UncleanSameBoot, model.written);
+            } else {
+                node.disk().power_cut();
+                (stop, least) = (Stop::UncleanOtherBoot, model.flushed);
+            }
+        }
+        node.disk().cut_power_after(u64::MAX);
+        let log = open(&node, stop, &model).await.map_err(|error| format!("at last: {error}"))?;
+        check(&log, &mut model, least).await.map_err(|error| format!("at last: {error}"))?;
+        Ok((model.cuts, model.purges))
+    })
+}
+
+/// Seed 108 told of a `.raftindex` that outlived a cut: the power went between the cut of the `.log` and the removal of the
+/// file that says where its batches end. Other batches took their places, and ended where those had; the next start
+/// believed the file, and took every batch's end for another's.
+#[test]
+fn the_log_is_a_list_that_survives() {
+    let (mut cuts, mut purges) = (0, 0);
+    for seed in 0..300 {
+        let seen = run(seed, None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        cuts += seen.0;
+        purges += seen.1;
+    }
+    assert!(cuts > 200 && purges > 80, "{cuts} cuts and {purges} purges are too few to show anything");
+}
+
+#[test]
+fn the_power_may_go_at_any_point() {
+    for seed in 0..4 {
+        for point in 0..80 {
+            run(seed, Some(point)).unwrap_or_else(|error| panic!("seed {seed}, cut after {point}: {error}"));
+        }
+    }
+}
+
+#[test]
+fn what_is_out_of_order_is_refused_and_changes_nothing() {
+    sim::run(1, |node| async move {
+        let log = open(&node, Stop::Unknown, &Model::default()).await.expect("a new log");
+        let id = |term, index| EntryId { term: LeaderEpoch(term), index: EntryIndex(index) };
+        let stamped = |offset, term| {
+            let mut bytes = batch(Codec::None, 1, &[1000]);
+            ouzel_model::batch::stamp(&mut bytes, Offset(offset), LeaderEpoch(term));
+            bytes.freeze()
+        };
+        assert!(log.append_batch(id(1, 0), stamped(0, 1), NOW).is_err(), "no side entry began the reign");
+        log.append_side(id(1, 0), 0, Bytes::new()).expect("the first entry");
+        for (why, refused) in [
+            ("a gap in the indexes", log.append_batch(id(1, 2), stamped(0, 1), NOW)),
+            ("an index that is taken", log.append_batch(id(1, 0), stamped(0, 1), NOW)),
+            ("a reign nobody began", log.append_batch(id(2, 1), stamped(0, 2), NOW)),
+            ("another offset", log.append_batch(id(1, 1), stamped(4, 1), NOW)),
+            ("another epoch", log.append_batch(id(1, 1), stamped(0, 0), NOW)),
+            ("a reign that is over", log.append_side(id(0, 1), 0, Bytes::new())),
+        ] {
+            assert!(refused.is_err(), "{why}");
+        }
+        let mut flipped = BytesMut::from(&stamped(0, 1)[..]);
+        let last = flipped.len() - 1;
+        flipped[last] ^= 1;
+        assert!(log.append_batch(id(1, 1), flipped.freeze(), NOW).is_err(), "a flipped bit");
+        assert_eq!((log.last_entry(), log.offsets().log_end), (Some(id(1, 0)), Offset::ZERO));
+        log.append_batch(id(1, 1), stamped(0, 1), NOW).expect("the one that belongs here");
+        let read = log.read_entries(EntryIndex(1), EntryIndex(2), 1 << 20).await.expect("it is there");
+        let EntryBody::Batch(bytes) = &read[0].body else { panic!("a batch") };
+        assert_eq!(batches(bytes).count(), 1);
+        assert!(log.truncate_after(Some(id(3, 9))).await.is_err(), "what is not there cannot stay");
+    });
+}
