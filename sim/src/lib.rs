@@ -1,15 +1,19 @@
 //! The seeded cluster: the same seed gives the same run, to the byte and the microsecond.
 //!
-//! So far it shows that the ground holds: [`exchange`] lets two simulated nodes with two virtual cores each talk over
-//! a simulated network and write to simulated disks that lose their power on the way, and returns a trace of all they
-//! saw. Runs of a seed are compared across two processes, because what hides in one (hash seeds, addresses,
-//! thread timing) shows between two.
+//! Whole brokers ([`brokers`]) run in one process over simulated disks and a simulated network, with clients that write,
+//! read and commit while everything fails that can; then judges ([`check`]) look at what the clients were told. Runs of a
+//! seed are compared across two processes ([`exchange`], the smallest one, and whole brokers), because what hides in
+//! one (hash seeds, addresses, thread timing) shows between two.
+//!
+//! The binary `ouzel-sim` runs one seed, and replays it by its number.
 //!
 //! This room deliberately does not know how real machines are reached: all it has is the simulated one.
 //!
-//! Reading order: [`trace`], [`exchange`], [`check`].
+//! Reading order: [`trace`], [`exchange`], [`check`], [`content`], [`brokers`].
 #![forbid(unsafe_code)]
 
+pub mod brokers;
 pub mod check;
+pub mod content;
 pub mod exchange;
 pub mod trace;

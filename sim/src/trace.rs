@@ -8,14 +8,24 @@ use std::rc::Rc;
 #[derive(Clone, Default)]
 pub struct Trace {
     lines: Rc<RefCell<String>>,
+    echo: bool,
 }
 
 impl Trace {
+    /// A log that says every line on stdout, too, as it comes: among the nodes' own log lines.
+    pub fn echoing() -> Trace {
+        Trace { echo: true, ..Trace::default() }
+    }
+
     /// Notes what a node saw, with its wall time.
     pub fn note(&self, wall_ms: i64, node: &str, event: fmt::Arguments<'_>) {
-        use fmt::Write;
-        // Writing to a string does not fail.
-        let _ = writeln!(self.lines.borrow_mut(), "{wall_ms} {node}: {event}");
+        let line = format!("{wall_ms} {node}: {event}\n");
+        if self.echo {
+            use std::io::Write;
+            // Whoever closed the pipe does not want to hear it.
+            let _ = std::io::stdout().write_all(line.as_bytes());
+        }
+        self.lines.borrow_mut().push_str(&line);
     }
 
     /// Returns all lines so far.

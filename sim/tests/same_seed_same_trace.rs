@@ -3,7 +3,10 @@
 use std::process::Command;
 
 fn trace_of(seed: u64) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_sim-trace")).arg(seed.to_string()).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_ouzel-sim"))
+        .args(["--level", "exchange", "--seed", &seed.to_string()])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
@@ -14,6 +17,22 @@ fn the_same_seed_gives_the_same_trace_in_two_processes() {
         let trace = trace_of(seed);
         assert_eq!(trace, trace_of(seed), "seed {seed}");
     }
+}
+
+/// A whole broker with its clients and faults, its own log lines among the trace.
+#[test]
+fn a_whole_broker_does_the_same_in_two_processes() {
+    let run = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_ouzel-sim"))
+            .args(["--level", "brokers", "--seed", "4", "--verbose"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let first = run();
+    assert!(first.lines().count() > 500, "{first}");
+    assert!(first == run(), "two processes differ");
 }
 
 #[test]

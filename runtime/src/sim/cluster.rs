@@ -12,6 +12,9 @@ use super::{Pause, Rng, SimClock, SimDisk, SimRuntime, connection};
 use crate::cores::{self, CoreResult, End};
 use crate::tasks::OnCore;
 
+/// Segments a connection, and connections a listener, may hold that nobody has taken yet.
+const SEGMENTS_MAX: usize = 1 << 16;
+
 /// What a cluster is made from.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
@@ -68,7 +71,9 @@ impl<'a> Cluster<'a> {
             .rng_seed(config.seed)
             .min_message_latency(config.latency_min)
             .max_message_latency(config.latency_max)
-            .simulation_duration(config.duration_max);
+            .simulation_duration(config.duration_max)
+            // What lies unread before a process that stands still; turmoil panics beyond it.
+            .tcp_capacity(SEGMENTS_MAX);
         connection::forget_all();
         let end = Arc::new(End::new());
         Self { seed: config.seed, sim: builder.build(), machines: BTreeMap::new(), end }

@@ -136,6 +136,15 @@ impl SimDisk {
         self.lock().lies = lies;
     }
 
+    /// Ends every fault that was set: the disk is fast, roomy and honest again, and what was to fail does not. Flushes that
+    /// failed or were lies stay what they were.
+    pub fn heal(&self) {
+        let mut state = self.lock();
+        let counts = state.counts;
+        state.heal();
+        state.counts = counts;
+    }
+
     /// Limits the size; `None` lifts the limit. Writes and reservations beyond it fail with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().capacity_bytes = bytes;

@@ -256,9 +256,10 @@ impl Case<'_> {
                         ),
                     );
                 }
-                // What retention took was there.
+                // What retention took was there. Where all of a log was lost, nobody knows its producers any more.
                 if let Some(lost) = missing.take()
                     && last.log_start == Offset(0)
+                    && !last.loss_admitted
                 {
                     verdict.broken(
                         Kind::SequenceGap,

@@ -54,6 +54,8 @@ pub enum Kind {
     TwoVotes,
     /// A replica's committed index went back while it ran, or it forgot entries it said were safe.
     CommitIndexWentBack,
+    /// A client that did everything right was refused with more than a request to try again.
+    UnexpectedError,
     /// A healed cluster does not serve.
     NoProgress,
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use ouzel_model::Offset;
+use ouzel_runtime::File;
 use ouzel_runtime::disk::OpenMode;
 
 use super::{EpochsFile, Recovery, io_error, merge, read_error};
 use crate::checkpoint::{self, OffsetCheckpoint};
+use crate::config::Durability;
 use crate::error::OpenError;
 use crate::layout;
 use crate::producers::{Producers, snapshot};
-use crate::recovery_table::Action;
+use crate::recovery_table::{Action, Stop};
 use crate::segment::{Segment, Walk, write_derived};
 
 impl Recovery {
@@ -240,6 +242,12 @@ impl Recovery {
         Ok(first_dirty)
     }
 
+    /// Whether what can be read may not be on the medium although a flush of it would succeed: the last process's flush may
+    /// have failed, and the kernel takes pages for clean then that it has not written. Another boot has read the medium.
+    fn may_be_falsely_clean(&self) -> bool {
+        self.options.stop == Stop::UncleanSameBoot && self.config.durability != Durability::Os
+    }
+
     /// Nothing may be shown or built upon that a power cut could still take.
     pub(super) async fn flush_all(&self) -> Result<(), OpenError> {
         if self.segments.is_empty() {
@@ -250,7 +258,16 @@ impl Recovery {
         let mut files =
             vec![disk.open(&metadata, OpenMode::ReadWrite).await.map_err(io_error("open", &metadata))?];
         for segment in self.segments.iter().filter(|segment| segment.base >= self.walked_from) {
-            files.push(segment.file(disk).await.map_err(io_error("open", segment.path()))?);
+            let file = segment.file(disk).await.map_err(io_error("open", segment.path()))?;
+            if self.may_be_falsely_clean() {
+                let indexes = segment.indexes_in_memory().unwrap_or_default();
+                let from = indexes.borrow().position_before(segment.base, self.options.flushed);
+                write_again(&file, from).await.map_err(io_error("write", segment.path()))?;
+            }
+            files.push(file);
+        }
+        if self.may_be_falsely_clean() {
+            write_again(&files[0], 0).await.map_err(io_error("write", &metadata))?;
         }
         for file in files {
             file.sync_data().await.map_err(io_error("flush", file.path()))?;
@@ -260,5 +277,23 @@ impl Recovery {
             disk.sync_dir(dir).await.map_err(io_error("flush", dir))?;
         }
         Ok(())
+    }
+}
+
+/// Bytes that are read and written again at a time.
+const AGAIN_BYTES: usize = 1 << 20;
+
+/// Writes a file's bytes from a position on where they are, so that the next flush really flushes them. A crash meanwhile
+/// changes nothing: they are the same bytes.
+async fn write_again(file: &File, from: u64) -> std::io::Result<()> {
+    let mut at = from;
+    loop {
+        let bytes = file.read_at(at, AGAIN_BYTES).await?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let end = at + bytes.len() as u64;
+        file.write_at(at, vec![bytes]).await?;
+        at = end;
     }
 }

@@ -1,0 +1,12 @@
+//! The clients of a run: they ask, note what they are answered, and go on whatever comes.
+
+mod committer;
+mod judge;
+mod producer;
+mod reader;
+mod wire;
+
+pub(super) use committer::commit;
+pub(super) use judge::look_at_the_end;
+pub(super) use producer::produce;
+pub(super) use reader::read;

@@ -1,0 +1,165 @@
+//! The last client: when all is healed it reads everything, asks every group, and writes once more everywhere.
+
+use std::time::Duration;
+
+use ouzel_client::{ClientError, NewTopic};
+use ouzel_model::{Offset, TimestampMs};
+use ouzel_protocol::ErrorCode;
+use ouzel_runtime::Runtime;
+use ouzel_runtime::cores::CoreResult;
+use ouzel_runtime::sim::SimRuntime;
+
+use super::super::shared::{Phase, Shared, TOPIC};
+use super::committer::ask;
+use super::wire::Wire;
+use crate::check::history::{Acks, Final, Outcome, PartitionId, Place, Produced, Span};
+use crate::check::verdict::{Kind, Violation};
+use crate::content;
+
+/// A healed cluster that has not served by then does not serve.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes the topic, waits for the healing, and looks at what is left.
+pub(in super::super) async fn look_at_the_end(
+    node: SimRuntime,
+    bootstrap: String,
+    replication_factor: i16,
+    groups: u32,
+    shared: Shared,
+) -> CoreResult {
+    let runtime = node.runtime();
+    let mut wire = Wire::new(&runtime, &bootstrap);
+    let partitions = shared.partitions().count();
+    let topic = NewTopic {
+        name: TOPIC.to_owned(),
+        partitions: i32::try_from(partitions).ok(),
+        replication_factor: Some(replication_factor),
+        configs: [("segment.ms".to_owned(), "3000".to_owned())].into(),
+    };
+    patiently(&runtime, async || {
+        let created = wire.client().create_topic(&topic, false).await;
+        match created {
+            Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => {
+                shared.note(&runtime, "judge", format_args!("create the topic: {error}"));
+                wire.failed(&error);
+                None
+            }
+            _ => Some(()),
+        }
+    })
+    .await
+    .ok_or("the topic cannot be created")?;
+    shared.enter(Phase::Load);
+    while shared.phase() == Phase::Load {
+        runtime.clock.sleep(Duration::from_millis(20)).await;
+    }
+    // What was under way when the faults ended is answered, or given up, by then.
+    runtime.clock.sleep(Duration::from_secs(8)).await;
+    for partition in shared.partitions() {
+        serve_on(&runtime, &mut wire, partition, &shared).await;
+        read_all(&runtime, &mut wire, partition, &shared).await;
+    }
+    for group in 0..groups {
+        let answered =
+            patiently(&runtime, async || ask(&mut wire, group, &runtime, &shared).await.then_some(()));
+        if answered.await.is_none() {
+            shared.broken(no_progress(format!("the offsets of group {group} cannot be asked for")));
+        }
+    }
+    Ok(())
+}
+
+/// Shows that a partition still takes records.
+async fn serve_on(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, shared: &Shared) {
+    let begun = shared.now(runtime);
+    let value = shared.next_value();
+    let batch = content::batch(&[value], None, 8, TimestampMs(runtime.clock.wall_ms()));
+    let mut attempts = 0;
+    let placed = patiently(runtime, async || {
+        attempts += 1;
+        match wire.produce(partition, batch.clone(), -1).await {
+            Ok(base) => base,
+            Err(error) => {
+                shared.note(runtime, "judge", format_args!("produce to {}: {error}", partition.0));
+                None
+            }
+        }
+    })
+    .await;
+    if placed.is_none() {
+        shared.broken(no_progress(format!("partition {} takes no records", partition.0)));
+    }
+    let outcome = placed.map_or(Outcome::Unknown, |base| Outcome::Done(Place { base, epoch: None }));
+    let produced = Produced {
+        span: Span { begun, ended: shared.now(runtime) },
+        partition,
+        producer: shared.next_life(),
+        idempotent: false,
+        sequence: 0,
+        values: vec![value],
+        acks: Acks::All,
+        outcome,
+    };
+    shared.record(|history| history.produced.push(produced));
+}
+
+/// Reads a partition from its start to its high watermark.
+async fn read_all(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, shared: &Shared) {
+    let mut last = Final::default();
+    let mut next = Offset(0);
+    let read = patiently(runtime, async || {
+        loop {
+            match wire.fetch(partition, next).await {
+                Ok(found) => {
+                    next = found.records.last().map_or(next, |(offset, ..)| *offset + 1);
+                    last.log_start = found.log_start;
+                    last.high_watermark = found.high_watermark;
+                    last.records.extend(found.records);
+                    if next >= last.high_watermark {
+                        return Some(());
+                    }
+                }
+                Err(error) => {
+                    shared.note(runtime, "judge", format_args!("read {} from {next}: {error}", partition.0));
+                    if error.code() == Some(ErrorCode::OffsetOutOfRange) {
+                        // Retention has been here.
+                        next = next.max(last.log_start + 1);
+                    }
+                    if let ClientError::Corrupt { .. } = error {
+                        shared.broken(no_progress(format!("partition {}: {error}", partition.0)));
+                    }
+                    return None;
+                }
+            }
+        }
+    })
+    .await;
+    if read.is_none() {
+        shared.broken(no_progress(format!("partition {} cannot be read from {next} on", partition.0)));
+        return;
+    }
+    shared.note(
+        runtime,
+        "judge",
+        format_args!("partition {} holds {} records up to {next}", partition.0, last.records.len()),
+    );
+    shared.record(|history| {
+        history.partitions.insert(partition, last);
+    });
+}
+
+fn no_progress(facts: String) -> Violation {
+    Violation { kind: Kind::NoProgress, facts }
+}
+
+/// Repeats an attempt until it gives something, or patience ends.
+async fn patiently<T>(runtime: &Runtime, mut attempt: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+    let deadline = runtime.clock.now() + PATIENCE;
+    while runtime.clock.now() < deadline {
+        if let Some(value) = attempt().await {
+            return Some(value);
+        }
+        runtime.clock.sleep(Duration::from_millis(100)).await;
+    }
+    None
+}

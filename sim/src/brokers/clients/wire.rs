@@ -1,0 +1,165 @@
+//! One client's way to the brokers: it gives up on a connection that does not answer, as real clients do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use ouzel_client::{Client, ClientConfig, ClientError, Leader};
+use ouzel_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use ouzel_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use ouzel_protocol::messages::kafka::InitProducerIdRequest;
+use ouzel_protocol::{ErrorCode, StrBytes};
+use ouzel_runtime::Runtime;
+
+use super::super::shared::TOPIC;
+use crate::check::history::{PartitionId, Value};
+use crate::content;
+
+/// The last version of Produce and Fetch that names topics by name.
+const NAMES_UNTIL: i16 = 12;
+const FETCH_BYTES_MAX: i32 = 64 << 10;
+
+/// A client with short patience.
+pub(super) struct Wire {
+    runtime: Runtime,
+    config: ClientConfig,
+    client: Client,
+}
+
+/// What a fetch found.
+pub(super) struct Found {
+    pub(super) records: Vec<(Offset, Value, LeaderEpoch)>,
+    pub(super) log_start: Offset,
+    pub(super) high_watermark: Offset,
+    pub(super) epoch: Option<LeaderEpoch>,
+}
+
+impl Wire {
+    pub(super) fn new(runtime: &Runtime, bootstrap: &str) -> Wire {
+        let config = ClientConfig {
+            connect_timeout: Duration::from_millis(500),
+            request_timeout: Duration::from_millis(1000),
+            call_timeout: Duration::from_millis(1500),
+            retry_backoff: Duration::from_millis(50),
+            ..ClientConfig::new(bootstrap)
+        };
+        Wire { runtime: runtime.clone(), client: Client::new(runtime, config.clone()), config }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Takes note of a failure: a leader may have moved, a connection may be dead without having ended.
+    pub(super) fn failed(&mut self, error: &ClientError) {
+        match error {
+            ClientError::Timeout { .. } => self.client = Client::new(&self.runtime, self.config.clone()),
+            _ => self.client.forget_topic(TOPIC),
+        }
+    }
+
+    /// One attempt to write a batch; the base offset if it is told.
+    pub(super) async fn produce(
+        &mut self,
+        partition: PartitionId,
+        batch: Bytes,
+        acks: i16,
+    ) -> Result<Option<Offset>, ClientError> {
+        let sent = self.try_produce(partition, batch, acks).await;
+        if let Err(error) = &sent {
+            self.failed(error);
+        }
+        sent
+    }
+
+    async fn try_produce(
+        &self,
+        partition: PartitionId,
+        batch: Bytes,
+        acks: i16,
+    ) -> Result<Option<Offset>, ClientError> {
+        let index = partition.0.cast_signed();
+        let leader = self.client.leader(TOPIC, index).await?;
+        let wait = Duration::from_millis(500);
+        let answer = ouzel_client::producer::produce(&leader, TOPIC, index, batch, acks, wait).await?;
+        let Some(answer) = answer else { return Ok(None) };
+        if answer.error_code == ErrorCode::DuplicateSequenceNumber.code() {
+            return Ok(None);
+        }
+        ClientError::check(answer.error_code, None, || format!("produce to {index}"))?;
+        Ok((answer.base_offset >= 0).then_some(Offset(answer.base_offset)))
+    }
+
+    /// Reads on from an offset, once, and waits a little if there is nothing.
+    pub(super) async fn fetch(&mut self, partition: PartitionId, from: Offset) -> Result<Found, ClientError> {
+        let found = self.try_fetch(partition, from).await;
+        if let Err(error) = &found {
+            self.failed(error);
+        }
+        found
+    }
+
+    async fn try_fetch(&self, partition: PartitionId, from: Offset) -> Result<Found, ClientError> {
+        let index = partition.0.cast_signed();
+        let leader = self.client.leader(TOPIC, index).await?;
+        let version_max = if leader.topic_id.is_zero() { NAMES_UNTIL } else { i16::MAX };
+        let wait = Duration::from_millis(200);
+        let response = leader.connection.call_within(fetch_request(&leader, index, from), version_max, wait);
+        let response = response.await?;
+        let what = || format!("fetch {index} from {from}");
+        ClientError::check(response.error_code, None, what)?;
+        let answers = response.topics.into_iter().flat_map(|topic| topic.partitions);
+        let answer = { answers }.next().ok_or_else(|| ClientError::Missing { what: what() })?;
+        ClientError::check(answer.error_code, None, what)?;
+        let pieces = answer.records.unwrap_or_default();
+        let records = content::records(&pieces, from).map_err(|reason| ClientError::Corrupt {
+            topic: TOPIC.to_owned(),
+            partition: index,
+            offset: from.value(),
+            reason,
+        })?;
+        Ok(Found {
+            records,
+            log_start: Offset(answer.log_start_offset),
+            high_watermark: Offset(answer.high_watermark),
+            epoch: (leader.leader_epoch >= 0).then_some(LeaderEpoch(leader.leader_epoch)),
+        })
+    }
+
+    /// Gets a new producer id.
+    pub(super) async fn producer_id(&mut self) -> Result<(ProducerId, ProducerEpoch), ClientError> {
+        let asked = async {
+            let connection = self.client.any().await?;
+            let request = InitProducerIdRequest::default()
+                .with_transactional_id(None)
+                .with_transaction_timeout_ms(60_000);
+            let response = connection.call(request).await?;
+            ClientError::check(response.error_code, None, || "get a producer id".to_owned())?;
+            Ok((ProducerId(response.producer_id.0), ProducerEpoch(response.producer_epoch)))
+        };
+        let asked = asked.await;
+        if let Err(error) = &asked {
+            self.failed(error);
+        }
+        asked
+    }
+}
+
+fn fetch_request(leader: &Leader, index: i32, from: Offset) -> FetchRequest {
+    FetchRequest {
+        max_wait_ms: 200,
+        min_bytes: 1,
+        max_bytes: FETCH_BYTES_MAX,
+        topics: vec![FetchTopic {
+            name: StrBytes::from_static_str(TOPIC),
+            topic_id: leader.topic_id,
+            partitions: vec![FetchPartition {
+                partition: index,
+                current_leader_epoch: leader.leader_epoch,
+                fetch_offset: from.value(),
+                partition_max_bytes: FETCH_BYTES_MAX,
+                ..FetchPartition::default()
+            }],
+        }],
+        ..FetchRequest::default()
+    }
+}

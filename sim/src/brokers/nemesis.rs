@@ -1,0 +1,329 @@
+//! What goes wrong in a run, and when: chosen by chance from the seed, undone in time, healed in the end.
+
+use std::fmt;
+use std::time::Duration;
+
+use ouzel_runtime::sim::{Cluster, Rng, SimDisk};
+
+use super::Options;
+use crate::trace::Trace;
+
+/// Clocks are wrong by up to this: the topic takes records that are up to an hour ahead of its broker's clock.
+const SKEW_MAX_MS: u64 = 50 * 60 * 1000;
+
+/// A fault; nodes are numbers from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process dies; it starts again later.
+    Kill(usize),
+    /// The machine loses its power; it starts again later.
+    PowerCut(usize),
+    /// The power of all machines fails at once.
+    PowerCutAll,
+    /// The process stands still for a while.
+    Pause(usize),
+    /// No message passes between two hosts, either way.
+    Cut(String, String),
+    /// No message passes one way.
+    CutOneWay(String, String),
+    /// Messages between two hosts take long.
+    SlowLink(String, String),
+    /// All connections between two hosts are reset.
+    Reset(String, String),
+    /// Every operation of the disk takes long.
+    SlowDisk(usize),
+    /// Flushes take long.
+    SlowFlushes(usize),
+    /// A read fails; the node is started again later.
+    ReadError(usize),
+    /// A write fails, half done; the node is started again later.
+    WriteError(usize),
+    /// A flush fails; the node is started again later.
+    FlushError(usize),
+    /// There is less room than the broker keeps free, or (true) none at all.
+    FullDisk(usize, bool),
+    /// The wall clock jumps to so many milliseconds beside the time, and stays there.
+    ClockJump(usize, i64),
+    /// The disk says it has flushed and has not.
+    Lie(usize),
+}
+
+/// What ends a fault.
+enum Undo {
+    Start(usize),
+    Restart(usize),
+    Resume(usize),
+    Repair(String, String),
+    RepairOneWay(String, String),
+    FastLink(String, String),
+    FastDisk(usize),
+    Room(usize),
+    Honest(usize),
+}
+
+/// Where a fault may strike.
+pub(super) struct Nemesis {
+    rng: Rng,
+    trace: Trace,
+    nodes: Vec<Host>,
+    clients: Vec<String>,
+    latency_max: Duration,
+    lying: bool,
+    next: Duration,
+    undo: Vec<(Duration, Undo)>,
+    /// Machines lost their power while what they had not flushed was promised.
+    pub(super) power_cuts: u64,
+    /// Flushes that were lies, on machines that then lost their power.
+    pub(super) lies_told: bool,
+    pub(super) faults: u64,
+}
+
+struct Host {
+    name: String,
+    disk: SimDisk,
+    is_up: bool,
+    /// Its disk has failed it, or may have: what it took out of service comes back when it is started again.
+    is_hurt: bool,
+}
+
+impl Nemesis {
+    pub(super) fn new(
+        options: &Options,
+        nodes: Vec<(String, SimDisk)>,
+        clients: Vec<String>,
+        latency_max: Duration,
+        trace: Trace,
+    ) -> Nemesis {
+        Nemesis {
+            rng: Rng::new(options.seed).fork(0xbad),
+            trace,
+            nodes: nodes
+                .into_iter()
+                .map(|(name, disk)| Host { name, disk, is_up: true, is_hurt: false })
+                .collect(),
+            clients,
+            latency_max,
+            lying: options.lying_disks,
+            next: Duration::ZERO,
+            undo: Vec::new(),
+            power_cuts: 0,
+            lies_told: false,
+            faults: 0,
+        }
+    }
+
+    /// Lets happen what is due.
+    pub(super) fn step(&mut self, cluster: &mut Cluster<'_>) {
+        let now = cluster.elapsed();
+        self.undo_due(cluster, now);
+        if now < self.next {
+            return;
+        }
+        self.next = now + Duration::from_millis(100 + self.rng.below(1200));
+        if let Some(fault) = self.choose() {
+            self.strike(cluster, now, &fault);
+        }
+    }
+
+    /// Ends all faults, and starts all that is down.
+    pub(super) fn heal(&mut self, cluster: &mut Cluster<'_>) {
+        for host in &self.nodes {
+            host.disk.heal();
+            if let Some(clock) = cluster.clock(&host.name) {
+                clock.set_skew_ms(0);
+            }
+        }
+        self.undo_due(cluster, Duration::MAX);
+        for node in 0..self.nodes.len() {
+            if std::mem::take(&mut self.nodes[node].is_hurt) {
+                self.start_again(cluster, node);
+            }
+        }
+        for (at, host) in self.nodes.iter().enumerate() {
+            for other in self.clients.iter().chain(self.nodes[..at].iter().map(|host| &host.name)) {
+                cluster.repair(&host.name, other);
+            }
+        }
+        self.note(cluster, format_args!("all is healed"));
+    }
+
+    /// Starts a node whose process has ended by itself.
+    pub(super) fn start_again(&mut self, cluster: &mut Cluster<'_>, node: usize) {
+        let name = self.nodes[node].name.clone();
+        cluster.kill(&name);
+        cluster.restart(&name);
+        self.nodes[node].is_up = true;
+    }
+
+    fn choose(&mut self) -> Option<Fault> {
+        let node = self.rng.below(self.nodes.len() as u64) as usize;
+        let one = self.nodes[node].name.clone();
+        let others: Vec<String> = self
+            .clients
+            .iter()
+            .chain(self.nodes.iter().map(|host| &host.name).filter(|name| **name != one))
+            .cloned()
+            .collect();
+        let other = others[self.rng.below(others.len() as u64) as usize].clone();
+        let kind = self.rng.below(34);
+        Some(match kind {
+            0..=4 => Fault::Kill(node),
+            5..=9 => Fault::PowerCut(node),
+            10 => Fault::PowerCutAll,
+            11..=13 => Fault::Pause(node),
+            14..=16 => Fault::Cut(one, other),
+            17 => Fault::CutOneWay(one, other),
+            18 => Fault::CutOneWay(other, one),
+            19 | 20 => Fault::SlowLink(one, other),
+            21 | 22 => Fault::Reset(one, other),
+            23 => Fault::SlowDisk(node),
+            24 | 25 => Fault::SlowFlushes(node),
+            26 => Fault::ReadError(node),
+            27 => Fault::WriteError(node),
+            28 => Fault::FlushError(node),
+            29 => Fault::FullDisk(node, self.rng.chance(1, 2)),
+            30 | 31 => {
+                let by_ms = self.rng.below(2 * SKEW_MAX_MS).cast_signed() - SKEW_MAX_MS.cast_signed();
+                Fault::ClockJump(node, by_ms)
+            }
+            _ if self.lying => Fault::Lie(node),
+            _ => return None,
+        })
+    }
+
+    fn strike(&mut self, cluster: &mut Cluster<'_>, now: Duration, fault: &Fault) {
+        let lasts = now + Duration::from_millis(200 + self.rng.below(2500));
+        match fault {
+            Fault::Kill(node) | Fault::PowerCut(node) if !self.nodes[*node].is_up => return,
+            Fault::Kill(node) => {
+                self.nodes[*node].is_up = false;
+                cluster.kill(&self.nodes[*node].name);
+                self.undo.push((lasts, Undo::Start(*node)));
+            }
+            Fault::PowerCut(node) => self.power_cut(cluster, *node, lasts),
+            Fault::PowerCutAll => {
+                for node in 0..self.nodes.len() {
+                    self.power_cut(cluster, node, lasts);
+                }
+            }
+            Fault::Pause(node) => {
+                cluster.pause(&self.nodes[*node].name);
+                self.undo.push((lasts, Undo::Resume(*node)));
+            }
+            Fault::Cut(one, other) => {
+                cluster.partition(one, other);
+                self.undo.push((lasts, Undo::Repair(one.clone(), other.clone())));
+            }
+            Fault::CutOneWay(from, to) => {
+                cluster.partition_oneway(from, to);
+                self.undo.push((lasts, Undo::RepairOneWay(from.clone(), to.clone())));
+            }
+            Fault::SlowLink(one, other) => {
+                let latency_max = self.latency_max * 20;
+                cluster.set_latency_max(one, other, latency_max);
+                self.undo.push((lasts, Undo::FastLink(one.clone(), other.clone())));
+            }
+            Fault::Reset(one, other) => cluster.reset_connections(one, other),
+            Fault::SlowDisk(node) => {
+                self.nodes[*node].disk.set_delay_max(Duration::from_millis(50));
+                self.undo.push((lasts, Undo::FastDisk(*node)));
+            }
+            Fault::SlowFlushes(node) => {
+                self.nodes[*node].disk.set_flush_delay_max(Duration::from_millis(400));
+                self.undo.push((lasts, Undo::FastDisk(*node)));
+            }
+            Fault::ReadError(node) => {
+                self.nodes[*node].disk.fail_read_after(self.rng.below(10));
+                self.undo.push((lasts, Undo::Restart(*node)));
+            }
+            Fault::WriteError(node) => {
+                self.nodes[*node].disk.fail_write_after(self.rng.below(10));
+                self.undo.push((lasts, Undo::Restart(*node)));
+            }
+            Fault::FlushError(node) => {
+                self.nodes[*node].disk.fail_sync_after(self.rng.below(10));
+                self.undo.push((lasts, Undo::Restart(*node)));
+            }
+            Fault::FullDisk(node, wholly) => {
+                let disk = &self.nodes[*node].disk;
+                let used: u64 = disk.files().iter().map(|(_, content)| content.len() as u64).sum();
+                let room = if *wholly { self.rng.below(4096) } else { 16 << 20 };
+                disk.set_capacity(Some(used + room));
+                self.undo.push((lasts, Undo::Room(*node)));
+                self.undo.push((lasts, Undo::Restart(*node)));
+            }
+            Fault::ClockJump(node, by_ms) => {
+                if let Some(clock) = cluster.clock(&self.nodes[*node].name) {
+                    clock.set_skew_ms(*by_ms);
+                }
+            }
+            Fault::Lie(node) => {
+                self.nodes[*node].disk.set_lies(true);
+                self.undo.push((lasts, Undo::Honest(*node)));
+            }
+        }
+        if let Fault::ReadError(node)
+        | Fault::WriteError(node)
+        | Fault::FlushError(node)
+        | Fault::FullDisk(node, _) = fault
+        {
+            self.nodes[*node].is_hurt = true;
+        }
+        self.faults += 1;
+        self.note(cluster, format_args!("{fault:?} until {lasts:?}"));
+    }
+
+    fn power_cut(&mut self, cluster: &mut Cluster<'_>, node: usize, back: Duration) {
+        let host = &mut self.nodes[node];
+        // A machine that is down may still lose what its disk has not flushed.
+        self.lies_told |= host.disk.counts().lies > 0;
+        cluster.power_cut(&host.name);
+        self.power_cuts += 1;
+        if host.is_up {
+            host.is_up = false;
+            self.undo.push((back, Undo::Start(node)));
+        }
+    }
+
+    fn undo_due(&mut self, cluster: &mut Cluster<'_>, now: Duration) {
+        let (due, later) = std::mem::take(&mut self.undo).into_iter().partition(|(at, _)| *at <= now);
+        self.undo = later;
+        for (_, undo) in due {
+            self.end(cluster, &undo);
+        }
+    }
+
+    fn end(&mut self, cluster: &mut Cluster<'_>, undo: &Undo) {
+        match undo {
+            Undo::Start(node) => {
+                if !self.nodes[*node].is_up {
+                    self.nodes[*node].is_up = true;
+                    cluster.restart(&self.nodes[*node].name);
+                    self.note(cluster, format_args!("node {node} starts"));
+                }
+            }
+            Undo::Restart(node) => {
+                if self.nodes[*node].is_up {
+                    cluster.kill(&self.nodes[*node].name);
+                    cluster.restart(&self.nodes[*node].name);
+                    self.note(cluster, format_args!("node {node} is started again"));
+                }
+            }
+            Undo::Resume(node) => cluster.resume(&self.nodes[*node].name),
+            Undo::Repair(one, other) => cluster.repair(one, other),
+            Undo::RepairOneWay(from, to) => cluster.repair_oneway(from, to),
+            Undo::FastLink(one, other) => cluster.set_latency_max(one, other, self.latency_max),
+            Undo::FastDisk(node) => {
+                self.nodes[*node].disk.set_delay_max(Duration::ZERO);
+                self.nodes[*node].disk.set_flush_delay_max(Duration::ZERO);
+            }
+            Undo::Room(node) => self.nodes[*node].disk.set_capacity(None),
+            Undo::Honest(node) => self.nodes[*node].disk.set_lies(false),
+        }
+    }
+
+    fn note(&self, cluster: &Cluster<'_>, event: fmt::Arguments<'_>) {
+        let elapsed_ms = i64::try_from(cluster.elapsed().as_millis()).unwrap_or_default();
+        self.trace.note(elapsed_ms, "nemesis", event);
+    }
+}

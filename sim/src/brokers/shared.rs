@@ -1,0 +1,125 @@
+//! What the clients of a run share: their notes, and which phase it is.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ouzel_runtime::Runtime;
+
+use crate::check::history::{History, PartitionId, ProducerLife, Session, Value};
+use crate::check::verdict::Violation;
+use crate::trace::Trace;
+
+/// The topic that all write to.
+pub(super) const TOPIC: &str = "events";
+
+/// The notes of a run; clones are the same.
+#[derive(Clone)]
+pub(super) struct Shared {
+    inner: Rc<Inner>,
+}
+
+struct Inner {
+    history: RefCell<History>,
+    violations: RefCell<Vec<Violation>>,
+    /// Whether what was promised may be lost by now.
+    loss_admitted: Cell<bool>,
+    trace: Trace,
+    phase: Cell<Phase>,
+    partitions: u32,
+    values: Cell<u64>,
+    lives: Cell<u64>,
+    sessions: Cell<u32>,
+    start_ms: Cell<Option<i64>>,
+}
+
+/// Which phase of its run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// The topic is being made.
+    Opening,
+    /// Clients work, faults happen.
+    Load,
+    /// Faults have ended; clients finish.
+    Healing,
+}
+
+impl Shared {
+    pub(super) fn new(partitions: u32, trace: Trace) -> Shared {
+        Shared {
+            inner: Rc::new(Inner {
+                history: RefCell::default(),
+                violations: RefCell::default(),
+                loss_admitted: Cell::new(false),
+                trace,
+                phase: Cell::new(Phase::Opening),
+                partitions,
+                values: Cell::new(1),
+                lives: Cell::new(1),
+                sessions: Cell::new(1),
+                start_ms: Cell::new(None),
+            }),
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.inner.phase.get()
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.inner.phase.set(phase);
+    }
+
+    pub(super) fn partitions(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        (0..self.inner.partitions).map(PartitionId)
+    }
+
+    /// Virtual time since the first client's first look at its clock; clients' clocks are right.
+    pub(super) fn now(&self, runtime: &Runtime) -> Duration {
+        let now_ms = runtime.clock.wall_ms();
+        let start_ms = self.inner.start_ms.get().unwrap_or(now_ms);
+        self.inner.start_ms.set(Some(start_ms));
+        Duration::from_millis(u64::try_from(now_ms - start_ms).unwrap_or_default())
+    }
+
+    pub(super) fn next_value(&self) -> Value {
+        Value(self.inner.values.replace(self.inner.values.get() + 1))
+    }
+
+    pub(super) fn next_life(&self) -> ProducerLife {
+        ProducerLife(self.inner.lives.replace(self.inner.lives.get() + 1))
+    }
+
+    pub(super) fn next_session(&self) -> Session {
+        Session(self.inner.sessions.replace(self.inner.sessions.get() + 1))
+    }
+
+    pub(super) fn note(&self, runtime: &Runtime, who: &str, event: fmt::Arguments<'_>) {
+        self.inner.trace.note(runtime.clock.wall_ms(), who, event);
+    }
+
+    pub(super) fn admit_loss(&self) {
+        self.inner.loss_admitted.set(true);
+    }
+
+    pub(super) fn is_loss_admitted(&self) -> bool {
+        self.inner.loss_admitted.get()
+    }
+
+    pub(super) fn record(&self, what: impl FnOnce(&mut History)) {
+        what(&mut self.inner.history.borrow_mut());
+    }
+
+    pub(super) fn broken(&self, violation: Violation) {
+        self.inner.violations.borrow_mut().push(violation);
+    }
+
+    pub(super) fn history(&self) -> History {
+        self.inner.history.borrow().clone()
+    }
+
+    pub(super) fn violations(&self) -> Vec<Violation> {
+        self.inner.violations.borrow().clone()
+    }
+}
