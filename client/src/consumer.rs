@@ -3,6 +3,8 @@
 //! A poll asks every leader at once for all its partitions and returns what came, decoded. Control batches are stepped
 //! over. A partition whose leader has moved is asked for again at the next poll.
 
+mod aborted;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use ouzel_model::{Offset, TopicId};
 use ouzel_protocol::StrBytes;
 use ouzel_protocol::messages::fetch::{FetchPartition, FetchPartitionResponse, FetchRequest, FetchTopic};
 
+use self::aborted::Aborted;
 use crate::client::{Client, OnLeader};
 use crate::connection::Connection;
 use crate::error::ClientError;
@@ -29,6 +32,27 @@ pub struct ConsumerConfig {
     pub partition_max_bytes: i32,
     /// How large one batch may become when it is decompressed.
     pub plain_bytes_max: usize,
+    /// Which records of transactions are read.
+    pub isolation: Isolation,
+}
+
+/// What a reader sees of transactions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All records, up to the high watermark.
+    #[default]
+    ReadUncommitted,
+    /// No record of a transaction that was aborted, and none behind one that is open: up to the last stable offset.
+    ReadCommitted,
+}
+
+impl Isolation {
+    fn on_the_wire(self) -> i8 {
+        match self {
+            Isolation::ReadUncommitted => 0,
+            Isolation::ReadCommitted => 1,
+        }
+    }
 }
 
 impl Default for ConsumerConfig {
@@ -39,6 +63,7 @@ impl Default for ConsumerConfig {
             max_bytes: 50 << 20,
             partition_max_bytes: 1 << 20,
             plain_bytes_max: 512 << 20,
+            isolation: Isolation::ReadUncommitted,
         }
     }
 }
@@ -175,14 +200,16 @@ impl Consumer {
             offset: from.value(),
             reason,
         };
+        let mut aborted = Aborted::of(answer.aborted_transactions.unwrap_or_default());
         for piece in answer.records.iter().flatten() {
             for batch in batch::batches(piece) {
                 let batch = batch.map_err(|error| corrupt(error.to_string()))?;
                 batch.verify_crc().map_err(|error| corrupt(error.to_string()))?;
+                let hidden = aborted.hides(&batch, self.config.plain_bytes_max);
                 if batch.header.next_offset() <= position.next {
                     continue;
                 }
-                if !batch.header.attributes.is_control() {
+                if !hidden && !batch.header.attributes.is_control() {
                     let stream = RecordStream::new(&batch, self.config.plain_bytes_max);
                     let mut stream = stream.map_err(|error| corrupt(error.to_string()))?;
                     while let Some(record) = stream.next_record() {
@@ -229,6 +256,7 @@ async fn fetch(
         max_wait_ms: i32::try_from(config.max_wait.as_millis()).unwrap_or(i32::MAX),
         min_bytes: config.min_bytes,
         max_bytes: config.max_bytes,
+        isolation_level: config.isolation.on_the_wire(),
         topics: topics.into_values().collect(),
         ..FetchRequest::default()
     };

@@ -25,7 +25,7 @@ pub use admin::{ConfigChange, ConfigResource, CreatedTopic, NewTopic};
 pub use client::{Client, Leader};
 pub use config::ClientConfig;
 pub use connection::Connection;
-pub use consumer::{Consumed, Consumer, ConsumerConfig};
+pub use consumer::{Consumed, Consumer, ConsumerConfig, Isolation};
 pub use error::ClientError;
 pub use groups::Committed;
 pub use metadata::{Broker, Metadata, Partition, Topic, Topics};

@@ -19,6 +19,8 @@ pub enum OffsetSpec {
     Earliest,
     /// The end: the high watermark.
     Latest,
+    /// The end for who reads committed records alone: the last stable offset. All of one request, or none.
+    LastStable,
     /// The one of the record with the largest timestamp.
     MaxTimestamp,
     /// The first one whose record is not older.
@@ -30,6 +32,7 @@ impl OffsetSpec {
     fn on_the_wire(self) -> (i64, i16) {
         match self {
             OffsetSpec::Latest => (-1, 1),
+            OffsetSpec::LastStable => (-1, 2),
             OffsetSpec::Earliest => (-2, 1),
             OffsetSpec::MaxTimestamp => (-3, 7),
             OffsetSpec::AtOrAfter(at) => (at.value().max(0), 1),
@@ -91,6 +94,7 @@ async fn ask(
     connection: &Connection,
     partitions: Vec<OnLeader<OffsetSpec>>,
 ) -> Result<Vec<((String, i32), FoundOffset)>, ClientError> {
+    let stable = partitions.iter().any(|partition| partition.value == OffsetSpec::LastStable);
     let mut topics: BTreeMap<String, Vec<ListOffsetsPartition>> = BTreeMap::new();
     for OnLeader { topic, partition, leader, value } in partitions {
         let wanted = ListOffsetsPartition::default()
@@ -102,7 +106,10 @@ async fn ask(
     let topics = topics.into_iter().map(|(name, partitions)| {
         ListOffsetsTopic::default().with_name(StrBytes::from_string(name).into()).with_partitions(partitions)
     });
-    let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(topics.collect());
+    let request = ListOffsetsRequest::default()
+        .with_replica_id((-1).into())
+        .with_isolation_level(i8::from(stable))
+        .with_topics(topics.collect());
     let response = connection.call_within(request, i16::MAX, Duration::ZERO).await?;
     let mut found = Vec::new();
     for topic in response.topics {

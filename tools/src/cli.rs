@@ -196,6 +196,21 @@ pub(crate) struct Consume {
     /// How a record is written, such as '%t/%p/%o %k=%v\n'; outranks --format
     #[arg(short = 'f', long, value_name = "FORMAT")]
     pub(crate) record_format: Option<String>,
+    /// What is seen of transactions
+    #[arg(long, value_enum, default_value_t = Isolation::ReadUncommitted)]
+    pub(crate) isolation: Isolation,
+    /// Only records whose key or value this regular expression matches; -n counts those
+    #[arg(short, long, value_name = "REGEX")]
+    pub(crate) grep: Option<String>,
+}
+
+/// Kafka's own words for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    #[value(name = "read_uncommitted")]
+    ReadUncommitted,
+    #[value(name = "read_committed")]
+    ReadCommitted,
 }
 
 #[derive(Debug, Subcommand)]

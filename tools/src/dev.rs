@@ -152,8 +152,10 @@ async fn grow(session: &Session, cluster: &mut Cluster, wanted: &Up) -> Result<(
             founder: founding,
             process: None,
         };
-        node.admin_port = free_port(session, cluster, state::ADMIN_BASE.checked_add(nth)).await?;
-        node.rpc_port = free_port(session, cluster, state::RPC_BASE.checked_add(nth)).await?;
+        // Who wants free ports runs other clusters beside this one; two that begin at once would like the same.
+        let like = |base: u16| base.checked_add(nth).filter(|_| cluster.kafka_base != 0);
+        node.admin_port = free_port(session, cluster, like(state::ADMIN_BASE)).await?;
+        node.rpc_port = free_port(session, cluster, like(state::RPC_BASE)).await?;
         cluster.nodes.push(node);
     }
     Ok(())

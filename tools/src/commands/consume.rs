@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use ouzel_client::{Consumed, Consumer, ConsumerConfig, OffsetSpec};
+use ouzel_client::{Consumed, Consumer, ConsumerConfig, Isolation, OffsetSpec};
+use ouzel_model::batch::Record;
 use ouzel_model::{Offset, TimestampMs};
+use regex::bytes::Regex;
 use serde_json::{Value, json};
+use signal_hook::consts::SIGINT;
 
 use super::{Done, Session};
-use crate::cli::Consume;
+use crate::cli::{self, Consume};
 use crate::encoding::Encoding;
 use crate::failure::{Exit, Failure, exit_of_items};
 use crate::offsets::{self, Place, Range};
@@ -21,7 +27,9 @@ const TABLE_HEAD: &str = "TOPIC\tPARTITION\tOFFSET\tTIMESTAMP\tKEY\tVALUE\n";
 
 pub(super) async fn consume(session: &Session, wanted: &Consume) -> Result<Done, Failure> {
     let range = offsets::parse(&wanted.offset, session.runtime.clock.wall_ms()).map_err(Failure::usage)?;
+    let interrupted = Interrupted::listen()?;
     let mut sink = Sink::new(wanted, session.settings.format).map_err(Failure::usage)?;
+    let only = wanted.grep.as_deref().map(pattern).transpose()?;
     let (metadata, mut failures) = session.named_topics(&wanted.topics).await?;
     let mut partitions = Vec::new();
     for (name, topic) in &metadata.topics {
@@ -41,9 +49,14 @@ pub(super) async fn consume(session: &Session, wanted: &Consume) -> Result<Done,
     for failure in &failures {
         eprintln!("ouk: {failure}");
     }
-    let spans = spans(session, &partitions, range).await?;
+    let isolation = match wanted.isolation {
+        cli::Isolation::ReadUncommitted => Isolation::ReadUncommitted,
+        cli::Isolation::ReadCommitted => Isolation::ReadCommitted,
+    };
+    let spans = spans(session, &partitions, range, isolation).await?;
+    let reading = Reading { isolation, only, num: wanted.num };
     let mut out = io::stdout().lock();
-    match read(session, spans, wanted.num, &mut sink, &mut out).await {
+    match read(session, spans, &reading, &interrupted, &mut sink, &mut out).await {
         // Whoever reads from us has seen enough, as `head` does.
         Err(Ended::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
         Err(Ended::Output(error)) => return Err(error.into()),
@@ -53,11 +66,64 @@ pub(super) async fn consume(session: &Session, wanted: &Consume) -> Result<Done,
     Ok(Done { report: None, exit: exit_of_items(wanted.topics.len(), &failures) })
 }
 
+/// Which records are wanted, beside their places.
+struct Reading {
+    isolation: Isolation,
+    only: Option<Regex>,
+    num: Option<u64>,
+}
+
+impl Reading {
+    fn wants(&self, record: &Record) -> bool {
+        let Some(only) = &self.only else { return true };
+        [&record.key, &record.value].into_iter().flatten().any(|bytes| only.is_match(bytes))
+    }
+}
+
+/// Reads the value of `--grep`.
+fn pattern(text: &str) -> Result<Regex, Failure> {
+    Regex::new(text).map_err(|error| {
+        // The engine's own message draws the place over several lines; its last line is the reason.
+        let words = error.to_string();
+        let reason = words.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        Failure::usage(format!("--grep '{text}' is no regular expression: {reason}"))
+    })
+}
+
+/// Ctrl-C: the first one ends the reading in order, the second one the process.
+struct Interrupted {
+    flag: Arc<AtomicBool>,
+}
+
+/// How soon an interruption is seen.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Interrupted {
+    fn listen() -> io::Result<Interrupted> {
+        let flag = Arc::new(AtomicBool::new(false));
+        // In this order: the first signal finds the flag down and raises it, the next one finds it up.
+        signal_hook::flag::register_conditional_default(SIGINT, flag.clone())?;
+        signal_hook::flag::register(SIGINT, flag.clone())?;
+        Ok(Interrupted { flag })
+    }
+
+    async fn wait(&self, session: &Session) {
+        while !self.flag.load(Ordering::Relaxed) {
+            session.sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
 /// What of one partition is read: from, inclusive, until, exclusive.
 type Spans = BTreeMap<(String, i32), (i64, Option<i64>)>;
 
 /// Looks up where the range begins and ends in each partition.
-async fn spans(session: &Session, partitions: &[(String, i32)], range: Range) -> Result<Spans, Failure> {
+async fn spans(
+    session: &Session,
+    partitions: &[(String, i32)],
+    range: Range,
+    isolation: Isolation,
+) -> Result<Spans, Failure> {
     let mut spans = Spans::new();
     if partitions.is_empty() {
         return Ok(spans);
@@ -66,7 +132,11 @@ async fn spans(session: &Session, partitions: &[(String, i32)], range: Range) ->
         partitions.iter().map(|(topic, index)| (topic.clone(), *index, spec)).collect::<Vec<_>>()
     };
     let starts = session.client.list_offsets(&ask(OffsetSpec::Earliest)).await?;
-    let ends = session.client.list_offsets(&ask(OffsetSpec::Latest)).await?;
+    let end = match isolation {
+        Isolation::ReadUncommitted => OffsetSpec::Latest,
+        Isolation::ReadCommitted => OffsetSpec::LastStable,
+    };
+    let ends = session.client.list_offsets(&ask(end)).await?;
     let mut by_time = BTreeMap::new();
     for place in [Some(range.from), range.until].into_iter().flatten() {
         if let Place::Time(at) = place {
@@ -114,11 +184,13 @@ impl From<io::Error> for Ended {
 async fn read(
     session: &Session,
     spans: Spans,
-    num: Option<u64>,
+    reading: &Reading,
+    interrupted: &Interrupted,
     sink: &mut Sink,
     out: &mut dyn Write,
 ) -> Result<(), Ended> {
-    let mut consumer = Consumer::new(&session.client, ConsumerConfig::default());
+    let config = ConsumerConfig { isolation: reading.isolation, ..ConsumerConfig::default() };
+    let mut consumer = Consumer::new(&session.client, config);
     let mut open: BTreeMap<(String, i32), Option<i64>> = BTreeMap::new();
     for ((topic, partition), (from, until)) in spans {
         if until.is_none_or(|until| from < until) {
@@ -127,12 +199,18 @@ async fn read(
         }
     }
     sink.begin(out)?;
-    let mut left = num.unwrap_or(u64::MAX);
+    let mut left = reading.num.unwrap_or(u64::MAX);
     while !open.is_empty() && left > 0 {
-        let consumed = consumer.poll().await.map_err(|error| Ended::Failed(error.into()))?;
+        let consumed = tokio::select! {
+            biased;
+            // Whoever follows a topic ends it this way: what was begun is closed, and that is a success.
+            () = interrupted.wait(session) => break,
+            consumed = consumer.poll() => consumed.map_err(|error| Ended::Failed(error.into()))?,
+        };
         for record in &consumed {
             let until = open.get(&(record.topic.clone(), record.partition)).copied().flatten();
-            if left > 0 && until.is_none_or(|until| record.record.offset.value() < until) {
+            let due = until.is_none_or(|until| record.record.offset.value() < until);
+            if left > 0 && due && reading.wants(&record.record) {
                 sink.write(record, out)?;
                 left -= 1;
             }
@@ -253,6 +331,28 @@ mod tests {
         assert_eq!([at(Place::BeforeEnd(3)), at(Place::BeforeEnd(30))], [17, 10]);
         assert_eq!([at(Place::At(5)), at(Place::At(12)), at(Place::At(99))], [10, 12, 20]);
         assert_eq!([at(Place::Time(1)), at(Place::Time(100))], [15, 20]);
+    }
+
+    #[test]
+    fn a_pattern_is_looked_for_in_key_and_value() {
+        let reading = |text: &str| Reading {
+            isolation: Isolation::default(),
+            only: Some(pattern(text).unwrap()),
+            num: None,
+        };
+        let record = |key: &[u8], value: Option<&[u8]>| Record {
+            offset: Offset::ZERO,
+            timestamp: TimestampMs(0),
+            key: Some(key.to_vec()),
+            value: value.map(<[u8]>::to_vec),
+            headers: Vec::new(),
+        };
+        let flight = record(b"AF447", Some(b"\xffParis"));
+        assert!(reading("^AF").wants(&flight) && reading("(?i)paris$").wants(&flight));
+        assert!(!reading("^Paris").wants(&flight) && !reading("Paris").wants(&record(b"", None)));
+        let failure = pattern("a(b").unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("unclosed group") && !failure.message.contains('\n'), "{failure}");
     }
 
     #[test]

@@ -1,91 +1,8 @@
-//! `ouk dev` over the life of a cluster. It runs the broker's binary that stands beside `ouk`, which
-//! `cargo test --workspace` builds; for this package's tests alone, `cargo build -p ouzel` comes first.
+//! `ouk dev` over the life of a cluster.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-/// A cluster in a folder of its own; its nodes end with it.
-struct Cluster {
-    dir: tempfile::TempDir,
-}
-
-impl Cluster {
-    fn new() -> Cluster {
-        let ouzel = Path::new(env!("CARGO_BIN_EXE_ouk")).with_file_name("ouzel");
-        assert!(ouzel.is_file(), "{} is not there: cargo build -p ouzel", ouzel.display());
-        Cluster { dir: tempfile::tempdir().expect("a folder") }
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.dir.path().join("cluster")
-    }
-
-    /// Runs `ouk dev` with these words.
-    fn dev(&self, line: &str) -> Output {
-        let mut command = ouk();
-        command.arg("dev").args(line.split(' ')).arg("--data-dir").arg(self.dir());
-        command.output().expect("ouk starts")
-    }
-
-    /// The same, and it goes well; the items of its report.
-    fn items(&self, line: &str) -> Vec<Value> {
-        let output = self.dev(&format!("{line} --format json"));
-        assert!(output.status.success(), "{line}: {output:?}");
-        items(&output)
-    }
-
-    /// Runs another command against the cluster; the items of its report.
-    fn ask(&self, line: &str) -> Vec<Value> {
-        let bootstrap =
-            self.items("status").iter().map(|node| text(node, "kafka")).collect::<Vec<_>>().join(",");
-        let output = ouk().args(line.split(' ')).args(["--brokers", &bootstrap, "--format", "json"]).output();
-        let output = output.expect("ouk starts");
-        assert!(output.status.success(), "{line}: {output:?}");
-        items(&output)
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // A test that failed on its way leaves nodes behind; one that did well has nothing here any more.
-        if self.dir().exists() {
-            self.dev("down --wipe --yes");
-        }
-    }
-}
-
-fn ouk() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ouk"));
-    command.env_clear().env("OUK_CONFIG", "/nonexistent/profiles.toml").stdin(Stdio::null());
-    command
-}
-
-fn items(output: &Output) -> Vec<Value> {
-    let report: Value = serde_json::from_slice(&output.stdout).expect("a report in JSON");
-    report["items"].as_array().expect("items").clone()
-}
-
-fn text(item: &Value, field: &str) -> String {
-    item[field].as_str().unwrap_or_default().to_owned()
-}
-
-fn pids(items: &[Value]) -> Vec<i64> {
-    items.iter().map(|node| node["pid"].as_i64().expect("a process id")).collect()
-}
-
-/// Fails with this code, and one sentence on stderr that holds the words.
-fn fails(output: &Output, code: i32, words: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(stderr.contains(words), "{stderr}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr}");
-}
-
-fn kill(pid: i64) {
-    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().expect("kill").success());
-}
+use crate::support::{Cluster, fails, items, kill, pids, text};
 
 #[test]
 fn a_cluster_of_one_through_its_life() {
@@ -107,9 +24,9 @@ fn a_cluster_of_one_through_its_life() {
 
     // A node that died is seen, and comes back on its ports with what it stored.
     kill(pids(&nodes)[0]);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while cluster.dev("status").status.code() != Some(6) {
-        assert!(std::time::Instant::now() < deadline, "a killed node is not seen as stopped");
+        assert!(Instant::now() < deadline, "a killed node is not seen as stopped");
     }
     let again = cluster.items("up");
     assert_eq!(text(&again[0], "kafka"), address);
