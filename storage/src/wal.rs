@@ -1,7 +1,7 @@
 //! The write-ahead file of each core: small state with a commit lane of its own.
 //!
-//! One record per `Solo` log: under which leader epoch and kernel boot it was last opened, how far it is known to be
-//! flushed, and whether it was closed well. Raft's votes and terms will live here too. The state is small and wholly in
+//! One record per log: under which leader epoch and kernel boot it was last opened, how far it is known to be flushed, and
+//! whether it was closed well; of a replica of a group also its vote, and up to where its log is only data. The state is small and wholly in
 //! memory; the file is a journal of it, rewritten whenever it has grown to several times its content.
 //!
 //! Life of the files, `core-<n>/meta.wal.<generation>`:
@@ -35,7 +35,7 @@ use ouzel_runtime::{CoreId, Disk, File};
 use tokio::sync::oneshot;
 
 pub use replay::{Replayed, TornTail, WalError, replay};
-pub use state::{BootId, Change, SoloState, stop_of};
+pub use state::{BootId, Change, GroupState, Kept, SoloState, stop_of};
 
 use format::{Placement, encode_file, encode_frames};
 use replay::{core_dir, parse_file, wal_files};
@@ -71,7 +71,7 @@ struct Inner {
 /// Never borrowed over an await.
 struct State {
     /// What the file holds, with the changes that wait.
-    live: BTreeMap<TopicIdPartition, SoloState>,
+    live: BTreeMap<TopicIdPartition, Kept>,
     file: File,
     file_end: u64,
     sequence_next: u64,
@@ -160,13 +160,24 @@ impl MetaWal {
         Ok(receiver)
     }
 
-    /// One partition's record.
+    /// One partition's record, if it has a single replica.
     pub fn get(&self, key: &TopicIdPartition) -> Option<SoloState> {
-        self.inner.state.borrow().live.get(key).copied()
+        match self.inner.state.borrow().live.get(key)? {
+            Kept::Solo(state) => Some(*state),
+            Kept::Group(_) => None,
+        }
+    }
+
+    /// One partition's record, if it is a replica of a group.
+    pub fn get_group(&self, key: &TopicIdPartition) -> Option<GroupState> {
+        match self.inner.state.borrow().live.get(key)? {
+            Kept::Group(state) => Some(state.clone()),
+            Kept::Solo(_) => None,
+        }
     }
 
     /// All records.
-    pub fn states(&self) -> BTreeMap<TopicIdPartition, SoloState> {
+    pub fn states(&self) -> BTreeMap<TopicIdPartition, Kept> {
         self.inner.state.borrow().live.clone()
     }
 
@@ -241,7 +252,7 @@ impl Inner {
     async fn compact(&self) -> io::Result<()> {
         let (content, sequence_next) = {
             let state = self.state.borrow();
-            let live = state.live.iter().map(|(key, state)| (*key, *state));
+            let live = state.live.iter().map(|(key, kept)| (*key, kept.clone()));
             let content = encode_file(self.placement, state.sequence_next, live);
             (Bytes::from(content.bytes), content.sequence_next)
         };

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ouzel_model::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicIdPartition};
+use ouzel_model::{LeaderEpoch, NodeId, Offset, PartitionIndex, ReplicaId, TopicId, TopicIdPartition};
 use ouzel_runtime::sim::{self, SimRuntime};
 use ouzel_runtime::{Bytes, CoreId, Disk};
 use ouzel_storage::Stop;
 use ouzel_storage::wal::format::{Placement, encode_file};
 use ouzel_storage::wal::replay::{core_dir, file_name};
-use ouzel_storage::wal::{BootId, Change, MetaWal, SoloState, WalError, replay, stop_of};
+use ouzel_storage::wal::{BootId, Change, GroupState, Kept, MetaWal, SoloState, WalError, replay, stop_of};
 
-type States = BTreeMap<TopicIdPartition, SoloState>;
+type States = BTreeMap<TopicIdPartition, Kept>;
 
 const BOOT: BootId = BootId([1; 16]);
 
@@ -48,7 +48,18 @@ async fn populate(node: &SimRuntime, core_count: u16, count: i32) -> States {
     for epoch in 1..4 {
         for n in 0..count {
             let wal = &wals[usize::from(core_of(core_count)(&key(n)))];
-            wal.commit(vec![Change::Put(key(n), state(epoch + n))]).await.unwrap();
+            let change = if n % 3 == 2 {
+                let members = Bytes::from(vec![n as u8; n as usize % 40]);
+                let replica = ReplicaId::first(NodeId(n));
+                let group = GroupState::new(replica, BOOT);
+                Change::PutGroup(
+                    key(n),
+                    GroupState { term: LeaderEpoch(epoch), membership_at_purge: members, ..group },
+                )
+            } else {
+                Change::Put(key(n), state(epoch + n))
+            };
+            wal.commit(vec![change]).await.unwrap();
         }
     }
     let gone = key(count - 1);
@@ -142,7 +153,7 @@ fn a_failed_flush_fences_and_is_never_tried_again() {
         assert_eq!(node.disk().counts().syncs, syncs);
         node.disk().power_cut();
         let (states, _) = start(&node.runtime().disk, node.data_dir(), 1).await.unwrap();
-        assert!([state(1), state(2)].contains(&states[&key(1)]), "{states:?}");
+        assert!([Kept::Solo(state(1)), Kept::Solo(state(2))].contains(&states[&key(1)]), "{states:?}");
     });
 }
 
@@ -158,12 +169,12 @@ fn of_two_files_the_newer_word_on_a_partition_holds() {
                 for core in 0..2u16 {
                     let placement = Placement { generation: 1, core, core_count: 2 };
                     let (sequence, state) = if core == newer_core { (90, newer) } else { (80, older) };
-                    let file = encode_file(placement, sequence, [(key(1), state)].into_iter());
+                    let file = encode_file(placement, sequence, [(key(1), Kept::Solo(state))].into_iter());
                     let dir = core_dir(node.data_dir(), core);
                     disk.create_dir_all(&dir).await.unwrap();
                     disk.write_atomic(&dir.join(file_name(1)), Bytes::from(file.bytes)).await.unwrap();
                 }
-                assert_eq!(replay(&disk, node.data_dir()).await.unwrap().states[&key(1)], newer);
+                assert_eq!(replay(&disk, node.data_dir()).await.unwrap().states[&key(1)], Kept::Solo(newer));
             });
         }
     }
@@ -241,7 +252,7 @@ fn run_commits(seed: u64, point: u64, answered_early: bool) -> Result<bool, Stri
                     next.remove(&key);
                     changes.push(Change::Remove(key));
                 } else {
-                    next.insert(key, state(epoch));
+                    next.insert(key, Kept::Solo(state(epoch)));
                     changes.push(Change::Put(key, state(epoch)));
                 }
             }

@@ -12,7 +12,7 @@ use ouzel_runtime::disk::OpenMode;
 use super::format::{
     Entry, Frame, NoFrame, Placement, check_file_header, checked_frame, decode_frame, encode_file,
 };
-use super::state::{Change, SoloState};
+use super::state::{Change, Kept};
 
 /// Why the write-ahead files cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ pub struct TornTail {
 #[derive(Clone, Debug, Default)]
 pub struct Replayed {
     /// The records.
-    pub states: BTreeMap<TopicIdPartition, SoloState>,
+    pub states: BTreeMap<TopicIdPartition, Kept>,
     /// Interrupted commits, for the log.
     pub torn: Vec<TornTail>,
     /// Larger than every sequence number there is.
@@ -165,14 +165,16 @@ async fn read_generation<'a>(
 impl Replayed {
     /// Newest wins, by (incarnation, epoch, sequence): a partition may have moved between cores.
     fn merge(&mut self, files: Vec<ParsedFile>) {
-        let mut newest: BTreeMap<TopicIdPartition, (Rank, Option<SoloState>)> = BTreeMap::new();
+        let mut newest: BTreeMap<TopicIdPartition, (Rank, Option<Kept>)> = BTreeMap::new();
         for file in files {
             self.sequence_next = self.sequence_next.max(file.sequence_next);
             self.torn.extend(file.torn);
             for (key, found) in file.states {
-                let entry = newest.entry(key).or_insert(found);
-                if entry.0 < found.0 {
-                    *entry = found;
+                match newest.get(&key) {
+                    Some((rank, _)) if *rank >= found.0 => {}
+                    _ => {
+                        newest.insert(key, found);
+                    }
                 }
             }
         }
@@ -197,7 +199,7 @@ impl Replayed {
         assert!(core_count > 0, "a broker has a core");
         let mut of_core = vec![Vec::new(); usize::from(core_count)];
         for (key, state) in &self.states {
-            of_core[usize::from(core_of(key))].push((*key, *state));
+            of_core[usize::from(core_of(key))].push((*key, state.clone()));
         }
         for (core, states) in (0..core_count).zip(of_core) {
             let placement = Placement { generation: self.generation_next, core, core_count };
@@ -292,7 +294,7 @@ type Rank = (u64, LeaderEpoch, u64);
 pub(super) struct ParsedFile {
     pub(super) placement: Placement,
     /// The newest word on each partition; `None` that it is gone.
-    pub(super) states: BTreeMap<TopicIdPartition, (Rank, Option<SoloState>)>,
+    pub(super) states: BTreeMap<TopicIdPartition, (Rank, Option<Kept>)>,
     pub(super) sequence_next: u64,
     pub(super) torn: Option<TornTail>,
 }
@@ -346,6 +348,11 @@ pub(super) fn parse_file(path: &Path, bytes: &[u8]) -> Result<ParsedFile, WalErr
 }
 
 impl ParsedFile {
+    fn keep(&mut self, key: TopicIdPartition, kept: Kept, sequence: u64) {
+        let (life, reign) = kept.rank();
+        self.states.insert(key, ((life, reign, sequence), Some(kept)));
+    }
+
     fn take(&mut self, frame: &Frame) -> Result<(), NoFrame> {
         if frame.sequence != self.sequence_next {
             return Err((format!("sequence {}", self.sequence_next), format!("sequence {}", frame.sequence)));
@@ -353,9 +360,9 @@ impl ParsedFile {
         self.sequence_next += 1;
         for (i, entry) in frame.entries.iter().enumerate() {
             match entry {
-                Entry::Change(Change::Put(key, state)) => {
-                    let rank = (state.incarnation, state.leader_epoch, frame.sequence);
-                    self.states.insert(*key, (rank, Some(*state)));
+                Entry::Change(Change::Put(key, state)) => self.keep(*key, Kept::Solo(*state), frame.sequence),
+                Entry::Change(Change::PutGroup(key, state)) => {
+                    self.keep(*key, Kept::Group(state.clone()), frame.sequence);
                 }
                 Entry::Change(Change::Remove(key)) => {
                     let gone =

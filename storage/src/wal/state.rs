@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use ouzel_model::{LeaderEpoch, Offset, TopicIdPartition};
+use bytes::Bytes;
+use ouzel_model::{EntryId, LeaderEpoch, Offset, ReplicaId, TopicIdPartition};
 
 use crate::recovery_table::Stop;
 
@@ -106,20 +107,105 @@ pub fn stop_of(state: Option<&SoloState>, boot: BootId, log_end: Option<Offset>)
     }
 }
 
+/// The record of one replica of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupState {
+    /// Which replica this is: another life of it must not take up this one's vote.
+    pub replica: ReplicaId,
+    /// The reign of its vote.
+    pub term: LeaderEpoch,
+    /// Whom it voted for in that reign.
+    pub voted_for: Option<ReplicaId>,
+    /// Whether that one is known to lead.
+    pub vote_committed: bool,
+    /// An entry that is known to be committed; a hint, behind what is.
+    pub committed: Option<EntryId>,
+    /// The entry up to which the log is only data.
+    pub purged: Option<EntryId>,
+    /// The members as of that entry; the replication's own bytes.
+    pub membership_at_purge: Bytes,
+    /// A lower bound of the flushed offset (exclusive end), never above what is committed: what is below it is never cut.
+    pub flushed: Offset,
+    /// The boot in which the log was last opened.
+    pub boot: BootId,
+    /// The log end offset when it was closed, all flushed; `None` while it is open.
+    pub closed_at: Option<Offset>,
+}
+
+impl GroupState {
+    /// The record of a replica that has not voted, and whose log is empty.
+    pub fn new(replica: ReplicaId, boot: BootId) -> GroupState {
+        GroupState {
+            replica,
+            term: LeaderEpoch(0),
+            voted_for: None,
+            vote_committed: false,
+            committed: None,
+            purged: None,
+            membership_at_purge: Bytes::new(),
+            flushed: Offset::ZERO,
+            boot,
+            closed_at: None,
+        }
+    }
+
+    /// How its log was stopped, and how far that is flushed, in the form of a single replica's.
+    pub fn as_solo(&self) -> SoloState {
+        SoloState {
+            incarnation: self.replica.incarnation.into(),
+            leader_epoch: self.term,
+            flushed: self.flushed,
+            boot: self.boot,
+            closed_at: self.closed_at,
+        }
+    }
+}
+
+/// What is kept of one partition: it is of one kind at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Of the only replica.
+    Solo(SoloState),
+    /// Of a replica of a group.
+    Group(GroupState),
+}
+
+impl Kept {
+    /// Later lives, and later reigns of one life, are newer.
+    pub(super) fn rank(&self) -> (u64, LeaderEpoch) {
+        match self {
+            Kept::Solo(state) => (state.incarnation, state.leader_epoch),
+            Kept::Group(state) => (state.replica.incarnation.into(), state.term),
+        }
+    }
+}
+
 /// A change of one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The record is this from now on.
     Put(TopicIdPartition, SoloState),
+    /// The record is this from now on.
+    PutGroup(TopicIdPartition, GroupState),
     /// There is no such log any more.
     Remove(TopicIdPartition),
 }
 
 impl Change {
-    pub(super) fn apply(&self, live: &mut BTreeMap<TopicIdPartition, SoloState>) {
+    pub(super) fn of(key: TopicIdPartition, kept: Kept) -> Change {
+        match kept {
+            Kept::Solo(state) => Change::Put(key, state),
+            Kept::Group(state) => Change::PutGroup(key, state),
+        }
+    }
+
+    pub(super) fn apply(&self, live: &mut BTreeMap<TopicIdPartition, Kept>) {
         match self {
             Change::Put(key, state) => {
-                live.insert(*key, *state);
+                live.insert(*key, Kept::Solo(*state));
+            }
+            Change::PutGroup(key, state) => {
+                live.insert(*key, Kept::Group(state.clone()));
             }
             Change::Remove(key) => {
                 live.remove(key);

@@ -27,8 +27,8 @@ fn hex(text: &str) -> Vec<u8> {
 /// The CRCs were computed by another program.
 #[test]
 fn golden_bytes() {
-    let file = encode_file(PLACEMENT, 70, [(key(7), state(5))].into_iter());
-    let expected = hex("4f555a454c57414c 00000001 a5b09d88
+    let file = encode_file(PLACEMENT, 70, [(key(7), Kept::Solo(state(5)))].into_iter());
+    let expected = hex("4f555a454c57414c 00000002 b6e06e7c
          9f158f32 0000005a 0000000000000046
          03 0000000000000009 0001 0004 00000001
          01 07070707070707070707070707070707 00000007 0000000000000002 00000005 0000000000000102
@@ -45,8 +45,51 @@ fn golden_bytes() {
     assert_eq!(frames.bytes, expected);
 }
 
+fn group() -> GroupState {
+    GroupState {
+        replica: ReplicaId { node: ouzel_model::NodeId(3), incarnation: 2 },
+        term: LeaderEpoch(6),
+        voted_for: Some(ReplicaId::first(ouzel_model::NodeId(1))),
+        vote_committed: true,
+        committed: Some(EntryId { term: LeaderEpoch(5), index: EntryIndex(0x0203) }),
+        purged: None,
+        membership_at_purge: Bytes::from_static(b"us"),
+        flushed: Offset(0x0102),
+        boot: BootId([0xb0; 16]),
+        closed_at: None,
+    }
+}
+
+#[test]
+fn a_groups_golden_bytes_read_back() {
+    let change = Change::PutGroup(key(7), group());
+    let frames = encode_frames(71, std::slice::from_ref(&change));
+    let entry = &frames.bytes[FRAME_HEADER_BYTES..];
+    let expected = hex("04 07070707070707070707070707070707 00000007 0000000300000002 00000006
+         01 0000000100000000 01 01 0000000000000203 00000005 00 0000000000000000 00000000
+         0000000000000102 b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0 ffffffffffffffff 00000002 7573");
+    assert_eq!(entry, expected);
+    assert_eq!(decode_frame(&frames.bytes).unwrap().entries, [Entry::Change(change)]);
+    for len in 1..expected.len() {
+        assert!(decode_entry(&mut &expected[..len]).is_err(), "{len} bytes");
+    }
+}
+
+#[test]
+fn what_a_release_without_groups_wrote_is_read() {
+    let (mut bytes, _) = three_commits();
+    bytes[8..12].copy_from_slice(&1u32.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[..12]);
+    bytes[12..16].copy_from_slice(&crc.to_be_bytes());
+    assert_eq!(parse(&bytes).unwrap(), (4, false));
+}
+
 fn three_commits() -> (Vec<u8>, Vec<usize>) {
-    let mut file = encode_file(PLACEMENT, 1, [(key(1), state(1)), (key(2), state(1))].into_iter());
+    let mut file = encode_file(
+        PLACEMENT,
+        1,
+        [(key(1), Kept::Solo(state(1))), (key(2), Kept::Solo(state(1)))].into_iter(),
+    );
     let mut ends = vec![file.bytes.len()];
     for epoch in 2..5 {
         let frames =
@@ -62,8 +105,8 @@ const PATH: &str = "core-1/meta.wal.0000000009";
 
 fn parse(bytes: &[u8]) -> Result<(i32, bool), WalError> {
     let file = parse_file(Path::new(PATH), bytes)?;
-    let (_, state) = file.states[&key(1)];
-    Ok((state.unwrap().leader_epoch.value(), file.torn.is_some()))
+    let Some(Kept::Solo(state)) = &file.states[&key(1)].1 else { panic!("a single replica's record") };
+    Ok((state.leader_epoch.value(), file.torn.is_some()))
 }
 
 #[test]
@@ -119,10 +162,10 @@ fn a_commit_that_is_missing_shows() {
 #[test]
 fn another_format_version_is_named() {
     let (mut bytes, _) = three_commits();
-    bytes[11] = 2;
+    bytes[11] = 3;
     let crc = crc32c::crc32c(&bytes[..12]);
     bytes[12..16].copy_from_slice(&crc.to_be_bytes());
-    assert!(matches!(parse(&bytes), Err(WalError::OtherVersion { found: 2, known: 1, .. })));
+    assert!(matches!(parse(&bytes), Err(WalError::OtherVersion { found: 3, known: 2, .. })));
 }
 
 #[test]
