@@ -28,18 +28,23 @@ enum Program {
 enum Slot {
     BuildAndLint,
     Tests,
+    Simulation,
     Clients,
+    Cluster,
     Demo,
 }
 
 impl Slot {
-    const ALL: [Slot; 4] = [Slot::BuildAndLint, Slot::Tests, Slot::Clients, Slot::Demo];
+    const ALL: [Slot; 6] =
+        [Slot::BuildAndLint, Slot::Tests, Slot::Simulation, Slot::Clients, Slot::Cluster, Slot::Demo];
 
     fn name(self) -> &'static str {
         match self {
             Slot::BuildAndLint => "build and lint",
             Slot::Tests => "tests",
+            Slot::Simulation => "simulation",
             Slot::Clients => "clients",
+            Slot::Cluster => "cluster",
             Slot::Demo => "demo",
         }
     }
@@ -49,7 +54,10 @@ impl Slot {
         let minutes = match self {
             Slot::BuildAndLint => 12,
             Slot::Tests => 10,
+            // Five minutes of seeds, and the build of what runs them.
+            Slot::Simulation => 7,
             Slot::Clients => 12,
+            Slot::Cluster => 6,
             Slot::Demo => 5,
         };
         Duration::from_secs(minutes * 60)
@@ -79,7 +87,12 @@ const STEPS: &[Step] = &[
         arguments: &["test", "--package", "ouzel-sync", "--release", "--target-dir", "target/loom"],
         environment: &[("RUSTFLAGS", "--cfg loom"), ("LOOM_MAX_PREEMPTIONS", "3")],
     },
+    Step { name: "sim", slot: Slot::Simulation, program: Program::Xtask, arguments: &["sim", "--minutes", "5"], environment: &[] },
     Step { name: "clients", slot: Slot::Clients, program: Program::Xtask, arguments: &["clients", "--require-all"], environment: &[] },
+    Step {
+        name: "cluster", slot: Slot::Cluster, program: Program::Xtask,
+        arguments: &["clients", "--require-all", "--quick", "--nodes", "3", "--restart-loop"], environment: &[],
+    },
     Step { name: "demo", slot: Slot::Demo, program: Program::Xtask, arguments: &["demo", "--records", "30000"], environment: &[] },
     Step { name: "bench smoke", slot: Slot::Demo, program: Program::Xtask, arguments: &["bench", "smoke"], environment: &[] },
 ];

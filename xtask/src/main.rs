@@ -12,6 +12,7 @@ mod cluster;
 mod demo;
 mod fuzz;
 mod provision;
+mod sim;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -21,9 +22,11 @@ const USAGE: &str = "usage: cargo xtask <command> [arguments]
 
   bench    smoke: what an idle broker costs, and how soon it is ready
   ci       everything a change must pass, in order, with a table of times
-  clients  real clients of six libraries and Kafka's tools against ouzel, or --against kafka for the yardstick
+  clients  real clients of six libraries and Kafka's tools against ouzel, or --against kafka for the yardstick; one broker or
+           several (--nodes)
   demo     a year of flights through four real clients while the broker is killed (--against kafka for the yardstick)
   fuzz     the fuzz targets, for longer than cargo test gives them
+  sim      the simulated cluster over many seeds, with a table of faults and violations
   tidy     the rules of the house that neither the compiler nor clippy knows
 ";
 
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         "clients" => clients::run(&root, rest),
         "bench" => bench::run(&root, rest),
         "demo" => demo::run(&root, rest),
+        "sim" => sim::run(&root, rest),
         "fuzz" => fuzz::run(&root, rest),
         "tidy" => tidy::run(&root, rest),
         "help" | "--help" | "-h" => {

@@ -126,6 +126,33 @@ pub(crate) fn ouzel_release(root: &Path) -> Result<PathBuf, String> {
     }
 }
 
+/// The simulation's binary, built if a source changed.
+pub(crate) fn ouzel_sim(root: &Path, release: bool) -> Result<PathBuf, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--package", "ouzel-sim", "--message-format", "json-render-diagnostics"]);
+    if release {
+        build.arg("--release");
+    }
+    // Cargo itself says where the binary is, wherever its target directory may be.
+    let output = build
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("run cargo build: {e}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let binary = said
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "ouzel-sim")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
+    match binary {
+        Some(binary) if output.status.success() => Ok(binary),
+        _ => Err("cargo build --package ouzel-sim failed".to_owned()),
+    }
+}
+
 /// Makes `place` unless its mark says that it is whole already.
 fn once(place: &Path, make: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
     let mark = place.join(".whole");
