@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ouzel_protocol::{ApiKey, Response};
+use ouzel_storage::log::Compacted;
 
 /// Upper bounds of the latency buckets, in seconds; from a hot produce to a long poll.
 pub const LATENCY_BOUNDS_S: [f64; 14] =
@@ -20,6 +21,7 @@ pub struct CoreMetrics {
     connections_opened: Cell<u64>,
     connections_closed: Cell<u64>,
     connections_refused: Cell<u64>,
+    cleaner: RefCell<CleanerSample>,
 }
 
 /// Counts per bucket, the last one without bound, with their sum.
@@ -82,6 +84,28 @@ impl CoreMetrics {
         count(&self.connections_refused, 1);
     }
 
+    /// A log was compacted.
+    pub fn cleaned(&self, done: &Compacted, took: Duration) {
+        let mut cleaner = self.cleaner.borrow_mut();
+        cleaner.passes += 1;
+        cleaner.seconds += took.as_secs_f64();
+        cleaner.bytes_read += done.bytes_mapped + done.counts.bytes_read;
+        cleaner.bytes_written += done.counts.bytes_kept;
+        cleaner.records_removed += done.counts.records_read - done.counts.records_kept;
+        cleaner.buffer_utilization = done.map_utilization;
+    }
+
+    /// A log could not be compacted.
+    pub fn cleaner_failed(&self) {
+        self.cleaner.borrow_mut().failures += 1;
+    }
+
+    /// The logs were looked over: the largest part of dirty bytes, and how many are left alone.
+    pub fn cleaner_looked(&self, dirty_ratio_max: f64, uncleanable: usize) {
+        let mut cleaner = self.cleaner.borrow_mut();
+        (cleaner.dirty_ratio_max, cleaner.uncleanable) = (dirty_ratio_max, uncleanable as u64);
+    }
+
     /// A copy of all counts.
     pub fn sample(&self) -> CoreSample {
         CoreSample {
@@ -92,6 +116,7 @@ impl CoreMetrics {
             connections_opened: self.connections_opened.get(),
             connections_closed: self.connections_closed.get(),
             connections_refused: self.connections_refused.get(),
+            cleaner: *self.cleaner.borrow(),
             ..CoreSample::default()
         }
     }
@@ -142,6 +167,43 @@ fn top_error(response: &Response) -> i16 {
         Response::DescribeCluster(r) => Box::new(std::iter::once(r.error_code)),
     };
     parts.find(|code| *code != 0).unwrap_or(0)
+}
+
+/// What compaction did since the start, and how it found the logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CleanerSample {
+    /// Passes that came to their end.
+    pub passes: u64,
+    /// Passes, and looks, that failed.
+    pub failures: u64,
+    /// Time of the passes.
+    pub seconds: f64,
+    /// Read from segments, for the keys and to write them anew.
+    pub bytes_read: u64,
+    /// Written.
+    pub bytes_written: u64,
+    /// Records that went.
+    pub records_removed: u64,
+    /// Logs that are left alone, as their last pass failed.
+    pub uncleanable: u64,
+    /// The largest part of dirty bytes any log had at the last look.
+    pub dirty_ratio_max: f64,
+    /// How much of the memory for keys the last pass used.
+    pub buffer_utilization: f64,
+}
+
+impl CleanerSample {
+    fn add(&mut self, other: &CleanerSample) {
+        self.passes += other.passes;
+        self.failures += other.failures;
+        self.seconds += other.seconds;
+        self.bytes_read += other.bytes_read;
+        self.bytes_written += other.bytes_written;
+        self.records_removed += other.records_removed;
+        self.uncleanable += other.uncleanable;
+        self.dirty_ratio_max = self.dirty_ratio_max.max(other.dirty_ratio_max);
+        self.buffer_utilization = self.buffer_utilization.max(other.buffer_utilization);
+    }
 }
 
 /// What a partition shows.
@@ -201,6 +263,8 @@ pub struct CoreSample {
     pub connections_closed: u64,
     /// Closed because of what they sent.
     pub connections_refused: u64,
+    /// Compaction.
+    pub cleaner: CleanerSample,
     /// The partitions of the core.
     pub partitions: Vec<PartitionSample>,
     /// What the groups of the core's coordinators have committed.
@@ -230,6 +294,7 @@ impl CoreSample {
         self.connections_opened += other.connections_opened;
         self.connections_closed += other.connections_closed;
         self.connections_refused += other.connections_refused;
+        self.cleaner.add(&other.cleaner);
         self.partitions.extend(other.partitions);
         self.committed.extend(other.committed);
         self.fetch_sessions += other.fetch_sessions;

@@ -460,6 +460,7 @@ fn log_shared(runtime: &Runtime, config: &NodeConfig) -> LogShared {
 
 fn start_housekeeping(core: &Rc<Core>) {
     ouzel_runtime::spawn(housekeeping::keep_house(core.clone()));
+    ouzel_runtime::spawn(housekeeping::compact_logs(core.clone()));
     ouzel_runtime::spawn(housekeeping::expire_offsets(core.clone()));
     ouzel_runtime::spawn(housekeeping::watch_disk(core.clone()));
     ouzel_runtime::spawn(housekeeping::note_flushed(core.clone()));

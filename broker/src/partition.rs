@@ -312,6 +312,17 @@ impl Partition {
         self.log.local().clone()
     }
 
+    /// Its topic's settings.
+    pub(crate) fn config(&self) -> Arc<TopicConfig> {
+        self.config.borrow().clone()
+    }
+
+    /// End of what may not change any more (exclusive): compaction goes no further.
+    pub(crate) fn last_stable(&self) -> Offset {
+        // Without transactions everything below the high watermark is stable.
+        self.log.offsets().high_watermark
+    }
+
     /// Whether these are its settings already.
     pub(crate) fn has_config(&self, config: &TopicConfig) -> bool {
         **self.config.borrow() == *config

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ouzel_broker::metrics::{CoreSample, LATENCY_BOUNDS_S, PartitionSample};
+use ouzel_broker::metrics::{CleanerSample, CoreSample, LATENCY_BOUNDS_S, PartitionSample};
 use ouzel_protocol::ErrorCode;
 
 use crate::exposition::{Exposition, Family, Kind};
@@ -59,6 +59,16 @@ families! {
     HIGH_WATERMARK = Gauge "ouzel_partition_high_watermark" ["topic", "partition"] "Offset up to which consumers may read, exclusive.";
     PARTITION_BYTES = Gauge "ouzel_partition_size_bytes" ["topic", "partition"] "Bytes of the partition's log on disk.";
 
+    CLEANER_PASSES = Counter "ouzel_log_cleaner_passes_total" [] "Passes of compaction over a log that came to their end.";
+    CLEANER_FAILURES = Counter "ouzel_log_cleaner_failures_total" [] "Passes of compaction that failed.";
+    CLEANER_SECONDS = Counter "ouzel_log_cleaner_clean_seconds_total" [] "Time that passes of compaction took.";
+    CLEANER_READ = Counter "ouzel_log_cleaner_read_bytes_total" [] "Bytes that compaction read from segments, for the keys and to write segments anew.";
+    CLEANER_WRITTEN = Counter "ouzel_log_cleaner_written_bytes_total" [] "Bytes that compaction wrote.";
+    CLEANER_REMOVED = Counter "ouzel_log_cleaner_removed_records_total" [] "Records that compaction removed.";
+    CLEANER_UNCLEANABLE = Gauge "ouzel_log_cleaner_uncleanable_partitions" [] "Partitions that compaction leaves alone for an hour, as its last pass failed.";
+    CLEANER_DIRTY = Gauge "ouzel_log_cleaner_max_dirty_ratio" [] "Largest part of a compacted log's bytes that is dirty, 0 to 1, at the last look.";
+    CLEANER_BUFFER = Gauge "ouzel_log_cleaner_max_buffer_utilization_ratio" [] "How much of the memory for keys the last pass of compaction used, 0 to 1, on the core that used most.";
+
     GROUPS = Gauge "ouzel_groups" ["state"] "Consumer groups this node coordinates, by state.";
     GROUP_LAG = Gauge "ouzel_group_lag_records" ["group"] "Offsets between what the group has committed and the high watermarks, all its partitions together.";
     GROUP_PARTITION_LAG = Gauge "ouzel_group_partition_lag_records" ["group", "topic", "partition"] "Offsets between what the group has committed and the high watermark.";
@@ -105,6 +115,7 @@ pub(crate) fn render(scrape: Scrape<'_>) -> String {
 
     traffic(&mut out, &sample);
     partitions(&mut out, &sample.partitions);
+    cleaner(&mut out, &sample.cleaner);
     groups(&mut out, &sample);
     process(&mut out, &scrape.process);
     out.finish()
@@ -158,6 +169,18 @@ fn partitions(out: &mut Exposition, partitions: &[PartitionSample]) {
             out.sample(&[&partition.topic, &partition.partition.to_string()], value(partition));
         }
     }
+}
+
+fn cleaner(out: &mut Exposition, cleaner: &CleanerSample) {
+    out.begin(&CLEANER_PASSES).sample(&[], cleaner.passes);
+    out.begin(&CLEANER_FAILURES).sample(&[], cleaner.failures);
+    out.begin(&CLEANER_SECONDS).sample(&[], cleaner.seconds);
+    out.begin(&CLEANER_READ).sample(&[], cleaner.bytes_read);
+    out.begin(&CLEANER_WRITTEN).sample(&[], cleaner.bytes_written);
+    out.begin(&CLEANER_REMOVED).sample(&[], cleaner.records_removed);
+    out.begin(&CLEANER_UNCLEANABLE).sample(&[], cleaner.uncleanable);
+    out.begin(&CLEANER_DIRTY).sample(&[], cleaner.dirty_ratio_max);
+    out.begin(&CLEANER_BUFFER).sample(&[], cleaner.buffer_utilization);
 }
 
 fn groups(out: &mut Exposition, sample: &CoreSample) {

@@ -4,6 +4,7 @@
 //! With `OUZEL_TEST_AGAINST=HOST:PORT` the tests of `wire` and `idempotence` that need no node of their own speak to
 //! the broker there instead: what Apache Kafka answers otherwise, they expect wrongly.
 
+mod compaction;
 mod hostile;
 mod idempotence;
 mod restart;

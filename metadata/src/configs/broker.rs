@@ -152,7 +152,7 @@ fn unknown(key: &str) -> SettingError {
 }
 
 /// The effective settings of one broker, typed: those keys that do something and that no topic overrides.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
     /// Whether asking for an unknown topic creates it.
     pub auto_create_topics: bool,
@@ -178,6 +178,8 @@ pub struct BrokerConfig {
     pub retention_check_interval_ms: u64,
     /// How long a silent producer's sequence is remembered.
     pub producer_id_expiration_ms: u64,
+    /// Of log compaction.
+    pub cleaner: CleanerConfig,
     /// Of classic groups.
     pub groups: GroupConfig,
     /// Of committed offsets.
@@ -186,6 +188,23 @@ pub struct BrokerConfig {
     pub disk_backend: DiskBackendChoice,
     /// How log lines are written.
     pub log_format: LogFormat,
+}
+
+/// The settings of log compaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CleanerConfig {
+    /// Whether logs are compacted at all.
+    pub enable: bool,
+    /// Pause when no log is due.
+    pub backoff_ms: u64,
+    /// Memory for the keys of passes, the whole broker's.
+    pub dedupe_buffer_bytes: u64,
+    /// How full that may get, 0 to 1.
+    pub load_factor: f64,
+    /// Bytes for reading and writing; half of them are read at a time.
+    pub io_buffer_bytes: u32,
+    /// Most bytes read and written in a second, the whole broker's.
+    pub bytes_per_second: f64,
 }
 
 /// The settings of classic groups.
@@ -257,6 +276,15 @@ impl BrokerConfig {
             fetch_session_slots: read.count("max.incremental.fetch.session.cache.slots"),
             retention_check_interval_ms: read.long_count("log.retention.check.interval.ms"),
             producer_id_expiration_ms: read.long_count("producer.id.expiration.ms"),
+            cleaner: CleanerConfig {
+                enable: read.boolean("log.cleaner.enable"),
+                backoff_ms: read.long_count("log.cleaner.backoff.ms"),
+                dedupe_buffer_bytes: u64::try_from(read.number("log.cleaner.dedupe.buffer.size"))
+                    .unwrap_or(0),
+                load_factor: read.decimal("log.cleaner.io.buffer.load.factor"),
+                io_buffer_bytes: read.count("log.cleaner.io.buffer.size"),
+                bytes_per_second: read.decimal("log.cleaner.io.max.bytes.per.second"),
+            },
             groups: GroupConfig {
                 initial_rebalance_delay_ms: read.count("group.initial.rebalance.delay.ms"),
                 min_session_timeout_ms: read.count("group.min.session.timeout.ms"),
@@ -322,6 +350,13 @@ impl Reader<'_> {
     fn count(&self, name: &str) -> u32 {
         u32::try_from(self.number(name))
             .unwrap_or_else(|_| panic!("the rule of {name} lets negative numbers pass"))
+    }
+
+    fn decimal(&self, name: &str) -> f64 {
+        match self.value(name) {
+            Some(Value::Decimal(decimal)) => decimal,
+            other => panic!("{name} is {other:?}, not a decimal number"),
+        }
     }
 
     fn boolean(&self, name: &str) -> bool {

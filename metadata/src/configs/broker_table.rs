@@ -5,9 +5,9 @@ use super::definition::ConfigType::{Boolean, Double, Int, List, Long, Short, Str
 use super::definition::{ConfigDef, ConfigType, Rule};
 use super::vocabulary::{
     CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_BUFFERS,
-    NO_COMPACTION, NO_LEVELS, NO_LIMIT, NO_NEW_GROUPS, NO_OFFSET_CODEC, NO_POOLS, NO_PREALLOCATION, NO_QUEUE,
-    NO_REPLICATION, NO_TIERS, NO_TRANSACTIONS, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS,
-    TIMESTAMP_TYPES, UNLIMITED_OR_POSITIVE, ZSTD_LEVELS,
+    NO_LEVELS, NO_LIMIT, NO_NEW_GROUPS, NO_OFFSET_CODEC, NO_POOLS, NO_PREALLOCATION, NO_QUEUE,
+    NO_REPLICATION, NO_TIERS, NO_TRANSACTIONS, ONE_CLEANER, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS,
+    ROLL_MS, TIMESTAMP_TYPES, UNLIMITED_OR_POSITIVE, ZSTD_LEVELS,
 };
 
 const fn key(name: &'static str, kind: ConfigType, default: &'static str) -> ConfigDef {
@@ -97,31 +97,27 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("What protects each listener."),
     key("listeners", List, "PLAINTEXT://:9092").shown("--kafka-listener")
         .doc("Addresses the broker listens on."),
-    key("log.cleaner.backoff.ms", Long, "15000").at_least(0).dynamic().without_effect(NO_COMPACTION)
+    key("log.cleaner.backoff.ms", Long, "15000").at_least(0).dynamic()
         .doc("Pause of the cleaner when nothing is dirty."),
-    key("log.cleaner.dedupe.buffer.size", Long, "134217728").dynamic().without_effect(NO_COMPACTION)
+    key("log.cleaner.dedupe.buffer.size", Long, "134217728").dynamic()
         .doc("Memory of the cleaner for the keys of one pass."),
     key("log.cleaner.delete.retention.ms", Long, "86400000").at_least(0).dynamic()
-        .without_effect(NO_COMPACTION)
         .doc("Default of the topics' delete.retention.ms."),
-    key("log.cleaner.enable", Boolean, "true").without_effect(NO_COMPACTION)
+    key("log.cleaner.enable", Boolean, "true")
         .doc("Whether the cleaner runs."),
-    key("log.cleaner.io.buffer.load.factor", Double, "0.9").dynamic().without_effect(NO_COMPACTION)
+    key("log.cleaner.io.buffer.load.factor", Double, "0.9").dynamic()
         .doc("How full the cleaner's key table may get."),
-    key("log.cleaner.io.buffer.size", Int, "524288").at_least(0).dynamic().without_effect(NO_COMPACTION)
+    key("log.cleaner.io.buffer.size", Int, "524288").at_least(0).dynamic()
         .doc("Memory of the cleaner for reading and writing."),
     key("log.cleaner.io.max.bytes.per.second", Double, "1.7976931348623157E308").dynamic()
-        .without_effect(NO_COMPACTION)
         .doc("Most bytes the cleaner reads and writes in a second."),
     key("log.cleaner.max.compaction.lag.ms", Long, "9223372036854775807").at_least(1).dynamic()
-        .without_effect(NO_COMPACTION)
         .doc("Default of the topics' max.compaction.lag.ms."),
     key("log.cleaner.min.cleanable.ratio", Double, "0.5").rule(Rule::Fraction(0.0, 1.0)).dynamic()
-        .without_effect(NO_COMPACTION)
         .doc("Default of the topics' min.cleanable.dirty.ratio."),
-    key("log.cleaner.min.compaction.lag.ms", Long, "0").at_least(0).dynamic().without_effect(NO_COMPACTION)
+    key("log.cleaner.min.compaction.lag.ms", Long, "0").at_least(0).dynamic()
         .doc("Default of the topics' min.compaction.lag.ms."),
-    key("log.cleaner.threads", Int, "1").at_least(0).dynamic().without_effect(NO_COMPACTION)
+    key("log.cleaner.threads", Int, "1").at_least(0).dynamic().without_effect(ONE_CLEANER)
         .doc("Threads of the cleaner."),
     key("log.cleanup.policy", List, "delete").rule(CLEANUP_POLICIES).dynamic()
         .doc("Default of the topics' cleanup.policy."),

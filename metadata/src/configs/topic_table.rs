@@ -3,9 +3,9 @@
 use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::{ConfigDef, ConfigType, Rule, Synonym};
 use super::vocabulary::{
-    CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_COMPACTION,
-    NO_LEVELS, NO_PREALLOCATION, NO_REPLICATION, NO_TIERS, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS,
-    TIMESTAMP_TYPES, ZSTD_LEVELS,
+    CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_LEVELS,
+    NO_PREALLOCATION, NO_REPLICATION, NO_TIERS, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS, TIMESTAMP_TYPES,
+    ZSTD_LEVELS,
 };
 
 const fn key(name: &'static str, kind: ConfigType, default: &'static str) -> ConfigDef {
@@ -37,7 +37,6 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
         .doc("How hard zstd tries when the broker compresses: -131072 (fast) to 22 (small)."),
     key("delete.retention.ms", Long, "86400000").at_least(0)
         .synonyms(&[Synonym::same("log.cleaner.delete.retention.ms")])
-        .without_effect(NO_COMPACTION)
         .doc("How long compaction keeps a record that deletes its key, so that slow readers still see the \
               deletion."),
     key("file.delete.delay.ms", Long, "60000").at_least(0)
@@ -66,7 +65,6 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
         .doc("With tiered storage: age of the part kept locally; -2 means retention.ms."),
     key("max.compaction.lag.ms", Long, "9223372036854775807").at_least(1)
         .synonyms(&[Synonym::same("log.cleaner.max.compaction.lag.ms")])
-        .without_effect(NO_COMPACTION)
         .doc("Compact a record at the latest when it is this old."),
     key("max.message.bytes", Int, "1048588").at_least(0).synonyms(&[Synonym::same("message.max.bytes")])
         .doc("Largest batch that is accepted, as it arrives, compressed or not."),
@@ -83,11 +81,9 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
               (LogAppendTime)."),
     key("min.cleanable.dirty.ratio", Double, "0.5").rule(Rule::Fraction(0.0, 1.0))
         .synonyms(&[Synonym::same("log.cleaner.min.cleanable.ratio")])
-        .without_effect(NO_COMPACTION)
         .doc("Compact once this share of the log has not been compacted yet."),
     key("min.compaction.lag.ms", Long, "0").at_least(0)
         .synonyms(&[Synonym::same("log.cleaner.min.compaction.lag.ms")])
-        .without_effect(NO_COMPACTION)
         .doc("Leave a record alone until it is this old."),
     key("min.insync.replicas", Int, "1").at_least(1).synonyms(&[Synonym::same("min.insync.replicas")])
         .doc("A write with acks=all is refused while fewer replicas than this are in sync."),

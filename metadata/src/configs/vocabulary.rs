@@ -3,7 +3,6 @@
 use super::definition::{Rule, Synonym, Unit};
 
 pub(super) const NO_BUFFERS: &str = "buffers are sized by --memory and by the operating system";
-pub(super) const NO_COMPACTION: &str = "compaction does not run yet, so a compacted topic keeps every record";
 pub(super) const NO_LEVELS: &str = "the broker compresses at one level of its own choice";
 pub(super) const NO_LIMIT: &str =
     "connections are bounded by max.connections and by the files the process may open";
@@ -15,6 +14,7 @@ pub(super) const NO_OFFSET_CODEC: &str = "committed offsets are stored uncompres
 pub(super) const NO_REPLICATION: &str = "partitions have a single replica in this release";
 pub(super) const NO_TIERS: &str = "there is no tiered storage";
 pub(super) const NO_TRANSACTIONS: &str = "transactions are not served in this release";
+pub(super) const ONE_CLEANER: &str = "one thread does the long work of compaction for all cores";
 pub(super) const ONE_DATA_DIRECTORY: &str = "a broker has one data directory";
 
 pub(super) const CLEANUP_POLICIES: Rule = Rule::EachOf(&["compact", "delete"]);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use ouzel_broker::metrics::{CommittedSample, Histogram};
+use ouzel_broker::metrics::{CleanerSample, CommittedSample, Histogram};
 use ouzel_protocol::ApiKey;
 
 use super::*;
@@ -17,6 +17,17 @@ fn made_up() -> Scrape<'static> {
         connections_refused: 1,
         fetch_sessions: 2,
         request_memory_free_bytes: 1 << 20,
+        cleaner: CleanerSample {
+            passes: 3,
+            failures: 1,
+            seconds: 2.5,
+            bytes_read: 5000,
+            bytes_written: 1500,
+            records_removed: 70,
+            uncleanable: 1,
+            dirty_ratio_max: 0.25,
+            buffer_utilization: 0.125,
+        },
         ..CoreSample::default()
     };
     sample.requests.extend([((ApiKey::Produce, 0), 5), ((ApiKey::Produce, 6), 1), ((ApiKey::Fetch, 999), 2)]);

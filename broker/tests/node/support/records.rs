@@ -87,3 +87,32 @@ pub(crate) fn seal(batch: &mut [u8]) {
     let crc = crc32c::crc32c(&batch[21..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
 }
+
+/// A batch of records with these keys and values; no value makes a tombstone.
+pub(crate) fn keyed_batch(codec: Codec, records: &[(&str, Option<&str>)]) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(codec);
+    for (key, value) in records {
+        let (key, value) = (Some(key.as_bytes()), value.map(str::as_bytes));
+        builder.push(TimestampMs(1_700_000_000_000), &RecordParts { key, value, headers: &[] });
+    }
+    builder.build()
+}
+
+/// Offset, key and value of each record of a fetched partition, and the offset behind its last batch.
+pub(crate) fn keyed_records(
+    fetched: &FetchPartitionResponse,
+) -> (Vec<(i64, String, Option<String>)>, Option<i64>) {
+    assert_eq!(fetched.error_code, 0);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (mut found, mut next) = (Vec::new(), None);
+    for batch in fetched.records.iter().flatten().flat_map(|piece| batches(piece)) {
+        let batch = batch.unwrap();
+        batch.verify_crc().unwrap();
+        next = Some(batch.header.next_offset().value());
+        for record in RecordStream::new(&batch, 200 << 20).unwrap() {
+            let record = record.unwrap();
+            found.push((record.offset.value(), text(record.key.unwrap_or_default()), record.value.map(text)));
+        }
+    }
+    (found, next)
+}

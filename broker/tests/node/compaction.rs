@@ -1,0 +1,187 @@
+//! Compacted topics on a running node: the offsets topic stays small under any number of commits, and what clients read
+//! is what Kafka's compaction would have left.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ouzel_broker::{RunningNode, start};
+use ouzel_model::batch::Codec;
+use ouzel_protocol::messages::kafka::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use ouzel_protocol::messages::kafka::offset_fetch_request::OffsetFetchRequestTopic;
+use ouzel_protocol::messages::kafka::{GroupId, OffsetCommitRequest, OffsetFetchRequest};
+
+use crate::support::PATIENCE;
+use crate::support::node::setup;
+use crate::support::records::{keyed_batch, keyed_records};
+use crate::support::wire::{Wire, name, text};
+
+/// Cleans as soon as it may.
+const EAGER: [(&str, &str); 6] = [
+    ("log.cleaner.backoff.ms", "0"),
+    ("offsets.topic.num.partitions", "1"),
+    ("offsets.topic.segment.bytes", "1048576"),
+    ("log.segment.delete.delay.ms", "0"),
+    ("log.ouzel.durability", "os"),
+    ("log.retention.check.interval.ms", "100"),
+];
+
+fn node(dir: &Path) -> RunningNode {
+    start(setup(dir, 1, &EAGER), Box::new(|_, _| Box::pin(async {}))).unwrap()
+}
+
+fn stop(node: RunningNode) {
+    node.stop();
+    node.join().unwrap();
+}
+
+/// Bytes of a partition's segments on the disk.
+fn log_bytes(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let logs = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".log"));
+    // One that was replaced or dropped meanwhile counts for nothing.
+    logs.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+#[track_caller]
+fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+const PARTITIONS: i32 = 500;
+const ROUNDS: i64 = 2_000;
+
+/// A client without a group of members, as tools and other systems commit.
+fn commit(group: &str, offset: i64) -> OffsetCommitRequest {
+    let partition = |partition| {
+        OffsetCommitRequestPartition::default()
+            .with_partition_index(partition)
+            .with_committed_offset(offset)
+            .with_committed_metadata(Some(text("")))
+    };
+    OffsetCommitRequest::default()
+        .with_group_id(GroupId(text(group)))
+        .with_generation_id_or_member_epoch(-1)
+        .with_topics(vec![
+            OffsetCommitRequestTopic::default()
+                .with_name(name("read"))
+                .with_partitions((0..PARTITIONS).map(partition).collect()),
+        ])
+}
+
+fn committed(wire: &mut Wire, group: &str) -> Vec<i64> {
+    let request = OffsetFetchRequest::default().with_group_id(GroupId(text(group))).with_topics(Some(vec![
+        OffsetFetchRequestTopic::default()
+            .with_name(name("read"))
+            .with_partition_indexes((0..PARTITIONS).collect()),
+    ]));
+    let fetched = wire.call(5, request);
+    assert_eq!(fetched.error_code, 0);
+    fetched.topics[0].partitions.iter().map(|partition| partition.committed_offset).collect()
+}
+
+#[test]
+fn the_offsets_topic_stays_small_under_a_million_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path());
+    let offsets = dir.path().join("__consumer_offsets-0");
+    let mut wire = Wire::connect(node.handle().kafka_address());
+    wire.create("read", PARTITIONS, &[]);
+    wire.await_coordinator("g");
+    let (mut bytes_max, mut bytes_appended) = (0, 0);
+    for round in 0..ROUNDS {
+        let answered = wire.call(8, commit("g", round));
+        assert!(answered.topics[0].partitions.iter().all(|partition| partition.error_code == 0));
+        if round == 0 {
+            bytes_appended = log_bytes(&offsets) * ROUNDS as u64;
+        }
+        if round % 20 == 0 {
+            bytes_max = bytes_max.max(log_bytes(&offsets));
+        }
+    }
+    assert!(bytes_appended > 50 << 20, "{bytes_appended} bytes are not many");
+    assert!(bytes_max < bytes_appended / 5, "{bytes_max} of {bytes_appended} bytes at once");
+    // When the commits end, so does what is left over: the newest of each key, and the segments not yet sealed or due.
+    await_that("the offsets topic is compacted", || log_bytes(&offsets) < 4 << 20);
+    assert_eq!(committed(&mut wire, "g"), vec![ROUNDS - 1; PARTITIONS as usize]);
+    stop(node);
+
+    // The next start replays what is left, and it says the same.
+    let node = self::node(dir.path());
+    let mut wire = Wire::connect(node.handle().kafka_address());
+    wire.await_coordinator("g");
+    assert_eq!(committed(&mut wire, "g"), vec![ROUNDS - 1; PARTITIONS as usize]);
+    stop(node);
+}
+
+/// Reads a partition from its start, as a consumer does, over whatever gaps there are.
+fn read_all(wire: &mut Wire, topic: &str) -> Vec<(i64, String, Option<String>)> {
+    let (mut all, mut from) = (Vec::new(), 0);
+    loop {
+        let fetched = wire.fetch(topic, 0, from);
+        let (records, next) = keyed_records(&fetched);
+        let Some(next) = next else {
+            assert_eq!(from, fetched.high_watermark, "nothing to read before the high watermark");
+            return all;
+        };
+        all.extend(records.into_iter().filter(|record| record.0 >= from));
+        from = next;
+    }
+}
+
+#[test]
+fn a_compacted_topic_keeps_the_newest_of_each_key_and_its_tombstones_for_a_while() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path());
+    let mut wire = Wire::connect(node.handle().kafka_address());
+    // Segments are rolled by the records' times, of which each batch here has the same: by size then, of big values.
+    let configs = |retention: &'static str| {
+        [
+            ("cleanup.policy", "compact"),
+            ("segment.bytes", "1048576"),
+            ("min.cleanable.dirty.ratio", "0"),
+            ("delete.retention.ms", retention),
+        ]
+    };
+    wire.create("kept", 1, &configs("86400000"));
+    wire.create("gone", 1, &configs("0"));
+    let filler = "x".repeat(600_000);
+    for topic in ["kept", "gone"] {
+        for round in 0..4 {
+            let value = format!("{round}");
+            let records =
+                [("a", Some(&*value)), ("b", None), ("c", Some(&*value)), ("filler", Some(&*filler))];
+            wire.store(topic, 0, keyed_batch(Codec::ALL[round], &records[..4]));
+            wire.store(topic, 0, keyed_batch(Codec::None, &[("filler", Some(&filler))]));
+        }
+        wire.store(topic, 0, keyed_batch(Codec::None, &[("b", Some("not yet compacted"))]));
+    }
+    let small = |records: &[(i64, String, Option<String>)]| -> Vec<String> {
+        let shown = records.iter().filter(|record| record.1 != "filler");
+        shown
+            .map(|(offset, key, value)| format!("{offset} {key}={}", value.as_deref().unwrap_or("-")))
+            .collect()
+    };
+    // The last round may lie in the active segment, which is not touched; what lies before it is clean.
+    await_that("the first rounds go", || {
+        let shown = small(&read_all(&mut wire, "kept"));
+        shown.iter().filter(|record| record.contains(" a=")).count() <= 2
+    });
+    let kept = small(&read_all(&mut wire, "kept"));
+    assert!(kept.iter().any(|record| record.ends_with("b=-")), "a tombstone stays for a day: {kept:?}");
+    assert!(kept.contains(&"15 a=3".to_owned()) && kept.contains(&"17 c=3".to_owned()), "{kept:?}");
+    assert_eq!(kept.last().map(String::as_str), Some("20 b=not yet compacted"));
+    // Where they need not stay at all, the first pass only marks them; the next one that has something to clean drops them.
+    await_that("the tombstones go", || {
+        wire.store("gone", 0, keyed_batch(Codec::None, &[("filler", Some(&filler))]));
+        let shown = small(&read_all(&mut wire, "gone"));
+        assert!(shown.iter().any(|record| record.ends_with("a=3")), "{shown:?}");
+        !shown.iter().any(|record| record.ends_with("b=-"))
+    });
+    stop(node);
+}
