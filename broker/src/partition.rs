@@ -268,7 +268,7 @@ impl Partition {
             traffic: Traffic::default(),
         });
         let weak = Rc::downgrade(&partition);
-        partition.log.local().on_progress(move || {
+        partition.log.on_progress(move || {
             if let Some(partition) = weak.upgrade() {
                 partition.publish();
             }

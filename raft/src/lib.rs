@@ -1,24 +1,45 @@
 //! Replication of one log: what the rest of the house appends to, whether one replica holds it or several.
 //!
-//! [`ReplicatedLog`] is the contract, [`Solo`] its implementation for a single replica: no Raft object, no Raft file,
-//! nothing that ticks. This crate knows nothing of Kafka's messages and error codes, of topics' settings, or of who
-//! waits for what.
+//! [`ReplicatedLog`] is the contract. [`Solo`] is its implementation for a single replica: no Raft object, no Raft file,
+//! nothing that ticks. [`RaftGroup`] is the one for several, over openraft, which nobody outside this crate sees. This
+//! crate knows nothing of Kafka's messages and error codes, of topics' settings, or of who waits for what.
 //!
-//! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`peers`] (what carries it between
-//! nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what); `suite` (for tests) is what every
-//! implementation must show.
+//! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`group`]; below it `entry` (what an entry
+//! holds), `submission` (a batch's way to its place), `replica_state`, `store` and `state_machine` (what openraft calls),
+//! `network` and `codec` (what goes between replicas), `in_sync`, `acks`, `types` and `runtime`; [`peers`] (what carries it
+//! between nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what). `suite` (for tests)
+//! is what every implementation must show.
 #![forbid(unsafe_code)]
 
+mod acks;
+mod bytes_codec;
+pub mod codec;
+mod entry;
 pub mod gossip;
+pub mod group;
+mod in_sync;
 pub mod liveness;
+mod network;
 pub mod peers;
 pub mod replica;
+mod replica_state;
 pub mod replicated_log;
+mod runtime;
 pub mod solo;
+mod state_machine;
+mod store;
+mod submission;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 pub mod transport;
+mod types;
 
+pub use codec::{Envelope, envelope};
+pub use entry::Retention;
+pub use group::{
+    GroupSettings, GroupStatus, OpenGroup, OpenGroupError, RaftGroup, ReconfigureError, RetainError, Role,
+    Ticks, TransferError,
+};
 pub use replica::Replica;
 pub use replicated_log::{AppendRefused, Placed, Receipt, ReplicaOffsets, ReplicatedLog, Unacknowledged};
 pub use solo::Solo;

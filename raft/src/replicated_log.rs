@@ -1,8 +1,13 @@
 //! The contract of a replicated log, and the two moments of an append.
 
+use std::fmt;
+use std::rc::Rc;
+
 use bytes::BytesMut;
 use ouzel_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs};
 use ouzel_storage::{Fenced, Log};
+
+use crate::replica_state::ReplicaState;
 
 /// One replica of a log, as its leader uses it.
 ///
@@ -71,9 +76,19 @@ pub struct Receipt {
     pub(crate) wait: Wait,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) enum Wait {
     Solo { log: Log, durable: bool },
+    Group { state: Rc<ReplicaState>, term: LeaderEpoch },
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Solo { log, durable } => write!(f, "{log:?}, durable: {durable}"),
+            Wait::Group { state, term } => write!(f, "{:?}, epoch {term}", state.log),
+        }
+    }
 }
 
 impl Receipt {
@@ -84,6 +99,7 @@ impl Receipt {
     pub async fn written(&self) -> Result<(), Unacknowledged> {
         match &self.wait {
             Wait::Solo { log, .. } => Ok(log.wait_written(self.placed.last_offset.next()).await?),
+            Wait::Group { state, term } => state.wait_written(self.placed.last_offset.next(), *term).await,
         }
     }
 
@@ -96,6 +112,7 @@ impl Receipt {
         match &self.wait {
             Wait::Solo { log, durable: true } => Ok(log.wait_flushed(end).await?),
             Wait::Solo { log, durable: false } => Ok(log.wait_written(end).await?),
+            Wait::Group { state, term } => state.wait_acknowledged(end, *term).await,
         }
     }
 }

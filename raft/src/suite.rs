@@ -1,6 +1,9 @@
 //! What every [`ReplicatedLog`] must show, whoever implements it.
 //!
-//! A suite and not a set of tests: each implementation calls [`run`] with a way to make a fresh log.
+//! A suite and not a set of tests: each implementation calls [`run`] with a way to make a fresh log. [`memory`] is the
+//! network that groups are tested on.
+
+pub mod memory;
 
 use bytes::BytesMut;
 use ouzel_model::batch::{BatchBuilder, BatchView, Codec, RecordParts, batches};

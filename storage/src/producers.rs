@@ -254,6 +254,11 @@ impl Producers {
         self.entries.get(&id)
     }
 
+    /// Takes over one producer as another state of the same log knows it.
+    pub fn insert(&mut self, id: ProducerId, entry: ProducerEntry) {
+        self.entries.insert(id, entry);
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.entries.len()

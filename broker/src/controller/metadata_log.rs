@@ -56,7 +56,7 @@ impl MetadataLog {
             shown: watch::channel(start).0,
         });
         let weak = Rc::downgrade(&inner);
-        inner.replica.local().on_progress(move || {
+        inner.replica.on_progress(move || {
             if let Some(inner) = weak.upgrade() {
                 inner.moved.notify_one();
             }
@@ -71,15 +71,14 @@ impl MetadataLog {
 
     /// Whether decisions are written here.
     pub(crate) fn leads(&self) -> bool {
-        match &self.inner.replica {
-            Replica::Solo(_) => true,
-        }
+        self.inner.replica.leads()
     }
 
     /// The node where decisions are written, if this one knows.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         match &self.inner.replica {
             Replica::Solo(_) => Some(self.inner.node),
+            Replica::Group(group) => group.status().leader.map(|leader| leader.node),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use ouzel_model::{LeaderEpoch, NodeId, ReplicaId};
-use ouzel_raft::{Replica, ReplicatedLog};
+use ouzel_raft::{GroupStatus, Replica, ReplicatedLog, Role};
 
 use super::Partition;
 
@@ -39,20 +39,23 @@ impl Partition {
                 voters: vec![self.replica],
                 learners: Vec::new(),
             },
+            Replica::Group(group) => {
+                let GroupStatus { role, epoch, leader, in_sync, voters, learners, .. } = group.status();
+                Standing { leads: role == Role::Leader, epoch, leader, in_sync, voters, learners }
+            }
         }
     }
 
     /// Whether this replica leads.
     pub fn leads(&self) -> bool {
-        match &self.log {
-            Replica::Solo(_) => true,
-        }
+        self.log.leads()
     }
 
     /// How many replicas are in sync, on the leader.
     pub(super) fn in_sync_count(&self) -> i32 {
         match &self.log {
             Replica::Solo(_) => 1,
+            Replica::Group(group) => i32::try_from(group.status().in_sync.len()).unwrap_or(i32::MAX),
         }
     }
 

@@ -107,6 +107,12 @@ impl SimRuntime {
         Self { core_count, ..self.clone() }
     }
 
+    /// Returns another node on the same thread and by the same clock, with a disk and chances of its own.
+    #[must_use = "the node itself is not changed"]
+    pub fn beside(&self, seed: u64) -> Self {
+        Self { seed, disk: SimDisk::new(seed), ..self.clone() }
+    }
+
     /// Returns the machine as a core sees it: core 0.
     pub fn runtime(&self) -> Runtime {
         self.core(CoreId(0))

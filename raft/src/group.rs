@@ -1,0 +1,302 @@
+//! One replica of a replicated log: openraft over a partition's log, as a [`ReplicatedLog`].
+//!
+//! # What it adds to openraft
+//! * Submissions that get their places one after the other, and producers judged with them (`submit`).
+//! * Acknowledgement by `min.insync.replicas` and durability, and the in-sync set (`follow`).
+//! * A leader that is idle proves its leadership before it is refused a write (a stale lease is no lost leadership).
+//! * Founding, transfers that cannot get stuck, changes of the voters that can be begun again (`govern`), retention
+//!   (`retain`).
+//! * The receiver's side of the peers' messages (`serve`).
+//!
+//! # Ticks
+//! A group that ticks costs a core about 8 us ten times a second, idle or not. So only a few groups tick themselves
+//! ([`Ticks::Own`]: the controller's); the others are served by their node: [`RaftGroup::elect`] when a leader is gone,
+//! [`RaftGroup::note_node`] when a node falls silent or comes back.
+//!
+//! # Its end
+//! openraft stops for good at the first error of the disk. The replica then says so ([`Role::Stopped`],
+//! [`GroupStatus::failure`]) and refuses everything; its process goes on. So it is when openraft itself panics in a task of
+//! its own that it watches over.
+
+mod follow;
+mod govern;
+mod open;
+mod retain;
+mod serve;
+mod submit;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use openraft_rt::watch::WatchReceiver;
+use ouzel_model::{EntryId, LeaderEpoch, NodeId, Offset, ReplicaId, TimestampMs, TopicIdPartition};
+use ouzel_storage::{Durability, Log};
+use tokio::sync::Notify;
+
+use crate::in_sync::InSync;
+use crate::network::Network;
+use crate::replica_state::ReplicaState;
+use crate::replicated_log::{AppendRefused, Receipt, ReplicaOffsets, ReplicatedLog};
+use crate::state_machine::StateMachine;
+use crate::types::Types;
+
+pub use govern::{ReconfigureError, TransferError};
+pub use open::{OpenGroup, OpenGroupError};
+pub use retain::RetainError;
+
+use submit::Pending;
+
+/// How a group behaves; most of it may change while it runs.
+#[derive(Clone, Debug)]
+pub struct GroupSettings {
+    /// What acknowledgement promises.
+    pub durability: Durability,
+    /// Voters that must hold a batch before acks=all is answered; below a majority it is a majority.
+    pub min_insync_replicas: usize,
+    /// How long a voter may have been behind and still count as in sync.
+    pub lag_time_max: Duration,
+    /// Who wakes it. Fixed at the opening.
+    pub ticks: Ticks,
+    /// A leader's heartbeat, where it ticks itself; also the time a vote request may take. Fixed at the opening.
+    pub heartbeat: Duration,
+    /// A follower that has heard nothing of its leader for a time drawn from this range stands for election, where it ticks
+    /// itself. The longer one is also the leader's lease: so long after the last word of its leader, a replica gives no
+    /// other one its vote. Fixed at the opening.
+    pub election_timeout: (Duration, Duration),
+}
+
+impl Default for GroupSettings {
+    fn default() -> GroupSettings {
+        GroupSettings {
+            durability: Durability::Durable,
+            min_insync_replicas: 1,
+            lag_time_max: Duration::from_secs(30),
+            ticks: Ticks::Served,
+            heartbeat: Duration::from_millis(150),
+            election_timeout: (Duration::from_millis(500), Duration::from_millis(800)),
+        }
+    }
+}
+
+/// Who wakes a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ticks {
+    /// Itself: it sends heartbeats and stands for election by its own clock.
+    Own,
+    /// Its node: see [`RaftGroup::elect`].
+    Served,
+}
+
+/// What a replica is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It leads, and has applied the first entry of its own reign: it may serve.
+    Leader,
+    /// It follows, and votes.
+    Follower,
+    /// It follows, and does not vote.
+    Learner,
+    /// It stands for election, or was elected and is not ready to serve.
+    Candidate,
+    /// It takes part no more: shut down, or failed.
+    Stopped,
+}
+
+/// How a replica sees its group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupStatus {
+    /// What it is.
+    pub role: Role,
+    /// The newest reign it knows of.
+    pub epoch: LeaderEpoch,
+    /// Who leads that, as far as it knows.
+    pub leader: Option<ReplicaId>,
+    /// The voters in sync; known to the leader only.
+    pub in_sync: Vec<ReplicaId>,
+    /// Who votes; of both sets during a change.
+    pub voters: Vec<ReplicaId>,
+    /// Who only follows.
+    pub learners: Vec<ReplicaId>,
+    /// The newest entry known to be committed.
+    pub committed: Option<EntryId>,
+    /// The newest entry here.
+    pub last_entry: Option<EntryId>,
+    /// End of what is committed here.
+    pub high_watermark: Offset,
+    /// The newest entry each member is known to hold; known to the leader only.
+    pub held: Vec<(ReplicaId, Option<ouzel_model::EntryIndex>)>,
+    /// Followers that came back with less than they had acknowledged, since this replica was opened. Each is a broken
+    /// promise of some disk, and may be lost data.
+    pub reversions: u64,
+    /// Why it stopped.
+    pub failure: Option<String>,
+}
+
+pub(crate) type Raft = openraft::Raft<Types, StateMachine>;
+pub(crate) type Metrics = openraft::RaftMetrics<Types>;
+
+/// One replica of a group. Clones are the same one.
+#[derive(Clone)]
+pub struct RaftGroup {
+    inner: Rc<Inner>,
+}
+
+pub(crate) struct Inner {
+    state: Rc<ReplicaState>,
+    raft: Raft,
+    network: Network,
+    pending: RefCell<VecDeque<Pending>>,
+    is_submitting: Cell<bool>,
+    in_sync: RefCell<InSync>,
+    /// As last told.
+    status: RefCell<GroupStatus>,
+    on_change: RefCell<Option<Rc<dyn Fn()>>>,
+    /// Told with every change of the status, and of what the voters hold.
+    changed: Notify,
+    /// Wakes the follower of metrics when settings changed.
+    nudged: Rc<Notify>,
+    /// The head of the log is being dropped.
+    is_retaining: Cell<bool>,
+    is_shut_down: Cell<bool>,
+}
+
+impl std::fmt::Debug for RaftGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let status = self.inner.status.borrow();
+        write!(
+            f,
+            "RaftGroup({} of {:?}, {:?}, epoch {})",
+            self.replica(),
+            self.inner.state.log,
+            status.role,
+            status.epoch
+        )
+    }
+}
+
+impl RaftGroup {
+    /// Whose log this is.
+    pub fn at(&self) -> TopicIdPartition {
+        self.inner.state.at
+    }
+
+    /// Which replica this is.
+    pub fn replica(&self) -> ReplicaId {
+        self.inner.state.replica
+    }
+
+    /// What it is in its group.
+    pub fn role(&self) -> Role {
+        self.status().role
+    }
+
+    /// How it sees its group now.
+    pub fn status(&self) -> GroupStatus {
+        self.inner.observe()
+    }
+
+    /// Calls `hook` after each change of role, leader, epoch, in-sync set or members. There is one such hook.
+    pub fn on_change(&self, hook: impl Fn() + 'static) {
+        self.inner.on_change.replace(Some(Rc::new(hook)));
+    }
+
+    /// Calls `hook` after each step of an offset: log start, high watermark, log end, and the log's own ends. There is one
+    /// such hook, and it takes the place of the log's.
+    pub fn on_progress(&self, hook: impl Fn() + 'static) {
+        let hook: Rc<dyn Fn()> = Rc::new(hook);
+        self.inner.state.set_on_progress(hook.clone());
+        self.inner.state.log.on_progress(move || hook());
+    }
+
+    /// Takes new settings; those that are fixed at the opening stay as they are.
+    pub fn set_settings(&self, settings: GroupSettings) {
+        *self.inner.state.settings.borrow_mut() = settings;
+        self.inner.nudged.notify_one();
+    }
+
+    /// Changes what acknowledgement means, for appends from now on.
+    pub fn set_durability(&self, durability: Durability) {
+        self.inner.state.settings.borrow_mut().durability = durability;
+    }
+
+    /// The settings as they are now.
+    pub fn settings(&self) -> GroupSettings {
+        self.inner.state.settings.borrow().clone()
+    }
+
+    /// A node answers, or does not any more: whoever lives there is in sync only while it does.
+    pub fn note_node(&self, node: NodeId, is_up: bool) {
+        let now = self.inner.state.runtime.clock.now();
+        self.inner.in_sync.borrow_mut().note_node(node, is_up, now);
+        self.inner.nudged.notify_one();
+    }
+
+    /// Puts what a restart likes to know on the medium: how far the group has committed. For now and then.
+    ///
+    /// # Errors
+    /// In words, when the write-ahead file takes nothing.
+    pub async fn checkpoint(&self) -> Result<(), String> {
+        self.inner.state.keep_committed().await.map_err(|error| error.to_string())
+    }
+
+    /// Stops taking part. The log stays open. Appends and messages are refused from now on; when this resolves openraft
+    /// touches the log no more.
+    pub async fn shutdown(&self) {
+        if self.inner.is_shut_down.replace(true) {
+            return;
+        }
+        self.inner.state.acks.give_up(&crate::Unacknowledged::LeadershipLost);
+        if let Err(error) = self.inner.raft.shutdown().await {
+            tracing::error!(group = ?self, %error, "a replica stopped with an error");
+        }
+        if let Err(error) = self.checkpoint().await {
+            tracing::warn!(group = ?self, %error, "a replica's committed entry was not noted");
+        }
+        self.inner.tell_change();
+    }
+}
+
+impl ReplicatedLog for RaftGroup {
+    fn append(
+        &self,
+        batch: BytesMut,
+        now: TimestampMs,
+    ) -> impl Future<Output = Result<Receipt, AppendRefused>> + 'static {
+        self.inner.enqueue(batch, now)
+    }
+
+    fn offsets(&self) -> ReplicaOffsets {
+        let offsets = self.inner.state.log.offsets();
+        ReplicaOffsets {
+            log_start: offsets.log_start,
+            high_watermark: self.inner.state.high_watermark().max(offsets.log_start).min(offsets.log_end),
+            log_end: offsets.log_end,
+        }
+    }
+
+    fn epoch(&self) -> LeaderEpoch {
+        self.inner.state.term()
+    }
+
+    fn local(&self) -> &Log {
+        &self.inner.state.log
+    }
+}
+
+impl Inner {
+    /// openraft's newest word about itself.
+    fn metrics(&self) -> Metrics {
+        self.raft.metrics().borrow_watched().clone()
+    }
+
+    fn tell_change(&self) {
+        let hook = self.on_change.borrow().clone();
+        if let Some(hook) = hook {
+            hook();
+        }
+        self.changed.notify_waiters();
+    }
+}

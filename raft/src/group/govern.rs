@@ -1,0 +1,207 @@
+//! What an administrator asks of a group: to be founded, to change its leader, to change its members.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
+use openraft::{ChangeMembers, EmptyNode};
+use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
+
+use super::{GroupStatus, RaftGroup, Role};
+use crate::codec::Request;
+use crate::transport::Lane;
+
+/// A transfer of leadership that took longer is given up.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
+/// After a transfer that failed, the voters are asked to elect; so long between two of them.
+const ELECT_INTERVAL: Duration = Duration::from_millis(100);
+/// A change of members that another change is in the way of tries again after this time.
+const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why leadership was not handed over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// This replica does not lead.
+    #[error("this replica does not lead")]
+    NotLeader,
+    /// Only a voter that is up can lead.
+    #[error("{0} is no voter of the group")]
+    NotAVoter(ReplicaId),
+    /// The successor did not catch up, or did not answer; this replica still leads.
+    #[error("{0} was not ready to lead in time")]
+    NotReady(ReplicaId),
+    /// The successor did not take over. This replica takes no writes any more; the voters have been asked to elect.
+    #[error("{0} did not take over in time; the others elect")]
+    NotTaken(ReplicaId),
+}
+
+/// Why the members were not changed, or not wholly. The change can be asked for again, here or of the next leader.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReconfigureError {
+    /// This replica does not lead, or does not any more.
+    #[error("this replica does not lead")]
+    NotLeader,
+    /// It cannot be.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl RaftGroup {
+    /// Gives a new partition its first members, on each of its founders alike. A group that has members already keeps
+    /// them. The first of `voters` stands for election at once; the others wait a little for its word, so that they do not
+    /// all vote for themselves.
+    ///
+    /// # Errors
+    /// In words: when this replica is not among `voters`, or has stopped.
+    pub async fn found(&self, voters: &[ReplicaId]) -> Result<(), String> {
+        if !voters.contains(&self.replica()) {
+            return Err(format!("{} is not among the founders", self.replica()));
+        }
+        if voters.first() != Some(&self.replica()) {
+            let patience = self.inner.state.settings.borrow().election_timeout.1;
+            let clock = &self.inner.state.runtime.clock;
+            let founded = self.wait_until(|status| !status.voters.is_empty());
+            // Too long means that the first one is away: any of them may found, it is the same entry.
+            if clock.timeout(patience, founded).await.is_ok() {
+                return Ok(());
+            }
+        }
+        let members: BTreeMap<u64, EmptyNode> =
+            voters.iter().map(|voter| (voter.to_u64(), EmptyNode::default())).collect();
+        match self.inner.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Hands leadership to a voter: brings it up to date, then takes no writes any more until it leads.
+    ///
+    /// # Errors
+    /// See [`TransferError`].
+    pub async fn transfer(&self, to: ReplicaId) -> Result<(), TransferError> {
+        let status = self.status();
+        if status.role != Role::Leader {
+            return Err(TransferError::NotLeader);
+        }
+        if to == self.replica() {
+            return Ok(());
+        }
+        if !status.voters.contains(&to) {
+            return Err(TransferError::NotAVoter(to));
+        }
+        let clock = self.inner.state.runtime.clock.clone();
+        // openraft takes no writes from the moment it is asked, and does not change its mind: ask only for what will be.
+        let is_ready = |status: &GroupStatus| {
+            status.role != Role::Leader || holds(status, to) >= status.last_entry.map(|last| last.index)
+        };
+        let answers = self.inner.network.call(to, Lane::Control, &Request::Ping);
+        let answers = clock.timeout(TRANSFER_TIMEOUT, answers).await;
+        let caught_up = clock.timeout(TRANSFER_TIMEOUT, self.wait_until(is_ready)).await;
+        if !matches!(answers, Ok(Ok(_))) || caught_up.is_err() {
+            return Err(TransferError::NotReady(to));
+        }
+        if self.status().role != Role::Leader || self.inner.prove_leadership().await.is_err() {
+            return Err(TransferError::NotLeader);
+        }
+        let epoch = self.status().epoch;
+        self.inner.raft.trigger().transfer_leader(to.to_u64()).await.map_err(|_| TransferError::NotLeader)?;
+        let taken = self.wait_until(|status| status.epoch > epoch && status.leader.is_some());
+        if clock.timeout(TRANSFER_TIMEOUT, taken).await.is_ok() {
+            return if self.status().leader == Some(to) { Ok(()) } else { Err(TransferError::NotTaken(to)) };
+        }
+        self.have_elected(epoch).await;
+        Err(TransferError::NotTaken(to))
+    }
+
+    /// Asks the voters, one after the other, to elect: this replica cannot lead any more, and cannot stand itself.
+    async fn have_elected(&self, epoch: LeaderEpoch) {
+        let clock = self.inner.state.runtime.clock.clone();
+        for _ in 0..10 {
+            for voter in self.status().voters {
+                if self.status().epoch > epoch {
+                    return;
+                }
+                if voter != self.replica() {
+                    let asked = self.inner.network.call(voter, Lane::Control, &Request::Elect);
+                    let _ = clock.timeout(ELECT_INTERVAL, asked).await;
+                    clock.sleep(ELECT_INTERVAL).await;
+                }
+            }
+        }
+    }
+
+    /// Makes `voters` the members: adds those that are new as learners, waits until they have caught up, changes the voters
+    /// by way of a joint membership, and lets go of all others. Whatever was begun before, here or by an earlier leader, is
+    /// carried on. Resolves when the change is committed; dropping the future leaves it where it is.
+    ///
+    /// # Errors
+    /// See [`ReconfigureError`].
+    pub async fn reconfigure(&self, voters: &[ReplicaId]) -> Result<(), ReconfigureError> {
+        if voters.is_empty() {
+            return Err(ReconfigureError::Refused("a group needs at least one voter".to_owned()));
+        }
+        let wanted: BTreeSet<u64> = voters.iter().map(|voter| voter.to_u64()).collect();
+        for voter in voters {
+            let status = self.status();
+            if !status.voters.contains(voter) && !status.learners.contains(voter) {
+                let learner = BTreeMap::from([(voter.to_u64(), EmptyNode::default())]);
+                self.change(ChangeMembers::AddNodes(learner)).await?;
+            }
+        }
+        let are_caught_up = |status: &GroupStatus| {
+            status.role != Role::Leader
+                || voters.iter().all(|voter| {
+                    status.voters.contains(voter)
+                        || holds(status, *voter) >= status.committed.map(|id| id.index)
+                })
+        };
+        self.wait_until(are_caught_up).await;
+        let members = |status: &GroupStatus| -> BTreeSet<u64> {
+            status.voters.iter().map(|voter| voter.to_u64()).collect()
+        };
+        while members(&self.status()) != wanted || self.is_joint() {
+            self.change(ChangeMembers::ReplaceAllVoters(wanted.clone())).await?;
+        }
+        let gone: BTreeSet<u64> = self.status().learners.iter().map(|learner| learner.to_u64()).collect();
+        if !gone.is_empty() {
+            self.change(ChangeMembers::RemoveNodes(gone)).await?;
+        }
+        Ok(())
+    }
+
+    fn is_joint(&self) -> bool {
+        self.inner.metrics().membership_config.membership().get_joint_config().len() > 1
+    }
+
+    /// One change of members, after whatever is in its way.
+    async fn change(&self, change: ChangeMembers<u64, EmptyNode>) -> Result<(), ReconfigureError> {
+        let clock = self.inner.state.runtime.clock.clone();
+        let mut has_proven = false;
+        loop {
+            if self.status().role == Role::Stopped {
+                return Err(ReconfigureError::NotLeader);
+            }
+            let outcome = self.inner.raft.change_membership(change.clone(), false).await;
+            match outcome {
+                Ok(_) => return Ok(()),
+                Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                    ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
+                ))) => clock.sleep(CHANGE_INTERVAL).await,
+                Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
+                    return Err(ReconfigureError::Refused(error.to_string()));
+                }
+                // An idle leader is refused once.
+                Err(_) if !has_proven && self.status().role == Role::Leader => {
+                    has_proven = true;
+                    self.inner.prove_leadership().await.map_err(|_| ReconfigureError::NotLeader)?;
+                }
+                Err(_) => return Err(ReconfigureError::NotLeader),
+            }
+        }
+    }
+}
+
+/// The newest entry a member is known to hold.
+fn holds(status: &GroupStatus, replica: ReplicaId) -> Option<EntryIndex> {
+    status.held.iter().find(|(known, _)| *known == replica).and_then(|(_, held)| *held)
+}

@@ -1,0 +1,122 @@
+//! The receiver's side of the peers' messages.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use ouzel_model::ReplicaId;
+
+use super::{Raft, RaftGroup, Role};
+use crate::codec::{Envelope, Request, Response, decode_request, encode_response};
+use crate::transport::{LocalBoxFuture, PeerMessage};
+
+impl RaftGroup {
+    /// Carries out a peer's message. It is handed to openraft when this is called, not when the future is first polled:
+    /// entries must arrive in the order they were sent. Whatever the bytes are, there is an answer.
+    ///
+    /// `from` is the replica whose node the connection belongs to; [`envelope`](crate::codec::envelope) reads it from the
+    /// message, its node is what the connection proves.
+    pub fn handle(&self, from: ReplicaId, message: PeerMessage) -> LocalBoxFuture<PeerMessage> {
+        let me = self.replica();
+        let refuse = |words: String| {
+            let answer = encode_response(Envelope { from: me, to: from }, &Response::Refused(words));
+            Box::pin(std::future::ready(answer)) as LocalBoxFuture<PeerMessage>
+        };
+        let (envelope, request) = match decode_request(message) {
+            Ok(decoded) => decoded,
+            Err(error) => return refuse(format!("no message of a group: {error}")),
+        };
+        if envelope.to != me || envelope.from.node != from.node {
+            return refuse(format!(
+                "a message from {} to {}, but {from} speaks to {me}",
+                envelope.from, envelope.to
+            ));
+        }
+        if self.inner.is_shut_down.get() {
+            return refuse(format!("{me} is shut down"));
+        }
+        let raft = self.inner.raft.clone();
+        let answer = begin(carry_out(raft, request));
+        let envelope = Envelope { from: me, to: envelope.from };
+        Box::pin(async move { encode_response(envelope, &answer.await) })
+    }
+
+    /// Stands for election, after asking whether it could win: nothing happens where a leader is alive, and nothing where
+    /// this replica does not vote. For the node's liveness service.
+    pub async fn elect(&self) {
+        // It fails when openraft has stopped, which the status says.
+        let _ = self.inner.raft.trigger().elect(true).await;
+    }
+
+    /// Sends a heartbeat now, if this replica leads.
+    pub async fn heartbeat(&self) {
+        let _ = self.inner.raft.trigger().heartbeat().await;
+    }
+
+    /// Resolves when `wanted` holds of the replica's status; never if it never does.
+    pub async fn wait_until(&self, wanted: impl Fn(&super::GroupStatus) -> bool) {
+        loop {
+            let changed = self.inner.changed.notified();
+            let status = self.status();
+            if wanted(&status) {
+                return;
+            }
+            if status.role == Role::Stopped {
+                return std::future::pending().await;
+            }
+            changed.await;
+        }
+    }
+}
+
+async fn carry_out(raft: Raft, request: Request) -> Response {
+    let outcome = match request {
+        Request::Append(append) => {
+            raft.append_entries(append).await.map(Response::Append).map_err(|error| error.to_string())
+        }
+        Request::Vote(vote) => raft.vote(vote).await.map(Response::Vote).map_err(|error| error.to_string()),
+        Request::PreVote(vote) => {
+            raft.pre_vote(vote).await.map(Response::Vote).map_err(|error| error.to_string())
+        }
+        Request::Transfer(transfer) => raft
+            .handle_transfer_leader(transfer)
+            .await
+            .map(|outcome| Response::Transfer(outcome.map_err(|error| error.to_string())))
+            .map_err(|error| error.to_string()),
+        Request::Elect => {
+            raft.trigger().elect(true).await.map(|()| Response::Elect).map_err(|error| error.to_string())
+        }
+        Request::Ping => Ok(Response::Ping),
+        Request::Snapshot(..) => Err("snapshots are not taken".to_owned()),
+    };
+    outcome.unwrap_or_else(Response::Refused)
+}
+
+/// Polls a future once, at once: what it sends before it first waits is sent.
+fn begin<F: Future + 'static>(future: F) -> Begun<F> {
+    let mut future = Box::pin(future);
+    let mut context = Context::from_waker(Waker::noop());
+    match future.as_mut().poll(&mut context) {
+        Poll::Ready(value) => Begun { future, value: Some(value) },
+        Poll::Pending => Begun { future, value: None },
+    }
+}
+
+struct Begun<F: Future> {
+    future: Pin<Box<F>>,
+    value: Option<F::Output>,
+}
+
+// Neither part is ever pinned in place.
+impl<F: Future> Unpin for Begun<F> {}
+
+impl<F: Future> Future for Begun<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        match self.value.take() {
+            Some(value) => Poll::Ready(value),
+            None => self.future.as_mut().poll(context),
+        }
+    }
+}

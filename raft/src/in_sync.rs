@@ -1,0 +1,163 @@
+//! Which voters are in sync, as clients see it. Pure: progress and times in, a set out.
+//!
+//! A voter is in sync if it held everything the leader had at some moment within the last `lag_time_max`
+//! (`replica.lag.time.max.ms`), and its node answers. Kafka's rule, with Raft's matched entry in the place of the fetch
+//! offset.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ouzel_model::{EntryIndex, NodeId, ReplicaId};
+use ouzel_runtime::clock::Instant;
+
+/// What a leader knows of its voters' lag.
+#[derive(Debug, Default)]
+pub(crate) struct InSync {
+    voters: BTreeMap<ReplicaId, Lag>,
+    /// Nodes that do not answer, and since when.
+    silent: BTreeMap<NodeId, Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lag {
+    /// When it last held all there was.
+    caught_up_at: Instant,
+    /// Once it holds this entry, it was caught up at that time.
+    aim: Option<(EntryIndex, Instant)>,
+}
+
+impl InSync {
+    /// A reign begins: whoever votes is taken to be in sync until it shows that it is not.
+    pub(crate) fn begin(&mut self) {
+        self.voters.clear();
+    }
+
+    /// A node fell silent, or answers again.
+    pub(crate) fn note_node(&mut self, node: NodeId, is_up: bool, now: Instant) {
+        if is_up {
+            self.silent.remove(&node);
+        } else {
+            self.silent.entry(node).or_insert(now);
+        }
+    }
+
+    /// Takes note of what the voters hold, while the leader's own log ends with `last`.
+    pub(crate) fn observe(
+        &mut self,
+        now: Instant,
+        last: Option<EntryIndex>,
+        voters: &[(ReplicaId, Option<EntryIndex>)],
+    ) {
+        self.voters.retain(|voter, _| voters.iter().any(|(known, _)| known == voter));
+        for (voter, matched) in voters {
+            let lag = self.voters.entry(*voter).or_insert(Lag { caught_up_at: now, aim: None });
+            if *matched >= last {
+                *lag = Lag { caught_up_at: now, aim: None };
+                continue;
+            }
+            let Some(last) = last else { continue };
+            match lag.aim {
+                Some((aim, at)) if *matched >= Some(aim) => {
+                    *lag = Lag { caught_up_at: at, aim: Some((last, now)) };
+                }
+                Some(_) => {}
+                None => lag.aim = Some((last, now)),
+            }
+        }
+    }
+
+    /// The voters in sync, in the order of their ids. `me` leads and always is.
+    pub(crate) fn in_sync(&self, now: Instant, lag_time_max: Duration, me: ReplicaId) -> Vec<ReplicaId> {
+        let is_in_sync = |voter: &ReplicaId, lag: &Lag| {
+            *voter == me
+                || (!self.silent.contains_key(&voter.node)
+                    && (lag.aim.is_none() || now.duration_since(lag.caught_up_at) <= lag_time_max))
+        };
+        self.voters.iter().filter(|(voter, lag)| is_in_sync(voter, lag)).map(|(voter, _)| *voter).collect()
+    }
+
+    /// When the set changes if nothing else happens.
+    pub(crate) fn next_change(&self, now: Instant, lag_time_max: Duration, me: ReplicaId) -> Option<Instant> {
+        let lagging = self.voters.iter().filter(|(voter, lag)| **voter != me && lag.aim.is_some());
+        lagging
+            .map(|(_, lag)| lag.caught_up_at + lag_time_max + Duration::from_millis(1))
+            .filter(|at| *at > now)
+            .min()
+    }
+}
+
+/// The newest entry that at least `count` of the voters hold; the leader's own is among them.
+pub(crate) fn held_by(count: usize, voters: &[(ReplicaId, Option<EntryIndex>)]) -> Option<EntryIndex> {
+    let mut held: Vec<_> = voters.iter().map(|(_, matched)| *matched).collect();
+    held.sort_unstable_by(|one, other| other.cmp(one));
+    held.get(count.saturating_sub(1)).copied().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAG: Duration = Duration::from_secs(10);
+
+    fn replica(node: i32) -> ReplicaId {
+        ReplicaId::first(NodeId(node))
+    }
+
+    fn at(index: u64) -> Option<EntryIndex> {
+        Some(EntryIndex(index))
+    }
+
+    #[test]
+    fn a_voter_falls_out_when_it_was_not_caught_up_for_too_long() {
+        ouzel_runtime::sim::run(1, |node| async move {
+            let clock = node.runtime().clock;
+            let start = clock.now();
+            let after = |seconds| start + Duration::from_secs(seconds);
+            let mut set = InSync::default();
+            let see = |set: &mut InSync, now, last, second| {
+                set.observe(now, at(last), &[(replica(1), at(last)), (replica(2), at(second))]);
+            };
+            see(&mut set, start, 5, 5);
+            assert_eq!(set.in_sync(start, LAG, replica(1)), [replica(1), replica(2)]);
+            // It stops at 5 while the leader goes on.
+            see(&mut set, after(1), 6, 5);
+            assert_eq!(
+                set.next_change(after(1), LAG, replica(1)),
+                Some(after(10) + Duration::from_millis(1))
+            );
+            see(&mut set, after(9), 9, 5);
+            assert_eq!(set.in_sync(after(9), LAG, replica(1)).len(), 2);
+            assert_eq!(set.in_sync(after(11), LAG, replica(1)), [replica(1)]);
+            // It has what there was at second 1, which is too long ago by now.
+            see(&mut set, after(12), 9, 6);
+            assert_eq!(set.in_sync(after(12), LAG, replica(1)), [replica(1)]);
+            // And now what there was at second 12, though the leader has gone on again.
+            see(&mut set, after(13), 20, 9);
+            assert_eq!(set.in_sync(after(13), LAG, replica(1)).len(), 2);
+        });
+    }
+
+    #[test]
+    fn an_idle_voter_stays_in_sync_while_its_node_answers() {
+        ouzel_runtime::sim::run(1, |node| async move {
+            let start = node.runtime().clock.now();
+            let later = start + Duration::from_secs(3600);
+            let mut set = InSync::default();
+            set.observe(start, at(5), &[(replica(1), at(5)), (replica(2), at(5))]);
+            assert_eq!(set.in_sync(later, LAG, replica(1)).len(), 2);
+            set.note_node(NodeId(2), false, later);
+            assert_eq!(set.in_sync(later, LAG, replica(1)), [replica(1)]);
+            set.note_node(NodeId(2), true, later);
+            assert_eq!(set.in_sync(later, LAG, replica(1)).len(), 2);
+        });
+    }
+
+    #[test]
+    fn the_entry_that_many_hold() {
+        let voters = [(replica(1), at(9)), (replica(2), None), (replica(3), at(4))];
+        assert_eq!(held_by(1, &voters), at(9));
+        assert_eq!(held_by(2, &voters), at(4));
+        assert_eq!(held_by(3, &voters), None);
+        assert_eq!(held_by(4, &voters), None);
+    }
+}

@@ -1,0 +1,307 @@
+//! What the parts of one replica of a group share: its log, its vote, what it has applied, and who waits.
+//!
+//! # Who may touch what
+//! openraft's core task saves votes, appends, truncates and purges through the store; its state machine's task applies;
+//! submissions and watchers only read. All on one core; no borrow is held over an await.
+//!
+//! # What a crash leaves
+//! The vote is on the medium before anything is done under it. The committed entry is a hint, noted now and then: a
+//! restart applies from it, and learns the rest from its leader. The purge point and the membership at it are on the
+//! medium before the log forgets the entries below.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset, ReplicaId, TopicIdPartition};
+use ouzel_runtime::Runtime;
+use ouzel_storage::wal::{Change, GroupState};
+use ouzel_storage::{Durability, Log, wal::MetaWal};
+use tokio::sync::Notify;
+
+use crate::acks::Acks;
+use crate::entry::{Retention, decode_members, encode_members};
+use crate::group::GroupSettings;
+use crate::replicated_log::Unacknowledged;
+use crate::types::{LeaderId, LogId, Members, RaftVote, StoredMembers, Term, log_id};
+
+/// See the module's documentation.
+pub(crate) struct ReplicaState {
+    pub(crate) at: TopicIdPartition,
+    pub(crate) replica: ReplicaId,
+    pub(crate) log: Log,
+    pub(crate) runtime: Runtime,
+    wal: MetaWal,
+    pub(crate) settings: RefCell<GroupSettings>,
+    /// As on the medium; the committed hint may be newer here.
+    kept: RefCell<GroupState>,
+    /// The newest entry known to be committed.
+    committed: Cell<Option<EntryId>>,
+    applied: Cell<Option<EntryId>>,
+    /// Memberships by the entry they came with, oldest first; the first one is the one at the purge point.
+    memberships: RefCell<Vec<(Option<EntryId>, Members)>>,
+    /// The newest snapshot: a point at or above the purge point.
+    pub(crate) snapshot: Cell<Option<EntryId>>,
+    /// The newest retention entry applied, until it has been carried out.
+    pub(crate) retention: Cell<Option<Retention>>,
+    high_watermark: Cell<Offset>,
+    /// Exclusive end of what as many voters hold as `min.insync.replicas` asks, where that is more than a majority.
+    held_end: Cell<Offset>,
+    pub(crate) acks: Rc<Acks>,
+    /// Told of each step of an offset.
+    on_progress: RefCell<Option<Rc<dyn Fn()>>>,
+    /// Told when something was applied, or a vote was saved.
+    pub(crate) stepped: Notify,
+}
+
+impl ReplicaState {
+    /// Takes a log into service, as far as it is known to be committed. Nothing is written.
+    pub(crate) fn new(
+        at: TopicIdPartition,
+        log: Log,
+        runtime: Runtime,
+        wal: MetaWal,
+        settings: GroupSettings,
+        kept: GroupState,
+        memberships: Vec<(Option<EntryId>, Members)>,
+    ) -> Rc<ReplicaState> {
+        let purged = log.purged();
+        let committed = known_committed(&log, kept.committed);
+        let high_watermark =
+            committed.and_then(|id| log.entry_end(id.index)).unwrap_or(log.offsets().log_start);
+        let state = ReplicaState {
+            at,
+            replica: kept.replica,
+            runtime,
+            wal,
+            settings: RefCell::new(settings),
+            kept: RefCell::new(kept),
+            committed: Cell::new(committed),
+            applied: Cell::new(committed),
+            memberships: RefCell::new(memberships),
+            snapshot: Cell::new(purged),
+            retention: Cell::new(None),
+            high_watermark: Cell::new(high_watermark),
+            held_end: Cell::new(Offset(i64::MAX)),
+            acks: Rc::default(),
+            on_progress: RefCell::default(),
+            stepped: Notify::new(),
+            log,
+        };
+        Rc::new(state)
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.settings.borrow().durability
+    }
+
+    // The vote.
+
+    /// The term of the newest vote: no entry of an older reign can be appended any more.
+    pub(crate) fn term(&self) -> LeaderEpoch {
+        self.kept.borrow().term
+    }
+
+    pub(crate) fn vote(&self) -> Option<RaftVote> {
+        let kept = self.kept.borrow();
+        let voted_for = kept.voted_for?;
+        let leader_id = LeaderId { term: Term(kept.term.value()), voted_for: voted_for.to_u64() };
+        Some(RaftVote { leader_id, committed: kept.vote_committed })
+    }
+
+    /// Saves a vote. With a new term every reign before it is over: whoever waits for an acknowledgement is told so first.
+    pub(crate) async fn save_vote(&self, vote: &RaftVote) -> io::Result<()> {
+        let term = LeaderEpoch(vote.leader_id.term.0);
+        if term > self.term() {
+            self.acks.give_up(&Unacknowledged::LeadershipLost);
+        }
+        {
+            let mut kept = self.kept.borrow_mut();
+            kept.term = term;
+            kept.voted_for = Some(ReplicaId::from_u64(vote.leader_id.voted_for));
+            kept.vote_committed = vote.committed;
+        }
+        self.keep().await?;
+        self.stepped.notify_waiters();
+        Ok(())
+    }
+
+    /// Puts what is kept on the medium.
+    pub(crate) async fn keep(&self) -> io::Result<()> {
+        let state = {
+            let mut kept = self.kept.borrow_mut();
+            kept.committed = self.committed.get();
+            // What is noted as flushed is never cut: only what is committed is that.
+            let committed_end = kept.committed.and_then(|id| self.log.entry_end(id.index));
+            kept.flushed = committed_end.map_or(kept.flushed, |end| end.min(self.log.offsets().flushed_end));
+            kept.clone()
+        };
+        self.wal.commit(vec![Change::PutGroup(self.at, state)]).await.map_err(io::Error::other)
+    }
+
+    /// Notes how far the group has committed, if that is news.
+    pub(crate) async fn keep_committed(&self) -> io::Result<()> {
+        if self.has_unkept_commits() { self.keep().await } else { Ok(()) }
+    }
+
+    pub(crate) fn has_unkept_commits(&self) -> bool {
+        self.kept.borrow().committed != self.committed.get()
+    }
+
+    pub(crate) fn note_committed(&self, id: Option<EntryId>) {
+        self.committed.set(id.max(self.committed.get()));
+    }
+
+    pub(crate) fn committed(&self) -> Option<EntryId> {
+        self.committed.get()
+    }
+
+    // What was applied.
+
+    pub(crate) fn applied(&self) -> Option<EntryId> {
+        self.applied.get()
+    }
+
+    /// The newest membership at or below an entry, as openraft keeps it.
+    pub(crate) fn membership_at(&self, id: Option<EntryId>) -> StoredMembers {
+        let memberships = self.memberships.borrow();
+        let newest = memberships.iter().rev().find(|(at, _)| *at <= id);
+        newest.map_or_else(StoredMembers::default, |(at, members)| {
+            StoredMembers::new(at.map(log_id), members.clone())
+        })
+    }
+
+    pub(crate) fn note_membership(&self, id: EntryId, members: Members) {
+        let mut memberships = self.memberships.borrow_mut();
+        memberships.retain(|(at, _)| *at < Some(id));
+        memberships.push((Some(id), members));
+    }
+
+    /// The one setter of the high watermark: the end of what is committed here. It never goes back.
+    pub(crate) fn note_applied(&self, id: EntryId) {
+        self.applied.set(Some(id));
+        self.note_committed(Some(id));
+        if let Some(end) = self.log.entry_end(id.index) {
+            self.high_watermark.set(end.max(self.high_watermark.get()));
+        }
+        self.settle_acks();
+        self.stepped.notify_waiters();
+        self.moved();
+    }
+
+    pub(crate) fn high_watermark(&self) -> Offset {
+        self.high_watermark.get()
+    }
+
+    // Who waits.
+
+    pub(crate) fn set_held(&self, held: Option<EntryIndex>, is_beyond_majority: bool) {
+        let end = match held {
+            _ if !is_beyond_majority => Offset(i64::MAX),
+            Some(index) => self.log.entry_end(index).unwrap_or(Offset(0)),
+            None => Offset(0),
+        };
+        self.held_end.set(end);
+        self.settle_acks();
+    }
+
+    /// Exclusive end of what acks=all may promise.
+    pub(crate) fn acknowledged_end(&self) -> Offset {
+        self.high_watermark.get().min(self.held_end.get())
+    }
+
+    /// Resolves when this copy has all below `end` in its file, if the reign of `term` lasts so long.
+    pub(crate) async fn wait_written(&self, end: Offset, term: LeaderEpoch) -> Result<(), Unacknowledged> {
+        let written = self.log.wait_written(end).await;
+        // With a newer vote the batch may have been cut, and another have taken its place.
+        match (written, self.log.fenced()) {
+            (Ok(()), _) if self.term() == term => Ok(()),
+            (Err(_), Some(fenced)) => Err(Unacknowledged::Fenced(fenced)),
+            _ => Err(Unacknowledged::LeadershipLost),
+        }
+    }
+
+    /// Resolves when all below `end` is as safe as acks=all promises, if the reign of `term` lasts so long.
+    pub(crate) async fn wait_acknowledged(
+        &self,
+        end: Offset,
+        term: LeaderEpoch,
+    ) -> Result<(), Unacknowledged> {
+        if self.term() != term {
+            return Err(Unacknowledged::LeadershipLost);
+        }
+        if self.acknowledged_end() >= end {
+            return Ok(());
+        }
+        let verdict = self.acks.clone().wait_for(end).await;
+        match (verdict, self.log.fenced()) {
+            (Err(_), Some(fenced)) => Err(Unacknowledged::Fenced(fenced)),
+            (verdict, _) => verdict,
+        }
+    }
+
+    fn settle_acks(&self) {
+        self.acks.reached(self.acknowledged_end());
+    }
+
+    pub(crate) fn set_on_progress(&self, hook: Rc<dyn Fn()>) {
+        self.on_progress.replace(Some(hook));
+    }
+
+    /// Calls the hook of whoever follows the offsets.
+    pub(crate) fn moved(&self) {
+        let hook = self.on_progress.borrow().clone();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+
+    // The head of the log.
+
+    /// Puts the purge point on the medium, with the membership there: the log forgets the entries below it next.
+    pub(crate) async fn keep_purged(&self, id: EntryId) -> io::Result<()> {
+        let membership = self.membership_at(Some(id));
+        {
+            let mut kept = self.kept.borrow_mut();
+            kept.purged = Some(id);
+            kept.membership_at_purge = encode_membership(&membership);
+        }
+        self.keep().await?;
+        let base = membership.log_id().as_ref().map(crate::types::entry_id);
+        self.memberships.borrow_mut().retain(|(at, _)| *at >= base);
+        Ok(())
+    }
+}
+
+/// The newest entry that is known to be committed and is here: the hint may be of entries that a power cut took, which is
+/// only allowed to logs that are not durable.
+fn known_committed(log: &Log, hint: Option<EntryId>) -> Option<EntryId> {
+    let purged = log.purged();
+    let here = hint.filter(|hint| log.entry_id(hint.index) == Some(*hint));
+    let last = log.last_entry().filter(|last| hint.is_some_and(|hint| hint > *last));
+    here.or(last).max(purged)
+}
+
+/// A membership with the entry it came with: what is kept at the purge point, and what a snapshot carries.
+pub(crate) fn encode_membership(stored: &StoredMembers) -> bytes::Bytes {
+    let mut writer = crate::bytes_codec::Writer::default();
+    writer.option(stored.log_id().as_ref(), |writer, id: &LogId| {
+        writer.entry_id(crate::types::entry_id(id));
+    });
+    writer.bytes(&encode_members(stored.membership()));
+    writer.finish()
+}
+
+/// Reads [`encode_membership`]; no bytes at all are no membership.
+pub(crate) fn decode_membership(
+    bytes: bytes::Bytes,
+) -> Result<Option<(Option<EntryId>, Members)>, crate::bytes_codec::Malformed> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut reader = crate::bytes_codec::Reader::new(bytes);
+    let id = reader.option(crate::bytes_codec::Reader::entry_id)?;
+    let members = decode_members(reader.bytes()?)?;
+    reader.finish()?;
+    Ok(Some((id, members)))
+}

@@ -1,0 +1,293 @@
+//! Leaders die, come back, and find that the group went on without them.
+
+mod cluster;
+
+use std::time::Duration;
+
+use cluster::{Failed, NOW, append, replica, run};
+use ouzel_model::{LeaderEpoch, NodeId, Offset};
+use ouzel_raft::suite::batch;
+use ouzel_raft::suite::memory::Faults;
+use ouzel_raft::{AppendRefused, ReplicatedLog, Role, Unacknowledged};
+use ouzel_storage::Durability;
+
+#[test]
+fn what_was_acknowledged_survives_its_leader() {
+    for durability in [Durability::Durable, Durability::WriteCaching, Durability::Os] {
+        run(1, 3, |cluster| async move {
+            cluster.settings.borrow_mut().durability = durability;
+            cluster.found().await;
+            let leader = cluster.leader().await;
+            for _ in 0..10 {
+                append(&leader, batch(2, None)).await.expect("it leads");
+            }
+            let before = cluster::committed(&leader).await;
+            let dead = leader.replica();
+            cluster.kill(dead.node.0);
+            let next = cluster.leader().await;
+            assert!(next.epoch() > leader.epoch());
+            assert_eq!(
+                next.offsets().high_watermark,
+                Offset(20),
+                "it serves only when it knows what is committed"
+            );
+            assert_eq!(cluster::committed(&next).await, before);
+            append(&next, batch(2, None)).await.expect("two are enough");
+        });
+    }
+}
+
+/// The deposed leader wrote what nobody else has. Its clients were told nothing; its log is cut, and the same offsets are
+/// other records, in another epoch. What an epoch's end is says so to whoever read the old ones (KIP-320).
+#[test]
+fn a_deposed_leaders_tail_is_cut() {
+    run(2, 3, |cluster| async move {
+        cluster.found().await;
+        let old = cluster.leader().await;
+        append(&old, batch(3, None)).await.expect("it leads");
+        cluster.settled().await;
+        let old_epoch = old.epoch();
+        cluster.network.isolate(old.replica().node, cluster.ids().into_iter().map(NodeId));
+        let lost = old.append(batch(5, None), NOW).await.expect("it does not know yet");
+        assert_eq!(lost.placed.base_offset, Offset(3));
+        lost.written().await.expect("its own disk is sound");
+        let waiting = ouzel_runtime::spawn(async move { lost.acknowledged().await });
+        cluster
+            .eventually("another leader", |cluster| {
+                cluster.others(&old).iter().any(|id| cluster.group(*id).role() == Role::Leader)
+            })
+            .await;
+        let new = cluster.leader().await;
+        assert_ne!(new.replica(), old.replica());
+        let placed = append(&new, batch(2, None)).await.expect("two are enough");
+        assert_eq!(placed.base_offset, Offset(3), "what was never acknowledged has no place");
+        cluster.network.heal();
+        cluster.settled().await;
+        assert_eq!(waiting.await.expect("no panic"), Err(Unacknowledged::LeadershipLost));
+        let expected = cluster::committed(&new).await;
+        for id in cluster.ids() {
+            let group = cluster.group(id);
+            assert_eq!(cluster::committed(&group).await, expected, "replica {id}");
+            let (known, end) = group.local().end_offset_for_epoch(old_epoch);
+            assert_eq!((known, end), (old_epoch, Offset(3)), "replica {id}");
+            assert_eq!(group.local().end_offset_for_epoch(new.epoch()), (new.epoch(), Offset(5)));
+            assert_eq!(group.local().epoch_of(Offset(4)), Some(new.epoch()));
+        }
+        assert_eq!(new.local().end_offset_for_epoch(LeaderEpoch(1_000)).0, LeaderEpoch::NONE);
+    });
+}
+
+/// A producer's batch was placed and its leader died before it said so. Sent again to the next leader, it is there once.
+#[test]
+fn a_repeat_over_a_failover_is_stored_once() {
+    run(3, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(2, Some((7, 0, 0)))).await.expect("it leads");
+        let placed = append(&leader, batch(2, Some((7, 0, 2)))).await.expect("it leads");
+        cluster.kill(leader.replica().node.0);
+        let again = cluster.produce(batch(2, Some((7, 0, 2)))).await;
+        assert_eq!((again.duplicate, again.base_offset), (true, placed.base_offset));
+        let next = cluster.produce(batch(2, Some((7, 0, 4)))).await;
+        assert_eq!((next.duplicate, next.base_offset), (false, Offset(4)));
+        assert_eq!(cluster.leader().await.offsets().log_end, Offset(6));
+    });
+}
+
+/// A refused submission leaves no trace of its producers: the same batches are taken later, by whoever leads then.
+#[test]
+fn a_refused_submission_is_forgotten() {
+    run(4, 3, |cluster| async move {
+        cluster.found().await;
+        let old = cluster.leader().await;
+        append(&old, batch(1, Some((7, 0, 0)))).await.expect("it leads");
+        cluster.network.isolate(old.replica().node, cluster.ids().into_iter().map(NodeId));
+        // Until nobody can take it for the leader any more, itself included.
+        cluster.sleep(Duration::from_secs(2)).await;
+        let end = old.offsets().log_end;
+        for _ in 0..3 {
+            let mut refused = Vec::new();
+            for sequence in 1..4 {
+                refused.push(old.append(batch(1, Some((7, 0, sequence))), NOW));
+            }
+            for appending in refused {
+                assert!(matches!(appending.await, Err(AppendRefused::NotLeader)));
+            }
+        }
+        assert_eq!(old.offsets().log_end, end, "what was refused took no place");
+        cluster.network.heal();
+        for sequence in 1..4 {
+            let placed = cluster.produce(batch(1, Some((7, 0, sequence)))).await;
+            assert!(!placed.duplicate);
+        }
+        cluster.settled().await;
+        assert_eq!(cluster.leader().await.offsets().log_end, Offset(4));
+    });
+}
+
+/// Batches of one producer in one submission are judged by each other: repeats, gaps and new epochs among them.
+#[test]
+fn batches_of_one_submission_are_judged_by_each_other() {
+    run(5, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        let sent = [
+            batch(2, Some((7, 0, 0))),
+            batch(2, Some((7, 0, 2))),
+            batch(2, Some((7, 0, 2))),
+            batch(2, Some((7, 0, 9))),
+            batch(1, Some((8, 0, 0))),
+            batch(2, Some((7, 1, 0))),
+            batch(2, Some((7, 0, 4))),
+        ];
+        // All of them before the first is polled: they are one submission.
+        let appending: Vec<_> = sent.into_iter().map(|batch| leader.append(batch, NOW)).collect();
+        let mut answers = Vec::new();
+        for append in appending {
+            answers.push(append.await.map(|receipt| (receipt.placed.base_offset, receipt.placed.duplicate)));
+        }
+        assert_eq!(answers[0], Ok((Offset(0), false)));
+        assert_eq!(answers[1], Ok((Offset(2), false)));
+        assert_eq!(answers[2], Ok((Offset(2), true)), "a repeat has its original's place");
+        assert!(matches!(answers[3], Err(AppendRefused::OutOfOrderSequence { expected: 4, found: 9, .. })));
+        assert_eq!(answers[4], Ok((Offset(4), false)));
+        assert_eq!(answers[5], Ok((Offset(5), false)));
+        assert!(matches!(answers[6], Err(AppendRefused::StaleProducerEpoch { .. })));
+        assert_eq!(leader.offsets().log_end, Offset(7));
+    });
+}
+
+/// With min.insync.replicas above the majority, a majority is not enough for acks=all, though it is for consumers.
+#[test]
+fn all_that_were_asked_for_must_hold_it() {
+    run(6, 3, |cluster| async move {
+        cluster.settings.borrow_mut().min_insync_replicas = 3;
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("three hold it");
+        let away = cluster.others(&leader)[0];
+        cluster.network.isolate(NodeId(away), cluster.ids().into_iter().map(NodeId));
+        let receipt = leader.append(batch(1, None), NOW).await.expect("it leads");
+        let waiting = ouzel_runtime::spawn(async move { receipt.acknowledged().await });
+        cluster.eventually("the commit", |_| leader.offsets().high_watermark == Offset(2)).await;
+        cluster.sleep(Duration::from_secs(3)).await;
+        assert!(!waiting.is_finished(), "two hold it, three were asked for");
+        cluster.network.heal();
+        assert_eq!(waiting.await.expect("no panic"), Ok(()));
+    });
+}
+
+/// A voter that is behind for longer than the lag allows is not in sync, and is again when it has caught up.
+#[test]
+fn the_in_sync_set_follows_the_voters() {
+    run(7, 3, |cluster| async move {
+        cluster.settings.borrow_mut().lag_time_max = Duration::from_secs(5);
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        assert_eq!(leader.status().in_sync.len(), 3);
+        let away = cluster.others(&leader)[0];
+        cluster.network.isolate(NodeId(away), cluster.ids().into_iter().map(NodeId));
+        append(&leader, batch(1, None)).await.expect("two are enough");
+        cluster.sleep(Duration::from_secs(1)).await;
+        assert_eq!(leader.status().in_sync.len(), 3);
+        let told = std::rc::Rc::new(std::cell::Cell::new(false));
+        let tell = told.clone();
+        leader.on_change(move || tell.set(true));
+        cluster.sleep(Duration::from_secs(6)).await;
+        assert!(told.get(), "whoever follows the status is told, though nothing but time passed");
+        assert!(!leader.status().in_sync.contains(&replica(away)));
+        cluster.network.heal();
+        cluster.eventually("it catches up", |_| leader.status().in_sync.len() == 3).await;
+        // A node that does not answer is out at once.
+        leader.note_node(NodeId(away), false);
+        assert!(!leader.status().in_sync.contains(&replica(away)));
+        leader.note_node(NodeId(away), true);
+        assert_eq!(leader.status().in_sync.len(), 3);
+    });
+}
+
+/// Loss, delay, repeats and disorder: slow, but nothing is lost, doubled or different.
+#[test]
+fn a_bad_network_costs_time_only() {
+    for seed in 0..8 {
+        run(seed, 3, |cluster| async move {
+            cluster.found().await;
+            cluster.leader().await;
+            cluster.network.set_faults(Faults {
+                delay: (Duration::from_millis(1), Duration::from_millis(30)),
+                loss: 50,
+                duplication: 100,
+                reordering: 100,
+            });
+            let mut sequence = 0;
+            for turn in 0..60 {
+                if turn % 20 == 19 {
+                    let leader = cluster.leader().await;
+                    cluster.network.isolate(leader.replica().node, cluster.ids().into_iter().map(NodeId));
+                    cluster.sleep(Duration::from_secs(2)).await;
+                    cluster.network.heal();
+                }
+                let placed = cluster.produce(batch(2, Some((7, 0, sequence)))).await;
+                assert_eq!(placed.base_offset, Offset(i64::from(sequence)), "seed {seed}, turn {turn}");
+                sequence += 2;
+            }
+            cluster.network.set_faults(Faults::default());
+            cluster.settled().await;
+            let expected = cluster::committed(&cluster.group(1)).await;
+            assert_eq!(expected.len(), 60);
+            for id in cluster.ids() {
+                assert_eq!(
+                    cluster::committed(&cluster.group(id)).await,
+                    expected,
+                    "seed {seed}, replica {id}"
+                );
+            }
+        });
+    }
+}
+
+/// Bytes of any kind from a peer are refused in words, and change nothing.
+#[test]
+fn a_message_of_random_bytes_is_refused() {
+    run(9, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        let entropy = cluster.machine.runtime().entropy;
+        let from = replica(cluster.others(&leader)[0]);
+        for turn in 0..3_000 {
+            let sound = cluster::a_message(from, leader.replica());
+            let mut head = sound.head.to_vec();
+            let mut noise = vec![0; (entropy.u64() % 200) as usize];
+            entropy.fill(&mut noise);
+            match turn % 3 {
+                0 => head = noise.clone(),
+                // A kind that exists, and then anything.
+                1 => {
+                    head[1] = (entropy.u64() % 8) as u8;
+                    head.extend(&noise);
+                }
+                _ => {
+                    let at = entropy.u64() as usize % head.len();
+                    head[at] ^= 1 << (entropy.u64() % 8);
+                }
+            }
+            let bodies = if turn % 2 == 0 { Vec::new() } else { vec![noise.into()] };
+            let message = ouzel_raft::PeerMessage { head: head.into(), bodies };
+            // Some are sound by chance, such as a pre-vote in a term of long ago. All are answered.
+            leader.handle(from, message).await;
+        }
+        append(&cluster.leader().await, batch(1, None)).await.map_or_else(
+            |failed| {
+                assert!(matches!(
+                    failed,
+                    Failed::Unacknowledged(_) | Failed::Refused(AppendRefused::NotLeader)
+                ))
+            },
+            |_| (),
+        );
+        cluster.produce(batch(1, None)).await;
+    });
+}

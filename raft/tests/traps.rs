@@ -1,0 +1,237 @@
+//! What openraft does that a broker must not suffer from: each trap has the number and name it has in
+//! docs/decisions/0013-groups-over-openraft.md, and a test that falls into it unless it is designed for.
+
+mod cluster;
+
+use std::time::Duration;
+
+use cluster::{Cluster, append, at, replica, run};
+use ouzel_model::{NodeId, ReplicaId};
+use ouzel_raft::suite::batch;
+use ouzel_raft::{Lane, OpenGroupError, ReplicatedLog, Role, Ticks, TransferError};
+
+/// Founds a group that does not tick, and waits for its first leader.
+async fn served(cluster: &Cluster) {
+    cluster.settings.borrow_mut().ticks = Ticks::Served;
+    cluster.found().await;
+    cluster.leader().await;
+}
+
+/// A leader that has heard nothing of its quorum for a second refuses writes, since it may have been replaced: every first
+/// write to an idle partition failed.
+#[test]
+fn trap_1_an_idle_leader_takes_its_first_write() {
+    run(1, 3, |cluster| async move {
+        served(&cluster).await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        for _ in 0..5 {
+            cluster.sleep(Duration::from_secs(60)).await;
+            append(&leader, batch(1, None)).await.expect("it was idle, not replaced");
+        }
+    });
+}
+
+/// A leader just elected has not heard of its quorum yet, and refuses as well.
+#[test]
+fn trap_2_a_fresh_leader_takes_its_first_write() {
+    run(2, 3, |cluster| async move {
+        served(&cluster).await;
+        for _ in 0..30 {
+            let leader = cluster.leader().await;
+            append(&leader, batch(1, None)).await.expect("the first write of its reign");
+            let to = *cluster.voters().iter().find(|voter| **voter != leader.replica()).expect("three");
+            leader.transfer(to).await.expect("it is handed over");
+        }
+    });
+}
+
+/// Ticks are what idle groups cost: a thousand of them took a quarter of a core.
+#[test]
+fn trap_4_a_served_group_does_nothing_while_nothing_is_asked_of_it() {
+    run(4, 3, |cluster| async move {
+        served(&cluster).await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        cluster.sleep(Duration::from_secs(10)).await;
+        let before = cluster.network.delivered();
+        cluster.sleep(Duration::from_secs(3600)).await;
+        assert_eq!(cluster.network.delivered(), before);
+        assert_eq!(leader.role(), Role::Leader);
+    });
+}
+
+/// openraft's own answer to a pre-vote that a network does not carry is yes: then a node that was cut off would come back
+/// with a higher term each time, and depose a leader that nobody misses.
+#[test]
+fn trap_7_a_node_that_was_cut_off_deposes_nobody() {
+    run(7, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        let epoch = leader.epoch();
+        let lonely = cluster.others(&leader)[0];
+        cluster.network.isolate(NodeId(lonely), cluster.ids().into_iter().map(NodeId));
+        cluster.sleep(Duration::from_secs(30)).await;
+        assert_eq!(cluster.group(lonely).epoch(), epoch, "it asked whether it could win before it stood");
+        cluster.network.heal();
+        cluster.sleep(Duration::from_secs(5)).await;
+        assert_eq!((leader.role(), leader.epoch()), (Role::Leader, epoch));
+    });
+}
+
+/// openraft's own transfer is a message that its network does not carry: nothing happens. And once asked, a leader takes no
+/// writes any more, whether its successor answers or not: so a successor that is gone must be found out before.
+#[test]
+fn trap_7_leadership_is_not_given_to_a_replica_that_is_gone() {
+    run(71, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        let gone = cluster.others(&leader)[0];
+        cluster.kill(gone);
+        let to = replica(gone);
+        assert_eq!(leader.transfer(to).await, Err(TransferError::NotReady(to)));
+        assert_eq!(leader.transfer(replica(9)).await, Err(TransferError::NotAVoter(replica(9))));
+        append(&leader, batch(1, None)).await.expect("it still leads");
+    });
+}
+
+/// The successor falls silent after it said it was there: the old leader cannot take its promise back, so it has the
+/// others elect.
+#[test]
+fn trap_7_a_transfer_that_gets_stuck_ends_in_an_election() {
+    run(72, 3, |cluster| async move {
+        served(&cluster).await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        let to = cluster.others(&leader)[0];
+        let handing = {
+            let leader = leader.clone();
+            ouzel_runtime::spawn(async move { leader.transfer(replica(to)).await })
+        };
+        // Its answer to the question whether it is there gets through, and nothing after it.
+        let (network, others) = (cluster.network.clone(), cluster.ids());
+        network.isolate_after(NodeId(to), others.into_iter().map(NodeId), 1);
+        assert_eq!(handing.await.expect("no panic"), Err(TransferError::NotTaken(replica(to))));
+        let next = cluster.leader().await;
+        assert_ne!(next.replica(), replica(to));
+        append(&next, batch(1, None)).await.expect("somebody leads");
+    });
+}
+
+/// A node's number is used again after its disk was lost: counted as the voter it was, it could elect a leader that lacks
+/// what it had acknowledged.
+#[test]
+fn trap_10_another_life_of_a_replica_is_another_replica() {
+    run(10, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        let node = cluster.others(&leader)[0];
+        let next_life = ReplicaId { node: NodeId(node), incarnation: 1 };
+        // What is for the one is refused by the other.
+        let message = cluster::a_message(leader.replica(), next_life);
+        let answer = cluster.network.transport(leader.replica().node);
+        let answer = answer.call(next_life, at(), Lane::Control, message).await.expect("an answer");
+        assert!(cluster::is_refusal(&answer), "{answer:?}");
+        // And neither takes up the vote of the other.
+        cluster.kill(node);
+        cluster.node(node).replica.set(next_life);
+        let refused = cluster.try_start(node).await.expect_err("the disk has another's vote");
+        assert!(matches!(refused, OpenGroupError::OtherReplica { .. }), "{refused}");
+    });
+}
+
+/// A leader that is heard but hears nobody: its heartbeats kept the others from electing one that could commit.
+#[test]
+fn trap_11_a_leader_that_hears_nobody_gives_way() {
+    run(11, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        for other in cluster.others(&leader) {
+            cluster.network.cut(NodeId(other), leader.replica().node);
+        }
+        cluster
+            .eventually("another leader", |cluster| {
+                cluster.others(&leader).iter().any(|id| cluster.group(*id).role() == Role::Leader)
+            })
+            .await;
+    });
+}
+
+/// The first error of a disk stops openraft for good. It must not stop the process, nor the group.
+#[test]
+fn trap_12_an_error_of_a_disk_costs_one_replica() {
+    run(12, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        let broken = cluster.others(&leader)[0];
+        cluster.node(broken).machine.disk().fail_sync_after(0);
+        for _ in 0..3 {
+            append(&leader, batch(1, None)).await.expect("two are enough");
+        }
+        let broken = cluster.group(broken);
+        cluster.eventually("the replica says why", |_| broken.status().failure.is_some()).await;
+        assert_eq!(broken.role(), Role::Stopped);
+        append(&leader, batch(1, None)).await.expect("two are enough");
+    });
+}
+
+/// A disk that takes longer than the heartbeat: openraft's time limit for a message is the heartbeat interval, and a
+/// follower whose every answer came too late never got anywhere.
+#[test]
+fn trap_14_a_slow_disk_is_waited_for() {
+    run(14, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        let others = cluster.others(&leader);
+        cluster.kill(others[0]);
+        cluster.node(others[1]).machine.disk().set_delay_max(Duration::from_millis(220));
+        for _ in 0..30 {
+            append(&leader, batch(1, None)).await.expect("it takes its time");
+        }
+    });
+}
+
+/// A replica that was taken out of its group goes on by its own clock, and knows nothing of it: it must not disturb those
+/// that stay.
+#[test]
+fn trap_19_a_replica_that_was_removed_disturbs_nobody() {
+    run(19, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        let gone = cluster.others(&leader)[0];
+        let stay: Vec<_> = cluster.voters().into_iter().filter(|voter| *voter != replica(gone)).collect();
+        // It does not even hear of it.
+        cluster.network.isolate(NodeId(gone), cluster.ids().into_iter().map(NodeId));
+        leader.reconfigure(&stay).await.expect("two are a majority of three");
+        cluster.network.heal();
+        let epoch = leader.epoch();
+        cluster.sleep(Duration::from_secs(60)).await;
+        assert_eq!((leader.role(), leader.epoch()), (Role::Leader, epoch));
+        assert_eq!(leader.status().voters, stay);
+    });
+}
+
+/// Terms are leader epochs, which have 31 bits: no message may push a group beyond them.
+#[test]
+fn trap_23_no_message_ends_the_terms() {
+    run(23, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        let from = replica(cluster.others(&leader)[0]);
+        let message = cluster::a_vote(from, leader.replica(), u32::MAX);
+        let answer = cluster.network.transport(from.node);
+        let answer = answer.call(leader.replica(), at(), Lane::Control, message).await.expect("an answer");
+        assert!(cluster::is_refusal(&answer), "{answer:?}");
+        append(&leader, batch(1, None)).await.expect("it leads on");
+    });
+}
