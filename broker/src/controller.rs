@@ -4,8 +4,10 @@
 //! all decisions before it have made. A change is visible only once its records are safe: what a client was told exists
 //! does so after any crash. Making it visible is the [`publisher`]'s, which follows the [log](metadata_log) on every node.
 
+pub(crate) mod changes;
 pub(crate) mod metadata_log;
 pub(crate) mod publisher;
+pub(crate) mod running;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -15,6 +17,7 @@ use ouzel_metadata::image::Broker;
 use ouzel_metadata::plan::alter_configs::{AlterConfigsError, ConfigAlteration, plan_alter_configs};
 use ouzel_metadata::plan::create_topics::{CreateTopicError, NewTopic, PlannedTopic, plan_create_topics};
 use ouzel_metadata::plan::delete_topics::{DeleteTopicError, DeletedTopic, TopicRef, plan_delete_topics};
+use ouzel_metadata::plan::plan_register_broker;
 use ouzel_metadata::plan::producer_ids::{ProducerIdBlock, plan_producer_id_block};
 use ouzel_metadata::{BrokerConfig, Record};
 use ouzel_model::{NodeId, Offset, ProducerId, TimestampMs, TopicId};
@@ -261,12 +264,16 @@ pub(crate) async fn allocate_producer_ids(
 pub(crate) async fn register(core: &Rc<Core>, broker: Broker) -> Result<ControlAnswer, ControllerError> {
     let controller = here(core)?;
     let _turn = controller.turn().await?;
-    let record = Record::BrokerRegistered(broker);
-    let mut next = controller.log.image();
-    if let Err(error) = next.apply(&record) {
-        return Ok(ControlAnswer::Refused(format!("this broker cannot register: {error}")));
+    let image = controller.log.image();
+    let is_alive = image.broker(broker.node).is_some_and(|known| running::is_alive(core, known));
+    let admission = match plan_register_broker(&image, &broker, is_alive) {
+        Ok(admission) => admission,
+        Err(refused) => return Ok(ControlAnswer::Refused(refused.to_string())),
+    };
+    for damage in &admission.damage {
+        tracing::error!(node = %broker.node, %damage, "a broker is back without its disk");
     }
-    let end = controller.write(core, &[record]).await?;
+    let end = controller.write(core, &admission.records).await?;
     Ok(ControlAnswer::Registered(end))
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod api_versions;
 mod cluster;
 mod configs;
 mod error_map;
+mod features;
 pub(crate) mod fetch;
 mod group_offsets;
 mod groups;
@@ -14,6 +15,8 @@ mod list_offsets;
 mod metadata;
 pub(crate) mod produce;
 mod producer_ids;
+mod quorum;
+mod reassignments;
 mod topics;
 mod wire;
 
@@ -55,7 +58,7 @@ pub(crate) async fn respond_here(
         Request::SyncGroup(request) => groups::sync(core, version, request).await.into(),
         Request::DescribeGroups(request) => groups::describe(core, version, request).await.into(),
         Request::ListGroups(request) => groups::list(core, request).await.into(),
-        Request::ApiVersions(request) => api_versions::api_versions(client, version, &request).into(),
+        Request::ApiVersions(request) => api_versions::api_versions(core, client, version, &request).into(),
         Request::CreateTopics(request) => topics::create(core, version, request).await.into(),
         Request::DeleteTopics(request) => topics::delete(core, version, request).await.into(),
         Request::InitProducerId(request) => producer_ids::init(core, version, request).await.into(),
@@ -65,5 +68,14 @@ pub(crate) async fn respond_here(
         Request::IncrementalAlterConfigs(request) => configs::alter(core, request).await.into(),
         Request::OffsetDelete(request) => group_offsets::delete(core, request).await.into(),
         Request::DescribeCluster(request) => cluster::describe(core, version, &request).into(),
+        Request::CreatePartitions(request) => topics::grow(core, request).await.into(),
+        Request::ElectLeaders(request) => reassignments::elect(core, version, request).await.into(),
+        Request::AlterPartitionReassignments(request) => {
+            reassignments::alter(core, version, request).await.into()
+        }
+        Request::ListPartitionReassignments(request) => reassignments::list(core, &request).into(),
+        Request::DescribeQuorum(request) => quorum::describe(core, request).await.into(),
+        Request::UpdateFeatures(request) => features::update(core, version, request).await.into(),
+        Request::UnregisterBroker(request) => cluster::unregister(core, &request).await.into(),
     }
 }

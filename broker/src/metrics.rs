@@ -165,6 +165,22 @@ fn top_error(response: &Response) -> i16 {
         Response::IncrementalAlterConfigs(r) => Box::new(r.responses.iter().map(|c| c.error_code)),
         Response::OffsetDelete(r) => Box::new(std::iter::once(r.error_code)),
         Response::DescribeCluster(r) => Box::new(std::iter::once(r.error_code)),
+        Response::CreatePartitions(r) => Box::new(r.results.iter().map(|topic| topic.error_code)),
+        Response::ElectLeaders(r) => {
+            let parts = r.replica_election_results.iter().flat_map(|topic| &topic.partition_result);
+            Box::new(std::iter::once(r.error_code).chain(parts.map(|p| p.error_code)))
+        }
+        Response::AlterPartitionReassignments(r) => {
+            let parts = r.responses.iter().flat_map(|topic| &topic.partitions);
+            Box::new(std::iter::once(r.error_code).chain(parts.map(|p| p.error_code)))
+        }
+        Response::ListPartitionReassignments(r) => Box::new(std::iter::once(r.error_code)),
+        Response::DescribeQuorum(r) => {
+            let parts = r.topics.iter().flat_map(|topic| &topic.partitions);
+            Box::new(std::iter::once(r.error_code).chain(parts.map(|p| p.error_code)))
+        }
+        Response::UpdateFeatures(r) => Box::new(std::iter::once(r.error_code)),
+        Response::UnregisterBroker(r) => Box::new(std::iter::once(r.error_code)),
     };
     parts.find(|code| *code != 0).unwrap_or(0)
 }

@@ -28,10 +28,17 @@ pub enum ApiKey {
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
+    CreatePartitions = 37,
     DeleteGroups = 42,
+    ElectLeaders = 43,
     IncrementalAlterConfigs = 44,
+    AlterPartitionReassignments = 45,
+    ListPartitionReassignments = 46,
     OffsetDelete = 47,
+    DescribeQuorum = 55,
+    UpdateFeatures = 57,
     DescribeCluster = 60,
+    UnregisterBroker = 64,
 }
 
 /// One row of the table.
@@ -53,7 +60,7 @@ pub struct Api {
 }
 
 /// Every API that is served, by key.
-pub const APIS: [Api; 23] = [
+pub const APIS: [Api; 30] = [
     Api { served_min: 3, ..row(ApiKey::Produce, "Produce", 0, 13, 9) },
     row(ApiKey::Fetch, "Fetch", 4, 18, 12),
     row(ApiKey::ListOffsets, "ListOffsets", 1, 11, 6),
@@ -74,10 +81,17 @@ pub const APIS: [Api; 23] = [
     row(ApiKey::InitProducerId, "InitProducerId", 0, 5, 2),
     row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, 4),
     row(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, 4),
+    row(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, 2),
     row(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, 2),
+    row(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, 2),
     row(ApiKey::IncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, 1),
+    row(ApiKey::AlterPartitionReassignments, "AlterPartitionReassignments", 0, 1, 0),
+    row(ApiKey::ListPartitionReassignments, "ListPartitionReassignments", 0, 0, 0),
     Api { flexible_from: None, ..row(ApiKey::OffsetDelete, "OffsetDelete", 0, 0, 0) },
+    row(ApiKey::DescribeQuorum, "DescribeQuorum", 0, 2, 0),
+    row(ApiKey::UpdateFeatures, "UpdateFeatures", 0, 2, 0),
     row(ApiKey::DescribeCluster, "DescribeCluster", 0, 2, 0),
+    row(ApiKey::UnregisterBroker, "UnregisterBroker", 0, 0, 0),
 ];
 
 const fn row(key: ApiKey, name: &'static str, min: i16, max: i16, flexible_from: i16) -> Api {

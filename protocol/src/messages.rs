@@ -161,6 +161,13 @@ messages! {
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     OffsetDelete: OffsetDeleteRequest, OffsetDeleteResponse;
     DescribeCluster: DescribeClusterRequest, DescribeClusterResponse;
+    CreatePartitions: CreatePartitionsRequest, CreatePartitionsResponse;
+    ElectLeaders: ElectLeadersRequest, ElectLeadersResponse;
+    AlterPartitionReassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;
+    ListPartitionReassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
+    DescribeQuorum: DescribeQuorumRequest, DescribeQuorumResponse;
+    UpdateFeatures: UpdateFeaturesRequest, UpdateFeaturesResponse;
+    UnregisterBroker: UnregisterBrokerRequest, UnregisterBrokerResponse;
 }
 
 /// A request that knows the type of its response.

@@ -6,6 +6,7 @@
 use crate::api::ApiKey;
 
 pub mod admin;
+pub mod cluster;
 pub mod data;
 pub mod groups;
 pub mod responses;
@@ -148,6 +149,13 @@ pub fn request(key: ApiKey) -> &'static [Field] {
         ApiKey::IncrementalAlterConfigs => admin::INCREMENTAL_ALTER_CONFIGS,
         ApiKey::OffsetDelete => groups::OFFSET_DELETE,
         ApiKey::DescribeCluster => admin::DESCRIBE_CLUSTER,
+        ApiKey::CreatePartitions => cluster::request::CREATE_PARTITIONS,
+        ApiKey::ElectLeaders => cluster::request::ELECT_LEADERS,
+        ApiKey::AlterPartitionReassignments => cluster::request::ALTER_PARTITION_REASSIGNMENTS,
+        ApiKey::ListPartitionReassignments => cluster::request::LIST_PARTITION_REASSIGNMENTS,
+        ApiKey::DescribeQuorum => cluster::request::DESCRIBE_QUORUM,
+        ApiKey::UpdateFeatures => cluster::request::UPDATE_FEATURES,
+        ApiKey::UnregisterBroker => cluster::request::UNREGISTER_BROKER,
     }
 }
 
@@ -177,5 +185,12 @@ pub fn response(key: ApiKey) -> &'static [Field] {
         ApiKey::IncrementalAlterConfigs => responses::INCREMENTAL_ALTER_CONFIGS,
         ApiKey::OffsetDelete => responses::OFFSET_DELETE,
         ApiKey::DescribeCluster => responses::DESCRIBE_CLUSTER,
+        ApiKey::CreatePartitions => cluster::response::CREATE_PARTITIONS,
+        ApiKey::ElectLeaders => cluster::response::ELECT_LEADERS,
+        ApiKey::AlterPartitionReassignments => cluster::response::ALTER_PARTITION_REASSIGNMENTS,
+        ApiKey::ListPartitionReassignments => cluster::response::LIST_PARTITION_REASSIGNMENTS,
+        ApiKey::DescribeQuorum => cluster::response::DESCRIBE_QUORUM,
+        ApiKey::UpdateFeatures => cluster::response::UPDATE_FEATURES,
+        ApiKey::UnregisterBroker => cluster::response::UNREGISTER_BROKER,
     }
 }

@@ -69,6 +69,13 @@ fn through_kafka_protocol(api: &Api, version: i16, body: &[u8]) -> Option<Bytes>
         OffsetForLeaderEpoch: OffsetForLeaderEpochRequest, DescribeConfigs: DescribeConfigsRequest,
         DeleteGroups: DeleteGroupsRequest, IncrementalAlterConfigs: IncrementalAlterConfigsRequest,
         OffsetDelete: OffsetDeleteRequest, DescribeCluster: DescribeClusterRequest,
+        CreatePartitions: CreatePartitionsRequest,
+        ElectLeaders: ElectLeadersRequest,
+        AlterPartitionReassignments: AlterPartitionReassignmentsRequest,
+        ListPartitionReassignments: ListPartitionReassignmentsRequest,
+        DescribeQuorum: DescribeQuorumRequest,
+        UpdateFeatures: UpdateFeaturesRequest,
+        UnregisterBroker: UnregisterBrokerRequest,
     )
 }
 
@@ -222,6 +229,13 @@ fn response_through_kafka_protocol(api: &Api, version: i16, body: &[u8]) -> Byte
         OffsetForLeaderEpoch: OffsetForLeaderEpochResponse, DescribeConfigs: DescribeConfigsResponse,
         DeleteGroups: DeleteGroupsResponse, IncrementalAlterConfigs: IncrementalAlterConfigsResponse,
         OffsetDelete: OffsetDeleteResponse, DescribeCluster: DescribeClusterResponse,
+        CreatePartitions: CreatePartitionsResponse,
+        ElectLeaders: ElectLeadersResponse,
+        AlterPartitionReassignments: AlterPartitionReassignmentsResponse,
+        ListPartitionReassignments: ListPartitionReassignmentsResponse,
+        DescribeQuorum: DescribeQuorumResponse,
+        UpdateFeatures: UpdateFeaturesResponse,
+        UnregisterBroker: UnregisterBrokerResponse,
     )
 }
 

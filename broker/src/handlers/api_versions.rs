@@ -5,13 +5,13 @@ use ouzel_protocol::api::{self, ApiKey};
 use ouzel_protocol::messages::kafka::api_versions_response::ApiVersion;
 use ouzel_protocol::messages::kafka::{ApiVersionsRequest, ApiVersionsResponse};
 
+use super::features;
+use crate::core::Core;
 use crate::dispatch::Client;
-
-/// No features are finalised: transactions and the new group protocols rest on features, and are not here yet.
-const NO_FEATURES_EPOCH: i64 = -1;
 
 /// Answers with the whole table.
 pub(crate) fn api_versions(
+    core: &Core,
     client: &Client,
     version: i16,
     request: &ApiVersionsRequest,
@@ -23,9 +23,8 @@ pub(crate) fn api_versions(
         }
         client.set_software(name, software_version);
     }
-    ApiVersionsResponse::default()
-        .with_finalized_features_epoch(NO_FEATURES_EPOCH)
-        .with_api_keys(api::APIS.iter().map(row).collect())
+    let table = ApiVersionsResponse::default().with_api_keys(api::APIS.iter().map(row).collect());
+    features::tell(&core.view().image, version, table)
 }
 
 /// The answer to a version we do not know, in version 0: the error, and the one range that lets the client try again.

@@ -8,14 +8,16 @@ use ouzel_protocol::messages::kafka::describe_cluster_response::DescribeClusterB
 use ouzel_protocol::messages::kafka::find_coordinator_response::Coordinator;
 use ouzel_protocol::messages::kafka::{
     BrokerId, DescribeClusterRequest, DescribeClusterResponse, FindCoordinatorRequest,
-    FindCoordinatorResponse,
+    FindCoordinatorResponse, UnregisterBrokerRequest, UnregisterBrokerResponse,
 };
 use ouzel_protocol::{ErrorCode, StrBytes};
 
+use crate::controller::changes;
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::node::LISTENER;
 
+use super::error_map::{controller_code, unregister_code};
 use super::groups::OPERATIONS_NOT_ASKED;
 use super::wire::text;
 
@@ -54,10 +56,13 @@ pub(crate) fn describe(
         }
         _ => return refused(ErrorCode::UnsupportedEndpointType, "Unsupported endpoint type"),
     }
+    let with_fenced = version >= 2 && request.include_fenced_brokers;
     let view = core.view();
-    let brokers = view.image.brokers().map(|broker| {
+    let told = view.image.brokers().filter(|broker| with_fenced || !broker.fenced);
+    let brokers = told.map(|broker| {
         let (host, port) = advertised(broker);
         DescribeClusterBroker::default()
+            .with_is_fenced(broker.fenced)
             .with_broker_id(BrokerId(broker.node.0))
             .with_host(text(&host))
             .with_port(port)
@@ -69,6 +74,23 @@ pub(crate) fn describe(
         .with_endpoint_type(endpoint_type)
         .with_brokers(brokers.collect())
         .with_cluster_authorized_operations(OPERATIONS_NOT_ASKED)
+}
+
+/// UnregisterBroker.
+pub(crate) async fn unregister(
+    core: &Rc<Core>,
+    request: &UnregisterBrokerRequest,
+) -> UnregisterBrokerResponse {
+    let failed = |code: ErrorCode, words: String| {
+        UnregisterBrokerResponse::default()
+            .with_error_code(code.code())
+            .with_error_message(Some(text(&words)))
+    };
+    match changes::unregister_broker(core, NodeId(request.broker_id.0)).await {
+        Ok(Ok(())) => UnregisterBrokerResponse::default(),
+        Ok(Err(error)) => failed(unregister_code(&error), error.to_string()),
+        Err(error) => failed(controller_code(&error), error.to_string()),
+    }
 }
 
 /// FindCoordinator; the first one creates the offsets topic.

@@ -4,6 +4,9 @@ use ouzel_coordinator::GroupError;
 use ouzel_metadata::plan::alter_configs::AlterConfigsError;
 use ouzel_metadata::plan::create_topics::CreateTopicError;
 use ouzel_metadata::plan::delete_topics::DeleteTopicError;
+use ouzel_metadata::plan::{
+    CreatePartitionsError, ElectLeadersError, ReassignError, UnregisterBrokerError, UpdateFeaturesError,
+};
 use ouzel_model::batch::validate::Rejection;
 use ouzel_protocol::ErrorCode;
 
@@ -144,5 +147,64 @@ pub(super) fn alter_configs_code(error: &AlterConfigsError) -> ErrorCode {
         | AlterConfigsError::NotAList { .. }
         | AlterConfigsError::InvalidValue(_)
         | AlterConfigsError::Contradiction(_) => ErrorCode::InvalidConfig,
+    }
+}
+
+/// Why a topic keeps the partitions it has.
+pub(super) fn create_partitions_code(error: &CreatePartitionsError) -> ErrorCode {
+    match error {
+        CreatePartitionsError::Duplicate { .. } => ErrorCode::InvalidRequest,
+        CreatePartitionsError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
+        CreatePartitionsError::AlreadySo { .. } | CreatePartitionsError::NoIncrease { .. } => {
+            ErrorCode::InvalidPartitions
+        }
+        CreatePartitionsError::TooMany { .. } => ErrorCode::PolicyViolation,
+        CreatePartitionsError::Assignment(_) => ErrorCode::InvalidReplicaAssignment,
+        CreatePartitionsError::Unplaceable(_) => ErrorCode::InvalidReplicationFactor,
+    }
+}
+
+/// Why a partition does not move.
+pub(super) fn reassign_code(error: &ReassignError) -> ErrorCode {
+    match error {
+        ReassignError::UnknownTopic { .. } | ReassignError::UnknownPartition { .. } => {
+            ErrorCode::UnknownTopicOrPartition
+        }
+        ReassignError::NotReassigning => ErrorCode::NoReassignmentInProgress,
+        ReassignError::Assignment(_) => ErrorCode::InvalidReplicaAssignment,
+        ReassignError::ReplicationFactorChanged { .. } => ErrorCode::InvalidReplicationFactor,
+        ReassignError::Duplicate { .. } => ErrorCode::InvalidRequest,
+    }
+}
+
+/// Why no leader is elected.
+pub(super) fn elect_leaders_code(error: &ElectLeadersError) -> ErrorCode {
+    match error {
+        ElectLeadersError::UnknownTopic { .. } | ElectLeadersError::UnknownPartition { .. } => {
+            ErrorCode::UnknownTopicOrPartition
+        }
+        ElectLeadersError::NotNeeded => ErrorCode::ElectionNotNeeded,
+        ElectLeadersError::PreferredNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
+        ElectLeadersError::NoneEligible => ErrorCode::EligibleLeadersNotAvailable,
+    }
+}
+
+/// Why a broker stays registered. Kafka refuses none that is registered, so it has no code of its own for that.
+pub(super) fn unregister_code(error: &UnregisterBrokerError) -> ErrorCode {
+    match error {
+        UnregisterBrokerError::NotRegistered { .. } => ErrorCode::BrokerIdNotRegistered,
+        UnregisterBrokerError::Alive { .. }
+        | UnregisterBrokerError::HoldsReplicas { .. }
+        | UnregisterBrokerError::KeepsController { .. } => ErrorCode::InvalidRequest,
+    }
+}
+
+/// Why features stay as they are.
+pub(super) fn update_features_code(error: &UpdateFeaturesError) -> ErrorCode {
+    match error {
+        UpdateFeaturesError::InvalidLevel { .. } | UpdateFeaturesError::MetadataDowngrade { .. } => {
+            ErrorCode::InvalidUpdateVersion
+        }
+        UpdateFeaturesError::Duplicate { .. } => ErrorCode::InvalidRequest,
     }
 }

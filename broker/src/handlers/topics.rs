@@ -1,24 +1,27 @@
-//! CreateTopics and DeleteTopics.
+//! CreateTopics, CreatePartitions and DeleteTopics.
 
 use std::rc::Rc;
 
 use ouzel_metadata::configs::describe_topic;
 use ouzel_metadata::plan::create_topics::{CreateTopicError, NewTopic, PlannedTopic};
 use ouzel_metadata::plan::delete_topics::TopicRef;
+use ouzel_metadata::plan::{CreatePartitionsError, NewPartitions};
+use ouzel_protocol::messages::kafka::create_partitions_response::CreatePartitionsTopicResult;
 use ouzel_protocol::messages::kafka::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use ouzel_protocol::messages::kafka::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use ouzel_protocol::messages::kafka::delete_topics_response::DeletableTopicResult;
 use ouzel_protocol::messages::kafka::{
-    self as messages, CreateTopicsRequest, CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    self as messages, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest,
+    CreateTopicsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use ouzel_protocol::{ApiKey, ErrorCode, Request, Response};
 
-use crate::controller;
+use crate::controller::{self, changes};
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::dispatch::Client;
 
-use super::error_map::{controller_code, create_topic_code, delete_topic_code};
+use super::error_map::{controller_code, create_partitions_code, create_topic_code, delete_topic_code};
 use super::wire::{text, topic_id, topic_name, uuid};
 
 /// CreateTopics, each topic on its own: one that fails stops none of the others.
@@ -190,4 +193,37 @@ pub(crate) async fn delete(
             .collect(),
     };
     DeleteTopicsResponse::default().with_responses(responses)
+}
+
+/// CreatePartitions, each topic on its own.
+pub(crate) async fn grow(core: &Rc<Core>, request: CreatePartitionsRequest) -> CreatePartitionsResponse {
+    let wanted = request.topics.iter().map(|topic| NewPartitions {
+        name: topic.name.as_str().to_owned(),
+        count: topic.count,
+        assignments: topic.assignments.as_ref().map(|lists| {
+            lists.iter().map(|list| list.broker_ids.iter().map(|broker| broker.0).collect()).collect()
+        }),
+    });
+    let outcomes = changes::create_partitions(core, wanted.collect(), request.validate_only).await;
+    let answer = |name: messages::TopicName, failed: Option<(ErrorCode, String)>| {
+        let result = CreatePartitionsTopicResult::default().with_name(name);
+        match failed {
+            None => result,
+            Some((code, words)) => result.with_error_code(code.code()).with_error_message(Some(text(&words))),
+        }
+    };
+    let results = match outcomes {
+        Err(error) => {
+            let failed = (controller_code(&error), error.to_string());
+            request.topics.into_iter().map(|topic| answer(topic.name, Some(failed.clone()))).collect()
+        }
+        Ok(outcomes) => {
+            let told = |outcome: Result<(), CreatePartitionsError>| {
+                outcome.err().map(|error| (create_partitions_code(&error), error.to_string()))
+            };
+            let topics = request.topics.into_iter().zip(outcomes);
+            topics.map(|(topic, outcome)| answer(topic.name, told(outcome))).collect()
+        }
+    };
+    CreatePartitionsResponse::default().with_results(results)
 }

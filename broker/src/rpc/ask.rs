@@ -40,7 +40,19 @@ pub(crate) enum Place {
 
 /// Whether only the controller can carry a request out.
 fn is_controllers(request: &Request) -> bool {
-    matches!(request.api_key(), ApiKey::CreateTopics | ApiKey::DeleteTopics | ApiKey::IncrementalAlterConfigs)
+    matches!(
+        request.api_key(),
+        ApiKey::CreateTopics
+            | ApiKey::DeleteTopics
+            | ApiKey::CreatePartitions
+            | ApiKey::IncrementalAlterConfigs
+            | ApiKey::ElectLeaders
+            | ApiKey::AlterPartitionReassignments
+            | ApiKey::ListPartitionReassignments
+            | ApiKey::DescribeQuorum
+            | ApiKey::UpdateFeatures
+            | ApiKey::UnregisterBroker
+    )
 }
 
 /// The response to a request that only the controller can carry out, if that is another node; `None` if it is to be

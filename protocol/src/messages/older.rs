@@ -10,8 +10,8 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
 use kafka_protocol::messages::{
-    DescribeClusterResponse, DescribeGroupsResponse, FindCoordinatorResponse, JoinGroupResponse,
-    LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
+    DescribeClusterResponse, DescribeGroupsResponse, DescribeQuorumResponse, FindCoordinatorResponse,
+    JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -36,6 +36,8 @@ pub(super) fn as_said_in(version: i16, response: &Response) -> Cow<'_, Response>
         Response::LeaveGroup(_) if version < 3 => response.clone(),
         Response::DescribeGroups(_) if version < 6 => response.clone(),
         Response::DescribeCluster(_) if version < 2 => response.clone(),
+        Response::DescribeQuorum(_) if version < 2 => response.clone(),
+        Response::ElectLeaders(_) if version < 1 => response.clone(),
         _ => return Cow::Borrowed(response),
     };
     match &mut older {
@@ -47,6 +49,9 @@ pub(super) fn as_said_in(version: i16, response: &Response) -> Cow<'_, Response>
         Response::LeaveGroup(response) => leave_group(response),
         Response::DescribeGroups(response) => describe_groups(version, response),
         Response::DescribeCluster(response) => describe_cluster(version, response),
+        Response::DescribeQuorum(response) => describe_quorum(version, response),
+        // Each partition says what failed.
+        Response::ElectLeaders(response) => response.error_code = 0,
         _ => unreachable!("only the responses above are changed"),
     }
     Cow::Owned(older)
@@ -125,6 +130,20 @@ fn describe_groups(version: i16, response: &mut DescribeGroupsResponse) {
         group.error_message = None;
         if version < 3 {
             group.authorized_operations = NO_OPERATIONS;
+        }
+    }
+}
+
+fn describe_quorum(version: i16, response: &mut DescribeQuorumResponse) {
+    response.error_message = None;
+    response.nodes.clear();
+    for partition in response.topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        partition.error_message = None;
+        for replica in partition.current_voters.iter_mut().chain(&mut partition.observers) {
+            replica.replica_directory_id = Default::default();
+            if version < 1 {
+                (replica.last_fetch_timestamp, replica.last_caught_up_timestamp) = (-1, -1);
+            }
         }
     }
 }

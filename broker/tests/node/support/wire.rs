@@ -184,7 +184,7 @@ impl Wire {
     }
 
     /// Waits until a partition can be read: Kafka names its leader a moment before that one knows.
-    fn await_serving(&mut self, topic: &str, partition: i32) {
+    pub(crate) fn await_serving(&mut self, topic: &str, partition: i32) {
         let serves = (0..3_000).any(|_| self.fetch(topic, partition, 0).error_code == 0);
         assert!(serves, "{topic}-{partition} is not served");
     }

@@ -1,5 +1,6 @@
 //! What a node answers on the wire, request by request.
 
+mod administration;
 mod configs;
 mod coordination;
 mod fetch;

@@ -39,20 +39,20 @@ use crate::support::records::{batch, values};
 use crate::support::wire::{Wire, fresh_name, from_offset, is_by_id, name, text};
 
 /// Counts what was asked, so that at the end nothing of the table is missing.
-struct Asker {
+pub(super) struct Asker {
     wire: Wire,
     asked: BTreeSet<(ApiKey, i16)>,
 }
 
 impl Asker {
-    fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
+    pub(super) fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
         self.asked.insert((C::API, version));
         self.wire.call(version, request)
     }
 }
 
 /// Every served version of an API.
-fn versions(api: ApiKey) -> impl Iterator<Item = i16> {
+pub(super) fn versions(api: ApiKey) -> impl Iterator<Item = i16> {
     api.api().served_min..=api.api().max
 }
 
@@ -72,6 +72,7 @@ fn every_served_version_of_every_api_is_answered_in_that_version() {
     settings(&mut asker, &topic);
     records(&mut asker, &topic, id);
     offsets(&mut asker, &topic);
+    super::administration::in_every_version(&mut asker, &topic);
     for version in 0..=10 {
         group(&mut asker, version, &topic, id);
     }

@@ -1,0 +1,149 @@
+//! Changes to the cluster itself: topics that grow, partitions that move, leaders, brokers that leave, features. Each is
+//! decided by a plan and written; what needs the running cluster is asked of [`running`].
+
+use std::rc::Rc;
+
+use ouzel_metadata::Record;
+use ouzel_metadata::plan::{
+    CreatePartitionsError, ElectLeadersError, ElectionKind, FeatureUpdate, NamedPartition, NewPartitions,
+    ReassignError, Reassignment, UnregisterBrokerError, UpdateFeaturesError, plan_create_partitions,
+    plan_elect_leaders, plan_reassign, plan_unregister_broker, plan_update_features,
+};
+use ouzel_model::NodeId;
+
+use super::running::{self, Quorum};
+use super::{ControllerError, on_controller};
+use crate::core::Core;
+
+/// Gives topics more partitions; resolves when every core can route to them.
+///
+/// # Errors
+/// Only if the controller itself fails; each topic has its own outcome.
+pub(crate) async fn create_partitions(
+    core: &Rc<Core>,
+    topics: Vec<NewPartitions>,
+    validate_only: bool,
+) -> Result<Vec<Result<(), CreatePartitionsError>>, ControllerError> {
+    on_controller(core, move |core, controller| async move {
+        let _turn = controller.turn().await?;
+        let planned = plan_create_partitions(&controller.log.image(), &topics);
+        let records: Vec<Record> = planned.iter().flatten().cloned().collect();
+        if !validate_only && !records.is_empty() {
+            controller.write_and_show(&core, &records).await?;
+        }
+        Ok(planned.into_iter().map(|outcome| outcome.map(|_| ())).collect())
+    })
+    .await
+}
+
+/// Sets partitions on their way to other brokers, or gives up moves; resolves when that is decided, not when they are
+/// there.
+///
+/// # Errors
+/// As [`create_partitions`].
+pub(crate) async fn reassign(
+    core: &Rc<Core>,
+    reassignments: Vec<Reassignment>,
+    may_change_replication_factor: bool,
+) -> Result<Vec<Result<(), ReassignError>>, ControllerError> {
+    on_controller(core, move |core, controller| async move {
+        let _turn = controller.turn().await?;
+        let planned = plan_reassign(&controller.log.image(), &reassignments, may_change_replication_factor);
+        let records: Vec<Record> = planned.iter().flatten().flatten().cloned().collect();
+        if !records.is_empty() {
+            controller.write_and_show(&core, &records).await?;
+        }
+        Ok(planned.into_iter().map(|outcome| outcome.map(|_| ())).collect())
+    })
+    .await
+}
+
+/// Holds elections; resolves when they are over.
+///
+/// # Errors
+/// As [`create_partitions`]; each partition has its own outcome.
+pub(crate) async fn elect_leaders(
+    core: &Rc<Core>,
+    kind: ElectionKind,
+    named: Option<Vec<NamedPartition>>,
+) -> Result<Vec<(NamedPartition, Result<(), ElectLeadersError>)>, ControllerError> {
+    on_controller(core, move |core, controller| async move {
+        let planned = {
+            let _turn = controller.turn().await?;
+            let claims = |at| running::claim(&core, at);
+            plan_elect_leaders(&controller.log.image(), &claims, kind, named.as_deref())
+        };
+        // All at once: each waits for a partition of its own.
+        let held: Vec<_> = planned
+            .into_iter()
+            .map(|(name, outcome)| {
+                let core = core.clone();
+                let holding = async move {
+                    match outcome {
+                        Ok(election) => running::hold_election(&core, election).await,
+                        Err(error) => Err(error),
+                    }
+                };
+                (name, ouzel_runtime::spawn(holding))
+            })
+            .collect();
+        let mut outcomes = Vec::with_capacity(held.len());
+        for (name, holding) in held {
+            outcomes.push((name, holding.await.map_err(|_| ControllerError::Stopped)?));
+        }
+        Ok(outcomes)
+    })
+    .await
+}
+
+/// Forgets a broker that has left for good.
+///
+/// # Errors
+/// As [`create_partitions`].
+pub(crate) async fn unregister_broker(
+    core: &Rc<Core>,
+    node: NodeId,
+) -> Result<Result<(), UnregisterBrokerError>, ControllerError> {
+    on_controller(core, move |core, controller| async move {
+        let _turn = controller.turn().await?;
+        match plan_unregister_broker(&controller.log.image(), node) {
+            Ok(record) => controller.write_and_show(&core, &[record]).await.map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    })
+    .await
+}
+
+/// Changes what the cluster has agreed to use: all of it, or nothing.
+///
+/// # Errors
+/// As [`create_partitions`].
+pub(crate) async fn update_features(
+    core: &Rc<Core>,
+    updates: Vec<FeatureUpdate>,
+    validate_only: bool,
+) -> Result<Result<(), UpdateFeaturesError>, ControllerError> {
+    on_controller(core, move |core, controller| async move {
+        let _turn = controller.turn().await?;
+        match plan_update_features(&controller.log.image(), &updates) {
+            Ok(Some(record)) if !validate_only => controller.write_and_show(&core, &[record]).await.map(Ok),
+            Ok(_) => Ok(Ok(())),
+            Err(error) => Ok(Err(error)),
+        }
+    })
+    .await
+}
+
+/// How the controller's own log stands; on the node that leads it.
+///
+/// # Errors
+/// When that is not this node.
+pub(crate) async fn quorum(core: &Rc<Core>) -> Result<Quorum, ControllerError> {
+    on_controller(core, |core, controller| async move {
+        if !controller.log.leads() {
+            return Err(ControllerError::NotController);
+        }
+        Ok(running::quorum(&core, &controller.log))
+    })
+    .await
+}
