@@ -6,14 +6,18 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use ouzel_sim::brokers;
 use ouzel_sim::check::Verdict;
 use ouzel_sim::trace::Trace;
+use ouzel_sim::{brokers, groups};
 use ouzel_storage::Durability;
+use tracing_subscriber::EnvFilter;
 
-const USAGE: &str = "usage: ouzel-sim --seed N [--level brokers|exchange] [--nodes 1|3|5] \
-[--mode durable|write-caching|os] [--lying-disks] [--load-s N] [--verbose]";
+const USAGE: &str = "usage: ouzel-sim --seed N [--level groups|brokers|exchange] [--nodes 1|3|5] \
+[--mode durable|write-caching|os] [--lying-disks] [--load-s N] [--verbose]
+
+Without --level and --nodes the seed chooses: mostly groups, some runs of whole brokers.";
 
 fn main() -> ExitCode {
     let choices = match Choices::read(std::env::args().skip(1)) {
@@ -23,15 +27,16 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let outcome = match choices.level {
+    let outcome = match choices.level() {
         Level::Exchange => exchange(&choices),
         Level::Brokers => run_brokers(&choices),
+        Level::Groups => Ok(run_groups(&choices)),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            say(&mut std::io::stderr(), &format!("seed {}: {error}\n", choices.brokers.seed));
+            say(&mut std::io::stderr(), &format!("seed {}: {error}\n", choices.seed));
             ExitCode::FAILURE
         }
     }
@@ -40,17 +45,38 @@ fn main() -> ExitCode {
 type Outcome = Result<bool, Box<dyn std::error::Error + Send + Sync>>;
 
 fn exchange(choices: &Choices) -> Outcome {
-    let trace = ouzel_sim::exchange::run(choices.brokers.seed)?;
+    let trace = ouzel_sim::exchange::run(choices.seed)?;
     say(&mut std::io::stdout(), &trace);
     Ok(true)
 }
 
 fn run_brokers(choices: &Choices) -> Outcome {
-    let report = brokers::run(&choices.brokers, choices.trace())?;
-    let options = &choices.brokers;
+    let default = brokers::Options::new(choices.seed);
+    let options = brokers::Options {
+        nodes: choices.nodes.unwrap_or(default.nodes),
+        durability: choices.durability.unwrap_or(default.durability),
+        lying_disks: choices.lying_disks,
+        load: choices.load.unwrap_or(default.load),
+        ..default
+    };
+    let report = brokers::run(&options, choices.trace())?;
     let what =
         format!("brokers, {} nodes, {:?}, {} faults", options.nodes, options.durability, report.faults);
     Ok(conclude(options.seed, &what, &report.verdict))
+}
+
+fn run_groups(choices: &Choices) -> bool {
+    let default = groups::Options::new(choices.seed);
+    let options = groups::Options {
+        nodes: choices.nodes.unwrap_or(if choices.seed.is_multiple_of(3) { 5 } else { 3 }),
+        durability: choices.durability,
+        lying_disks: choices.lying_disks,
+        load: choices.load.unwrap_or(default.load),
+        ..default
+    };
+    let report = groups::run(&options, choices.trace());
+    let what = format!("groups, {} nodes, {:?}, {} faults", options.nodes, report.durability, report.faults);
+    conclude(options.seed, &what, &report.verdict)
 }
 
 /// Says what was found; true if nothing was broken.
@@ -69,63 +95,81 @@ fn say(to: &mut impl Write, words: &str) {
     let _ = to.write_all(words.as_bytes());
 }
 
+#[derive(Clone, Copy)]
 enum Level {
     Exchange,
     Brokers,
+    Groups,
 }
 
+#[derive(Default)]
 struct Choices {
-    level: Level,
+    seed: u64,
+    level: Option<Level>,
+    nodes: Option<usize>,
+    durability: Option<Durability>,
+    lying_disks: bool,
+    load: Option<Duration>,
     verbose: bool,
-    brokers: brokers::Options,
 }
 
 impl Choices {
-    /// Where the run notes what happens: on stdout among the nodes' log lines, or nowhere to be seen.
-    fn trace(&self) -> Trace {
-        if !self.verbose {
-            return Trace::default();
-        }
-        let subscriber =
-            tracing_subscriber::fmt().without_time().with_ansi(false).with_max_level(tracing::Level::INFO);
-        subscriber.init();
-        Trace::echoing()
-    }
-
     fn read(mut arguments: impl Iterator<Item = String>) -> Result<Choices, String> {
-        let mut choices =
-            Choices { level: Level::Brokers, verbose: false, brokers: brokers::Options::new(0) };
+        let mut choices = Choices::default();
         let mut seeded = false;
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
             match argument.as_str() {
                 "--seed" => {
-                    choices.brokers.seed = number(&value()?)?;
+                    choices.seed = number(&value()?)?;
                     seeded = true;
                 }
-                "--nodes" => choices.brokers.nodes = number(&value()?)?,
-                "--load-s" => choices.brokers.load = std::time::Duration::from_secs(number(&value()?)?),
+                "--nodes" => choices.nodes = Some(number(&value()?)?),
+                "--load-s" => choices.load = Some(Duration::from_secs(number(&value()?)?)),
                 "--mode" => {
-                    choices.brokers.durability = match value()?.as_str() {
+                    choices.durability = Some(match value()?.as_str() {
                         "durable" => Durability::Durable,
                         "write-caching" => Durability::WriteCaching,
                         "os" => Durability::Os,
                         other => return Err(format!("there is no mode {other:?}")),
-                    }
+                    });
                 }
                 "--level" => {
-                    choices.level = match value()?.as_str() {
+                    choices.level = Some(match value()?.as_str() {
+                        "groups" => Level::Groups,
                         "brokers" => Level::Brokers,
                         "exchange" => Level::Exchange,
                         other => return Err(format!("there is no level {other:?}")),
-                    }
+                    });
                 }
-                "--lying-disks" => choices.brokers.lying_disks = true,
+                "--lying-disks" => choices.lying_disks = true,
                 "--verbose" => choices.verbose = true,
                 unknown => return Err(format!("there is no flag {unknown:?}")),
             }
         }
         if seeded { Ok(choices) } else { Err("--seed is missing".to_owned()) }
+    }
+
+    /// One broker is what one node is; else the seed chooses.
+    fn level(&self) -> Level {
+        match (self.level, self.nodes) {
+            (Some(level), _) => level,
+            (None, Some(1)) => Level::Brokers,
+            (None, Some(_)) => Level::Groups,
+            (None, None) if self.seed % 5 == 4 => Level::Brokers,
+            (None, None) => Level::Groups,
+        }
+    }
+
+    /// Where the run notes what happens: on stdout among the nodes' log lines, or nowhere to be seen.
+    fn trace(&self) -> Trace {
+        if !self.verbose {
+            return Trace::default();
+        }
+        // openraft warns of every write whose answer nobody waits for.
+        let filter = EnvFilter::new("info,openraft=error,turmoil=warn");
+        tracing_subscriber::fmt().without_time().with_ansi(false).with_env_filter(filter).init();
+        Trace::echoing()
     }
 }
 

@@ -395,9 +395,17 @@ fn two_histories_committed() {
 fn an_epoch_a_vote_and_a_commit_that_go_back() {
     let older = |sight: &mut Sight| {
         sight.epoch = LeaderEpoch(1);
-        sight.life = 2;
     };
     assert_eq!(spoiled(older), [Kind::EpochWentBack]);
+    // It has entries of epoch 2: the vote of before them was on its disk. A newer vote alone may not have been.
+    let forgotten = |sight: &mut Sight| {
+        sight.epoch = LeaderEpoch(1);
+        sight.life = 2;
+    };
+    assert_eq!(spoiled(forgotten), [Kind::EpochWentBack]);
+    let mut voted = sight(2);
+    voted.epoch = LeaderEpoch(9);
+    assert_eq!(seen(&[voted, Sight { life: 2, ..sight(2) }]), []);
     assert_eq!(spoiled(|sight| sight.voted_for = Some(replica(3))), [Kind::TwoVotes]);
     assert_eq!(spoiled(|sight| sight.committed = Some(id(1, 1))), [Kind::CommitIndexWentBack]);
     let restarted = |sight: &mut Sight| {

@@ -19,20 +19,22 @@ fn the_same_seed_gives_the_same_trace_in_two_processes() {
     }
 }
 
-/// A whole broker with its clients and faults, its own log lines among the trace.
+/// Whole brokers, and groups of replicas, with their clients and faults, the nodes' own log lines among the trace.
 #[test]
-fn a_whole_broker_does_the_same_in_two_processes() {
-    let run = || {
-        let output = Command::new(env!("CARGO_BIN_EXE_ouzel-sim"))
-            .args(["--level", "brokers", "--seed", "4", "--verbose"])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-        String::from_utf8(output.stdout).unwrap()
-    };
-    let first = run();
-    assert!(first.lines().count() > 500, "{first}");
-    assert!(first == run(), "two processes differ");
+fn large_runs_do_the_same_in_two_processes() {
+    for level in ["brokers", "groups"] {
+        let run = || {
+            let output = Command::new(env!("CARGO_BIN_EXE_ouzel-sim"))
+                .args(["--level", level, "--seed", "4", "--load-s", "6", "--verbose"])
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let first = run();
+        assert!(first.lines().count() > 200, "{first}");
+        assert!(first == run(), "two processes differ on {level}");
+    }
 }
 
 #[test]

@@ -6,7 +6,6 @@
 
 mod administration;
 mod board;
-mod compaction;
 mod contents;
 mod driver;
 mod dump;
@@ -130,7 +129,6 @@ impl Program {
         let mut scenarios = contents::scenarios();
         scenarios.extend(administration::scenarios());
         scenarios.extend(tools::scenarios());
-        scenarios.extend(compaction::scenarios());
         scenarios.extend(wrong::scenarios());
         scenarios.extend(transactions::scenarios());
         scenarios.extend(statics::scenarios());

@@ -14,7 +14,7 @@ use ouzel_protocol::messages::kafka::{GroupId, OffsetCommitRequest, OffsetFetchR
 
 use crate::support::PATIENCE;
 use crate::support::node::setup;
-use crate::support::records::{Keyed, keyed_batch, keyed_records};
+use crate::support::records::{keyed_batch, keyed_records};
 use crate::support::wire::{Wire, name, text};
 
 /// Cleans as soon as it may.
@@ -120,7 +120,7 @@ fn the_offsets_topic_stays_small_under_a_million_commits() {
 }
 
 /// Reads a partition from its start, as a consumer does, over whatever gaps there are.
-fn read_all(wire: &mut Wire, topic: &str) -> Vec<Keyed> {
+fn read_all(wire: &mut Wire, topic: &str) -> Vec<(i64, String, Option<String>)> {
     let (mut all, mut from) = (Vec::new(), 0);
     loop {
         let fetched = wire.fetch(topic, 0, from);
@@ -161,7 +161,7 @@ fn a_compacted_topic_keeps_the_newest_of_each_key_and_its_tombstones_for_a_while
         }
         wire.store(topic, 0, keyed_batch(Codec::None, &[("b", Some("not yet compacted"))]));
     }
-    let small = |records: &[Keyed]| -> Vec<String> {
+    let small = |records: &[(i64, String, Option<String>)]| -> Vec<String> {
         let shown = records.iter().filter(|record| record.1 != "filler");
         shown
             .map(|(offset, key, value)| format!("{offset} {key}={}", value.as_deref().unwrap_or("-")))

@@ -17,7 +17,7 @@ pub struct Sight {
     pub replica: ReplicaId,
     /// Which life of its process; what is kept in memory alone begins anew with each.
     pub life: u32,
-    /// The epoch of its newest vote.
+    /// The epoch of its newest vote, which may not be on its disk yet.
     pub epoch: LeaderEpoch,
     /// Whom it gave its vote in that epoch.
     pub voted_for: Option<ReplicaId>,
@@ -63,6 +63,8 @@ struct Group {
 struct Known {
     life: u32,
     epoch: LeaderEpoch,
+    /// The newest epoch that it did something in: it led, or took entries. That one is on its disk.
+    acted_in: LeaderEpoch,
     voted_for: Option<ReplicaId>,
     committed: Option<EntryId>,
 }
@@ -100,18 +102,25 @@ impl Group {
     }
 
     fn nothing_goes_back(&mut self, sight: &Sight, verdict: &mut Verdict) {
+        let before = self.replicas.get(&sight.replica).map(|was| was.acted_in);
+        let entries = sight.entries.last().map(|entry| entry.id.term);
+        let led = Some(sight.epoch).filter(|_| sight.leads);
         let is = Known {
             life: sight.life,
             epoch: sight.epoch,
+            acted_in: entries.max(led).max(before).unwrap_or(LeaderEpoch(0)),
             voted_for: sight.voted_for,
             committed: sight.committed,
         };
         let Some(was) = self.replicas.insert(sight.replica, is) else { return };
         let who = format!("group {} replica {}", sight.group, sight.replica);
-        if sight.epoch < was.epoch {
-            verdict.broken(Kind::EpochWentBack, format!("{who}: {} after {}", sight.epoch, was.epoch));
+        // What nobody was told of may go with the process.
+        let known = if sight.life == was.life { was.epoch } else { was.acted_in };
+        if sight.epoch < known {
+            verdict.broken(Kind::EpochWentBack, format!("{who}: {} after {known}", sight.epoch));
         }
         if sight.epoch == was.epoch
+            && sight.life == was.life
             && let (Some(first), Some(second)) = (was.voted_for, sight.voted_for)
             && first != second
         {

@@ -27,7 +27,7 @@ use crate::compaction::{
 use crate::error::{Damage, Fenced, ReadError};
 use crate::index::Indexes;
 use crate::layout;
-use crate::segment::{Segment, time_of_records};
+use crate::segment::Segment;
 
 /// Written bytes after which a new file is flushed: a gigabyte at once would hold up the appends of others.
 const FLUSH_BYTES: u64 = 32 << 20;
@@ -456,7 +456,7 @@ impl Anew {
                 header.last_offset(),
                 self.size_bytes,
                 bytes,
-                time_of_records(header),
+                header.max_timestamp,
                 index_interval_bytes,
             );
             self.size_bytes += bytes;

@@ -1,0 +1,201 @@
+//! One run of a seed, from founding the groups to the verdict.
+
+use std::time::Duration;
+
+use ouzel_model::Offset;
+use ouzel_raft::ReplicatedLog;
+use ouzel_runtime::sim::{self, Rng};
+use ouzel_storage::Durability;
+
+use super::clients::{self, Producer, read_once};
+use super::nemesis::{Nemesis, leader_of};
+use super::sights;
+use super::world::{Plan, World};
+use crate::check::history::{Final, PartitionId};
+use crate::check::verdict::Kind;
+use crate::check::{Verdict, judge};
+use crate::content;
+use crate::trace::Trace;
+
+/// A healed group that does not serve by then does not serve.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where all chance comes from.
+    pub seed: u64,
+    /// How many nodes, three or five.
+    pub nodes: usize,
+    /// What acknowledgement promises; drawn from the seed if not given.
+    pub durability: Option<Durability>,
+    /// Whether disks may lie: then losses are counted.
+    pub lying_disks: bool,
+    /// How long clients work and faults happen.
+    pub load: Duration,
+}
+
+impl Options {
+    /// A run of three nodes and the default length.
+    pub fn new(seed: u64) -> Options {
+        Options { seed, nodes: 3, durability: None, lying_disks: false, load: Duration::from_secs(15) }
+    }
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What the judges say.
+    pub verdict: Verdict,
+    /// How many faults there were.
+    pub faults: u64,
+    /// What it ran with.
+    pub durability: Durability,
+}
+
+/// Runs a seed; what happens goes into `trace`.
+pub fn run(options: &Options, trace: Trace) -> Report {
+    let options = options.clone();
+    sim::run(options.seed, |machine| async move {
+        let mut rng = Rng::new(options.seed).fork(0x6209);
+        let drawn = match rng.below(4) {
+            0 => Durability::WriteCaching,
+            1 => Durability::Os,
+            _ => Durability::Durable,
+        };
+        let members = if options.nodes >= 5 && rng.chance(1, 3) { 5 } else { 3.min(options.nodes) };
+        let plan = Plan {
+            seed: options.seed,
+            nodes: options.nodes,
+            groups: 1 + rng.below(3) as u32,
+            members,
+            durability: options.durability.unwrap_or(drawn),
+            own_ticks: rng.chance(1, 2),
+        };
+        let world = World::new(machine.runtime(), &plan, trace);
+        let faults = play(&world, &options, &mut rng).await;
+        let mut history = world.history.borrow().clone();
+        for last in history.partitions.values_mut() {
+            last.loss_admitted = world.loss_admitted.get();
+        }
+        let mut verdict = judge(&history);
+        let raft = world.verdict.borrow().violations.clone();
+        if !world.loss_admitted.get() {
+            verdict.violations.extend(raft);
+        }
+        if verdict.counts.acknowledged_all == 0 {
+            verdict.broken(Kind::NoProgress, "not one record was acknowledged");
+        }
+        for node in 0..world.nodes.len() {
+            world.kill(node);
+        }
+        Report { verdict, faults, durability: plan.durability }
+    })
+}
+
+async fn play(world: &World, options: &Options, rng: &mut Rng) -> u64 {
+    let carrying = ouzel_runtime::spawn(world.clone().carry());
+    let watching = ouzel_runtime::spawn(sights::watch(world.clone()));
+    for node in 0..world.nodes.len() {
+        world.start(node);
+    }
+    let mut working = Vec::new();
+    let groups = world.groups.len() as u64;
+    for nth in 0..groups + 1 + rng.below(3) {
+        let producer = Producer::new(world, nth, (nth % groups) as u32, rng.chance(2, 3));
+        working.push(ouzel_runtime::spawn(producer.run()));
+    }
+    for nth in 0..1 + rng.below(3) {
+        working.push(ouzel_runtime::spawn(clients::read(world.clone(), nth)));
+    }
+    let faults = Nemesis::new(world, options.lying_disks).run(options.load).await;
+    world.load.set(false);
+    for work in working {
+        // A client that panicked has ended the run.
+        let _ = work.await;
+    }
+    for group in world.partitions() {
+        look_at_the_end(world, group).await;
+    }
+    sights::look(world);
+    watching.abort();
+    carrying.abort();
+    faults
+}
+
+/// Shows that a group serves and that its replicas agree, and reads all it holds.
+async fn look_at_the_end(world: &World, group: PartitionId) {
+    let deadline = world.now() + PATIENCE;
+    let mut producer = Producer::new(world, 1000 + u64::from(group.0), group.0, true);
+    let mut served = false;
+    while !served && world.now() < deadline {
+        served = producer.last().await;
+    }
+    if !served {
+        world.broken(Kind::NoProgress, format!("group {} takes no records", group.0));
+    }
+    let mut agreed = false;
+    while !agreed && world.now() < deadline {
+        agreed = agree(world, group.0);
+        world.sleep_ms(50).await;
+    }
+    if !agreed {
+        let seen: Vec<_> = world
+            .nodes
+            .iter()
+            .filter_map(|node| node.inside.borrow().clone()?.group(group.0))
+            .map(|replica| format!("{}: {:?}", replica.replica(), replica.status()))
+            .collect();
+        world.broken(
+            Kind::NoProgress,
+            format!("group {}: its replicas do not come together: {seen:?}", group.0),
+        );
+    }
+    sights::compare_contents(world, group.0).await;
+    let Some((leader, _)) = leader_of(world, group.0) else { return };
+    let mut last = Final::default();
+    let mut next = Offset(0);
+    while world.now() < deadline + PATIENCE {
+        let Some(Some(seen)) = read_once(world, leader, group.0, next).await else {
+            world.sleep_ms(100).await;
+            continue;
+        };
+        last.log_start = seen.log_start;
+        last.high_watermark = seen.high_watermark;
+        match content::records(&seen.pieces, next) {
+            Ok(records) => {
+                next = records.last().map_or(next, |(offset, ..)| *offset + 1);
+                last.records.extend(records);
+            }
+            Err(reason) => {
+                world.broken(Kind::UnexpectedError, format!("group {} from {next}: {reason}", group.0));
+                return;
+            }
+        }
+        if next >= last.high_watermark {
+            world.history.borrow_mut().partitions.insert(group, last);
+            return;
+        }
+    }
+    world.broken(Kind::NoProgress, format!("group {} cannot be read from {next}", group.0));
+}
+
+/// Whether all members run and hold the same, all of it committed.
+fn agree(world: &World, group: u32) -> bool {
+    let Some((_, leader)) = leader_of(world, group) else { return false };
+    let end = leader.offsets().log_end;
+    let members = world.groups[group as usize].members.borrow().clone();
+    !world.groups[group as usize].is_moving.get()
+        && members.iter().all(|member| {
+            let inside = world.nodes[world.place_of(member.node)].inside.borrow().clone();
+            let replica = inside.and_then(|inside| inside.group(group));
+            replica.is_some_and(|replica| {
+                let offsets = replica.offsets();
+                let holds = replica.status().last_entry == leader.status().last_entry;
+                replica.replica() == *member
+                    && holds
+                    && offsets.log_end == end
+                    && offsets.high_watermark == end
+            })
+        })
+}
