@@ -173,7 +173,7 @@ fn trap_12_an_error_of_a_disk_costs_one_replica() {
         append(&leader, batch(1, None)).await.expect("it leads");
         cluster.settled().await;
         let broken = cluster.others(&leader)[0];
-        cluster.node(broken).machine.disk().fail_sync_after(0);
+        cluster.node(broken).machine().disk().fail_sync_after(0);
         for _ in 0..3 {
             append(&leader, batch(1, None)).await.expect("two are enough");
         }
@@ -193,7 +193,7 @@ fn trap_14_a_slow_disk_is_waited_for() {
         let leader = cluster.leader().await;
         let others = cluster.others(&leader);
         cluster.kill(others[0]);
-        cluster.node(others[1]).machine.disk().set_delay_max(Duration::from_millis(220));
+        cluster.node(others[1]).machine().disk().set_delay_max(Duration::from_millis(220));
         for _ in 0..30 {
             append(&leader, batch(1, None)).await.expect("it takes its time");
         }

@@ -22,7 +22,7 @@ use ouzel_raft::{
 };
 use ouzel_runtime::CoreId;
 use ouzel_runtime::sim::{self, SimRuntime};
-use ouzel_storage::wal::{BootId, MetaWal, replay};
+use ouzel_storage::wal::{BootId, MetaWal, replay, stop_of};
 use ouzel_storage::{FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, Stop, TailCache};
 
 pub(crate) const NOW: TimestampMs = TimestampMs(1_700_000_000_000);
@@ -54,20 +54,28 @@ pub(crate) struct Cluster {
 }
 
 pub(crate) struct Node {
-    pub(crate) machine: SimRuntime,
+    machine: RefCell<SimRuntime>,
     pub(crate) replica: Cell<ReplicaId>,
     group: RefCell<Option<RaftGroup>>,
-    clean: Cell<bool>,
+    /// Counts the machine's boots.
+    boot: Cell<u8>,
+}
+
+impl Node {
+    /// Its machine, with the disk it has now.
+    pub(crate) fn machine(&self) -> SimRuntime {
+        self.machine.borrow().clone()
+    }
 }
 
 impl Cluster {
     /// Nodes 1 to `count`, none of them running.
     pub(crate) fn new(machine: SimRuntime, count: i32) -> Cluster {
         let node = |id: i32| Node {
-            machine: machine.beside(machine.seed() * 1000 + id as u64),
+            machine: RefCell::new(machine.beside(machine.seed() * 1000 + id as u64)),
             replica: Cell::new(replica(id)),
             group: RefCell::default(),
-            clean: Cell::new(false),
+            boot: Cell::new(1),
         };
         let nodes = (1..=count).map(|id| (id, node(id))).collect();
         let settings = GroupSettings { ticks: Ticks::Own, ..GroupSettings::default() };
@@ -95,8 +103,8 @@ impl Cluster {
     /// Starts a node's replica from what is on its disk.
     pub(crate) async fn try_start(&self, id: i32) -> Result<RaftGroup, OpenGroupError> {
         let node = self.node(id);
-        let runtime = node.machine.runtime();
-        let data_dir = node.machine.data_dir();
+        let machine = node.machine();
+        let (runtime, data_dir) = (machine.runtime(), machine.data_dir());
         let replayed = replay(&runtime.disk, data_dir).await.expect("a sound disk");
         replayed.rewrite(&runtime.disk, data_dir, 1, |_| 0).await.expect("a sound disk");
         let wal = MetaWal::open(runtime.disk.clone(), data_dir, CoreId(0)).await.expect("a sound disk");
@@ -109,7 +117,12 @@ impl Cluster {
         };
         let mut config = self.log_config.borrow().clone();
         config.durability = self.settings.borrow().durability;
-        let log = Log::open(open_log(shared, data_dir.join("t-0"), config)).await.expect("a sound log");
+        let boot = BootId([node.boot.get(); 16]);
+        let kept = wal.get_group(&at()).map(|kept| kept.as_solo());
+        let (stop, flushed) = stop_of(kept.as_ref(), boot, None);
+        let mut open = open_log(shared, data_dir.join("t-0"), config);
+        (open.stop, open.flushed) = (stop, flushed.unwrap_or(Offset::ZERO));
+        let log = Log::open(open).await.unwrap_or_else(|error| panic!("node {id}: {error}"));
         let settings = self.settings.borrow().clone();
         let group = RaftGroup::open(OpenGroup {
             at: at(),
@@ -119,7 +132,7 @@ impl Cluster {
             runtime,
             transport: self.network.transport(NodeId(id)),
             settings,
-            boot: BootId([1; 16]),
+            boot,
         })
         .await?;
         self.network.join(&group);
@@ -155,15 +168,17 @@ impl Cluster {
     /// The process ends at once; what was written stays.
     pub(crate) fn kill(&self, id: i32) {
         self.network.leave(NodeId(id));
-        self.node(id).machine.disk().kill();
+        self.node(id).machine().disk().kill();
         self.node(id).group.replace(None);
     }
 
     /// The machine loses power: what was not flushed may be gone.
     pub(crate) fn power_cut(&self, id: i32) {
         self.network.leave(NodeId(id));
-        self.node(id).machine.disk().power_cut();
-        self.node(id).group.replace(None);
+        let node = self.node(id);
+        node.boot.set(node.boot.get() + 1);
+        node.machine().disk().power_cut();
+        node.group.replace(None);
     }
 
     /// Waits for a leader among the running nodes that all of them follow.
@@ -267,19 +282,18 @@ pub(crate) async fn committed(group: &RaftGroup) -> Vec<(i64, i32, Vec<u8>)> {
         let read =
             group.local().read(from, offsets.high_watermark, 1 << 20, true).await.expect("a sound disk");
         for slice in &read.batches {
+            let mut at = 0;
             for view in batches(slice) {
                 let view = view.expect("whole");
                 view.verify_crc().expect("unharmed");
-                found.push((
-                    view.header.base_offset.value(),
-                    view.header.partition_leader_epoch.value(),
-                    slice.to_vec(),
-                ));
-                from = view.header.next_offset();
+                let (header, size_bytes) = (view.header, view.header.size_bytes());
+                let bytes = slice[at..at + size_bytes].to_vec();
+                at += size_bytes;
+                found.push((header.base_offset.value(), header.partition_leader_epoch.value(), bytes));
+                from = header.next_offset();
             }
         }
     }
-    found.iter_mut().for_each(|(.., bytes)| bytes.truncate(64));
     found
 }
 
@@ -317,4 +331,56 @@ pub(crate) fn a_vote(from: ReplicaId, to: ReplicaId, term: u32) -> PeerMessage {
 /// Whether a message was refused.
 pub(crate) fn is_refusal(answer: &PeerMessage) -> bool {
     answer.head.get(1) == Some(&0)
+}
+
+impl Cluster {
+    /// Appends so many batches of one record; gives their offsets.
+    pub(crate) async fn produced(&self, count: usize) -> Vec<Offset> {
+        let mut placed = Vec::new();
+        for _ in 0..count {
+            placed.push(self.produce(ouzel_raft::suite::batch(1, None)).await.base_offset);
+        }
+        placed
+    }
+
+    /// A replica was stopped in order.
+    pub(crate) fn forget(&self, id: i32) {
+        self.network.leave(NodeId(id));
+        self.node(id).group.replace(None);
+    }
+
+    /// What a node's liveness does for groups that do not tick: has one after the other stand until somebody leads.
+    pub(crate) async fn serve_elections(&self) {
+        for turn in 0..50 {
+            if self.leader_now().is_some() {
+                return;
+            }
+            let ids = self.running();
+            self.group(ids[turn % ids.len()]).elect().await;
+            self.sleep(Duration::from_millis(250)).await;
+        }
+    }
+}
+
+impl Cluster {
+    /// Changes the members as the controller does: asks whoever leads, until it is done.
+    pub(crate) async fn reconfigure(&self, voters: &[ReplicaId]) {
+        let clock = self.machine.runtime().clock;
+        let deadline = clock.now() + SOON;
+        loop {
+            assert!(clock.now() < deadline, "the members do not change");
+            let leader = self.leader().await;
+            if let Ok(Ok(())) = clock.timeout(SOON, leader.reconfigure(voters)).await {
+                return;
+            }
+            clock.sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The disk of a node is lost, with all on it.
+    pub(crate) fn wipe(&self, id: i32) {
+        self.kill(id);
+        let node = self.node(id);
+        node.machine.replace(self.machine.beside(self.machine.seed() * 1000 + 500 + id as u64));
+    }
 }

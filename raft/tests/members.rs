@@ -1,0 +1,214 @@
+//! Groups whose members change: while clients write, while leaders die, and back.
+
+mod cluster;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use cluster::{Cluster, replica, run};
+use ouzel_model::{NodeId, Offset, ReplicaId};
+use ouzel_raft::suite::batch;
+use ouzel_raft::suite::memory::Faults;
+use ouzel_raft::{ReconfigureError, ReplicatedLog, Role};
+
+/// Writes to whoever leads until it is told to stop; gives the offsets that were acknowledged.
+struct Load {
+    stop: Rc<Cell<bool>>,
+    placed: Rc<RefCell<Vec<Offset>>>,
+    task: ouzel_runtime::JoinHandle<()>,
+}
+
+impl Load {
+    fn start(cluster: &Cluster) -> Load {
+        // Time passes only while nobody can run.
+        let delay = (Duration::from_millis(1), Duration::from_millis(3));
+        cluster.network.set_faults(Faults { delay, ..Faults::default() });
+        for id in cluster.ids() {
+            cluster.node(id).machine().disk().set_delay_max(Duration::from_millis(2));
+        }
+        let (stop, placed) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(Vec::new())));
+        let (cluster, stopped, done) = (cluster.clone(), stop.clone(), placed.clone());
+        let task = ouzel_runtime::spawn(async move {
+            let mut sequence = 0;
+            while !stopped.get() {
+                let at = cluster.produce(batch(1, Some((7, 0, sequence)))).await;
+                done.borrow_mut().push(at.base_offset);
+                sequence += 1;
+            }
+        });
+        Load { stop, placed, task }
+    }
+
+    async fn end(self) -> Vec<Offset> {
+        self.stop.set(true);
+        self.task.await.expect("no panic");
+        self.placed.take()
+    }
+}
+
+/// Everything that was acknowledged is there, once and in order, on every member.
+async fn check(cluster: &Cluster, placed: &[Offset], members: &[i32]) {
+    let expected: Vec<_> = (0..placed.len() as i64).map(Offset).collect();
+    assert_eq!(placed, expected, "one producer's batches lie one behind the other");
+    cluster.settled().await;
+    let leader = cluster.leader().await;
+    let committed = cluster::committed(&leader).await;
+    assert_eq!(committed.len(), placed.len());
+    for id in members {
+        assert_eq!(cluster::committed(&cluster.group(*id)).await, committed, "replica {id}");
+    }
+}
+
+fn replicas(nodes: &[i32]) -> Vec<ReplicaId> {
+    nodes.iter().map(|node| replica(*node)).collect()
+}
+
+/// Starts all nodes, founds the group on some.
+async fn found_on(cluster: &Cluster, nodes: &[i32]) {
+    for id in cluster.ids() {
+        cluster.start(id).await;
+    }
+    for id in nodes {
+        let (group, voters) = (cluster.group(*id), replicas(nodes));
+        ouzel_runtime::spawn(async move { group.found(&voters).await.expect("it is founded") });
+    }
+    cluster.leader().await;
+}
+
+#[test]
+fn a_single_voter_becomes_three_under_load() {
+    run(1, 3, |cluster| async move {
+        found_on(&cluster, &[1]).await;
+        let load = Load::start(&cluster);
+        cluster.sleep(Duration::from_millis(300)).await;
+        let leader = cluster.leader().await;
+        leader.reconfigure(&replicas(&[1, 2, 3])).await.expect("it leads");
+        assert_eq!(leader.status().voters, replicas(&[1, 2, 3]));
+        cluster.sleep(Duration::from_millis(300)).await;
+        let placed = load.end().await;
+        check(&cluster, &placed, &[1, 2, 3]).await;
+        assert!(cluster.group(2).role() == Role::Follower && cluster.group(3).role() == Role::Follower);
+    });
+}
+
+#[test]
+fn all_voters_are_replaced_under_load() {
+    run(2, 6, |cluster| async move {
+        found_on(&cluster, &[1, 2, 3]).await;
+        let load = Load::start(&cluster);
+        for voters in [[1, 2, 4], [4, 5, 2], [4, 5, 6]] {
+            cluster.sleep(Duration::from_millis(200)).await;
+            cluster.reconfigure(&replicas(&voters)).await;
+            // A leader that is let go of hands over first.
+            cluster
+                .eventually("one of them leads", |cluster| {
+                    let leading = |id| cluster::status(cluster, id).role == Role::Leader;
+                    let (stay, gone): (Vec<i32>, Vec<i32>) =
+                        cluster.ids().into_iter().partition(|id| voters.contains(id));
+                    stay.into_iter().any(leading) && !gone.into_iter().any(leading)
+                })
+                .await;
+        }
+        cluster.sleep(Duration::from_millis(200)).await;
+        let placed = load.end().await;
+        for gone in [1, 2, 3] {
+            cluster.kill(gone);
+        }
+        check(&cluster, &placed, &[4, 5, 6]).await;
+    });
+}
+
+/// The leader dies in the middle of a change. The next one carries it on when it is asked for the same.
+#[test]
+fn a_change_survives_its_leader() {
+    for moment in [0, 2, 5, 9, 14, 20, 40] {
+        run(3, 5, |cluster| async move {
+            found_on(&cluster, &[1, 2, 3]).await;
+            let load = Load::start(&cluster);
+            cluster.sleep(Duration::from_millis(200)).await;
+            let wanted = replicas(&[3, 4, 5]);
+            let leader = cluster.leader().await;
+            let changing = {
+                let (leader, wanted) = (leader.clone(), wanted.clone());
+                ouzel_runtime::spawn(async move { leader.reconfigure(&wanted).await })
+            };
+            cluster.sleep(Duration::from_millis(moment)).await;
+            let dead = leader.replica().node.0;
+            cluster.kill(dead);
+            changing.abort();
+            cluster.reconfigure(&wanted).await;
+            let placed = load.end().await;
+            if wanted.contains(&replica(dead)) {
+                cluster.start(dead).await;
+            }
+            for id in [1, 2] {
+                if id != dead {
+                    cluster.kill(id);
+                }
+            }
+            check(&cluster, &placed, &[4, 5]).await;
+            assert_eq!(cluster.leader().await.status().voters, wanted);
+        });
+    }
+}
+
+/// A node with an empty disk comes back as another life of its replica, and takes the place of the one it was.
+#[test]
+fn a_wiped_disk_comes_back_as_a_new_replica() {
+    run(4, 3, |cluster| async move {
+        found_on(&cluster, &[1, 2, 3]).await;
+        let mut placed = cluster.produced(5).await;
+        let leader = cluster.leader().await;
+        let wiped = cluster.others(&leader)[0];
+        cluster.wipe(wiped);
+        let next_life = ReplicaId { node: NodeId(wiped), incarnation: 1 };
+        cluster.node(wiped).replica.set(next_life);
+        cluster.start(wiped).await;
+        cluster.sleep(Duration::from_secs(5)).await;
+        assert_eq!(cluster.group(wiped).status().voters, [], "nobody takes it for who it was");
+        let voters = cluster.voters();
+        cluster.reconfigure(&voters).await;
+        placed.extend(cluster.produced(2).await);
+        check(&cluster, &placed, &[1, 2, 3]).await;
+        assert_eq!(cluster.leader().await.status().voters, voters);
+    });
+}
+
+#[test]
+fn a_change_is_refused_where_nobody_leads() {
+    run(5, 3, |cluster| async move {
+        found_on(&cluster, &[1, 2, 3]).await;
+        let leader = cluster.leader().await;
+        let follower = cluster.group(cluster.others(&leader)[0]);
+        assert_eq!(follower.reconfigure(&replicas(&[1])).await, Err(ReconfigureError::NotLeader));
+        assert!(matches!(leader.reconfigure(&[]).await, Err(ReconfigureError::Refused(_))));
+        // Nothing to do is done.
+        let entry = leader.status().last_entry;
+        assert_eq!(leader.reconfigure(&replicas(&[1, 2, 3])).await, Ok(()));
+        assert_eq!(leader.status().last_entry, entry);
+    });
+}
+
+/// All founders found, whoever is first; the group has one leader and one membership.
+#[test]
+fn founders_agree_whoever_is_away() {
+    for away in [None, Some(1), Some(2)] {
+        run(6, 3, |cluster| async move {
+            let voters = cluster.voters();
+            for id in cluster.ids().into_iter().filter(|id| Some(*id) != away) {
+                let (group, voters) = (cluster.start(id).await, voters.clone());
+                ouzel_runtime::spawn(async move { group.found(&voters).await.expect("it is founded") });
+            }
+            cluster.produced(3).await;
+            if let Some(id) = away {
+                let group = cluster.start(id).await;
+                group.found(&voters).await.expect("it is founded");
+            }
+            cluster.settled().await;
+            for id in cluster.ids() {
+                assert_eq!(cluster::status(&cluster, id).voters, voters);
+            }
+        });
+    }
+}

@@ -1,0 +1,190 @@
+//! Replicas that stop, are killed or lose their power, and come back to what they had promised.
+
+mod cluster;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use cluster::{NOW, append, run};
+use ouzel_model::{NodeId, Offset};
+use ouzel_raft::suite::batch;
+use ouzel_raft::suite::memory::Faults;
+use ouzel_raft::{ReplicatedLog, Role, Ticks};
+use ouzel_storage::Durability;
+
+#[test]
+fn a_replica_that_comes_back_catches_up() {
+    run(1, 3, |cluster| async move {
+        cluster.found().await;
+        for _ in 0..5 {
+            cluster.produce(batch(2, None)).await;
+        }
+        for turn in 0..6 {
+            let id = turn % 3 + 1;
+            if turn % 2 == 0 {
+                cluster.kill(id)
+            } else {
+                cluster.power_cut(id)
+            }
+            for _ in 0..5 {
+                cluster.produce(batch(2, None)).await;
+            }
+            cluster.start(id).await;
+            cluster.settled().await;
+        }
+        let expected = cluster::committed(&cluster.group(1)).await;
+        assert_eq!(expected.len(), 35);
+        for id in cluster.ids() {
+            assert_eq!(cluster::committed(&cluster.group(id)).await, expected, "replica {id}");
+        }
+    });
+}
+
+/// All lose their power at once, in the middle of writes. What was acknowledged is there, and the group goes on.
+#[test]
+fn a_durable_group_survives_the_loss_of_all_power() {
+    for seed in 0..5 {
+        run(seed, 3, |cluster| async move {
+            // Time passes only while nobody can run.
+            let delay = (Duration::from_millis(1), Duration::from_millis(3));
+            cluster.network.set_faults(Faults { delay, ..Faults::default() });
+            cluster.found().await;
+            let mut acknowledged = Vec::new();
+            for round in 0..4 {
+                cluster.leader().await;
+                let placed = Rc::new(RefCell::new(Vec::new()));
+                let producing = {
+                    let (cluster, placed) = (cluster.clone(), placed.clone());
+                    ouzel_runtime::spawn(async move {
+                        let mut sequence = 0;
+                        while let Some(leader) = cluster.leader_now() {
+                            match append(&leader, batch(1, Some((round, 0, sequence)))).await {
+                                Ok(at) => placed.borrow_mut().push(at.base_offset),
+                                Err(_) => break,
+                            }
+                            sequence += 1;
+                        }
+                    })
+                };
+                cluster.sleep(Duration::from_millis(200 + seed * 37)).await;
+                for id in cluster.ids() {
+                    cluster.power_cut(id);
+                }
+                producing.abort();
+                for id in cluster.ids() {
+                    cluster.start(id).await;
+                }
+                let leader = cluster.leader().await;
+                acknowledged.append(&mut placed.borrow_mut());
+                assert!(!acknowledged.is_empty());
+                let committed = cluster::committed(&leader).await;
+                for offset in &acknowledged {
+                    assert!(
+                        committed.iter().any(|(base, ..)| *base == offset.value()),
+                        "seed {seed}: {offset} is gone"
+                    );
+                }
+                acknowledged.extend(cluster.produced(3).await);
+            }
+            cluster.settled().await;
+            let expected = cluster::committed(&cluster.group(1)).await;
+            for id in cluster.ids() {
+                assert_eq!(
+                    cluster::committed(&cluster.group(id)).await,
+                    expected,
+                    "seed {seed}, replica {id}"
+                );
+            }
+        });
+    }
+}
+
+/// In the modes that flush late, a killed process loses nothing either: what was written is in the page cache.
+#[test]
+fn a_killed_process_loses_nothing_in_any_mode() {
+    for durability in [Durability::WriteCaching, Durability::Os] {
+        run(3, 3, |cluster| async move {
+            cluster.settings.borrow_mut().durability = durability;
+            cluster.found().await;
+            let placed = cluster.produced(20).await;
+            for id in cluster.ids() {
+                cluster.kill(id);
+            }
+            for id in cluster.ids() {
+                cluster.start(id).await;
+            }
+            let leader = cluster.leader().await;
+            assert_eq!(leader.offsets().high_watermark, Offset(20));
+            assert_eq!(cluster::committed(&leader).await.len(), placed.len());
+        });
+    }
+}
+
+/// A deposed leader is killed before it can cut its tail, and does so when it is back.
+#[test]
+fn a_tail_is_cut_after_a_restart_too() {
+    run(4, 3, |cluster| async move {
+        cluster.found().await;
+        cluster.produced(3).await;
+        let old = cluster.leader().await;
+        cluster.network.isolate(old.replica().node, cluster.ids().into_iter().map(NodeId));
+        let lost = old.append(batch(7, None), NOW).await.expect("it does not know yet");
+        lost.written().await.expect("a sound disk");
+        let id = old.replica().node.0;
+        cluster.kill(id);
+        cluster.network.heal();
+        cluster.produced(2).await;
+        let back = cluster.start(id).await;
+        assert_eq!(back.offsets().log_end, Offset(10), "it still has its tail");
+        cluster.settled().await;
+        assert_eq!(back.offsets().log_end, Offset(5));
+        assert_eq!(cluster::committed(&back).await, cluster::committed(&cluster.leader().await).await);
+    });
+}
+
+/// The vote is on the disk before it is given: a replica that restarts does not vote twice in one term.
+#[test]
+fn a_vote_is_not_given_twice() {
+    run(5, 3, |cluster| async move {
+        cluster.settings.borrow_mut().ticks = Ticks::Served;
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        let epoch = leader.epoch();
+        for id in cluster.ids() {
+            cluster.power_cut(id);
+        }
+        for id in cluster.ids() {
+            cluster.start(id).await;
+        }
+        for id in cluster.ids() {
+            assert_eq!(cluster.group(id).epoch(), epoch, "replica {id} knows in which term it voted");
+        }
+        for id in cluster.ids() {
+            cluster.group(id).elect().await;
+        }
+        cluster.serve_elections().await;
+        assert!(cluster.leader().await.epoch() > epoch, "nobody leads again without being elected");
+    });
+}
+
+/// A leader that is stopped in order and comes back is a follower of whoever was elected.
+#[test]
+fn a_stop_in_order_is_quick_to_come_back() {
+    run(6, 3, |cluster| async move {
+        cluster.found().await;
+        cluster.produced(5).await;
+        let leader = cluster.leader().await;
+        let id = leader.replica().node.0;
+        leader.shutdown().await;
+        assert_eq!(leader.role(), Role::Stopped);
+        assert_eq!(leader.status().failure, None);
+        leader.local().close().await.expect("a sound disk");
+        cluster.forget(id);
+        let next = cluster.leader().await;
+        assert_ne!(next.replica(), leader.replica());
+        let back = cluster.start(id).await;
+        assert_eq!(back.offsets().high_watermark, Offset(5), "what was noted as committed is shown at once");
+        cluster.settled().await;
+    });
+}
