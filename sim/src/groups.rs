@@ -18,4 +18,4 @@ mod run;
 mod sights;
 mod world;
 
-pub use run::{Options, Report, run};
+pub use run::{Options, Planted, Report, run};

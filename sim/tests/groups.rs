@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ouzel_sim::groups::{Options, run};
+use ouzel_sim::check::verdict::Kind;
+use ouzel_sim::groups::{Options, Planted, run};
 use ouzel_sim::trace::Trace;
 use ouzel_storage::Durability;
 
@@ -32,4 +33,44 @@ fn five_nodes_keep_their_promises_while_replicas_move() {
     for (seed, durability) in [(4, Durability::Durable), (5, Durability::Os)] {
         sound(&short(seed, 5, durability));
     }
+}
+
+/// How many seeds a planted wrong may go unnoticed.
+const SEEDS_MAX: u64 = 25;
+
+/// The kinds of what was noticed of a planted wrong in the first seed that shows one of those expected.
+fn notices(planted: Planted, expected: &[Kind]) {
+    let mut noticed = Vec::new();
+    for seed in 1..=SEEDS_MAX {
+        let options = Options { planted: Some(planted), ..short(seed, 3, Durability::Durable) };
+        let verdict = run(&options, Trace::default()).verdict;
+        noticed.extend(verdict.violations.into_iter().map(|violation| violation.kind));
+        if expected.iter().any(|kind| noticed.contains(kind)) {
+            return;
+        }
+    }
+    panic!("{planted:?} shows in {noticed:?} only");
+}
+
+#[test]
+fn a_disk_that_is_not_flushed_is_noticed() {
+    notices(
+        Planted::Unflushed,
+        &[Kind::LostAcknowledged, Kind::ReadVanished, Kind::TwoLeaders, Kind::EpochWentBack],
+    );
+}
+
+#[test]
+fn an_acknowledgement_before_a_quorum_is_noticed() {
+    notices(Planted::EarlyAcknowledgement, &[Kind::LostAcknowledged]);
+}
+
+#[test]
+fn a_read_above_the_high_watermark_is_noticed() {
+    notices(Planted::UncommittedReads, &[Kind::ReadVanished, Kind::TwoValuesAtOneOffset]);
+}
+
+#[test]
+fn a_forgotten_sequence_is_noticed() {
+    notices(Planted::ForgottenSequences, &[Kind::Duplicate]);
 }

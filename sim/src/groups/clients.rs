@@ -9,6 +9,7 @@ use ouzel_raft::transport::LocalBoxFuture;
 use ouzel_raft::{AppendRefused, Receipt, ReplicatedLog, Role};
 use ouzel_runtime::sim::Rng;
 
+use super::run::Planted;
 use super::world::World;
 use crate::check::history::{
     Acks, Fetched, Outcome, PartitionId, Place, Produced, ProducerLife, Span, Value,
@@ -96,7 +97,8 @@ impl Producer {
         let values: Vec<_> = (0..=self.rng.below(4)).map(|_| self.world.next_value()).collect();
         let sequence = self.sequence;
         self.sequence += values.len() as u64;
-        let mark = self.idempotent.then(|| Mark {
+        let is_marked = self.idempotent && self.world.planted != Some(Planted::ForgottenSequences);
+        let mark = is_marked.then(|| Mark {
             id: ProducerId(self.life.0.cast_signed()),
             epoch: ProducerEpoch(0),
             sequence: i32::try_from(sequence).unwrap_or_default(),
@@ -152,6 +154,9 @@ impl Producer {
         let number = self.group;
         let bytes: Vec<_> = batches.iter().map(|batch| batch.bytes.clone()).collect();
         let now = TimestampMs(self.world.clock().wall_ms());
+        // The batch is still told to have been promised with acks=all.
+        let early = self.world.planted == Some(Planted::EarlyAcknowledgement);
+        let waits_for = if early && acks == Acks::All { Acks::Leader } else { acks };
         let answer = self.world.ask(node, move |inside| {
             let Some(replica) = inside.group(number) else {
                 return Box::pin(async { vec![Attempt::Refused(AppendRefused::NotLeader)] })
@@ -165,7 +170,7 @@ impl Producer {
                     let appended = append.await;
                     // Known if no other reign began meanwhile.
                     let epoch = Some(epoch).filter(|epoch| *epoch == replica.epoch());
-                    attempts.push(follow(appended, epoch, acks).await);
+                    attempts.push(follow(appended, epoch, waits_for).await);
                 }
                 attempts
             })
@@ -283,13 +288,17 @@ pub(super) struct Seen {
 
 /// Reads whole batches below the high watermark; none from a replica that is not there, or where `from` is beyond it.
 pub(super) async fn read_once(world: &World, node: usize, group: u32, from: Offset) -> Option<Option<Seen>> {
+    let shows_all = world.planted == Some(Planted::UncommittedReads);
     world
         .ask(node, move |inside| {
             let replica = inside.group(group);
             Box::pin(async move {
                 let replica = replica?;
                 let status = replica.status();
-                let offsets = replica.offsets();
+                let mut offsets = replica.offsets();
+                if shows_all {
+                    offsets.high_watermark = offsets.log_end;
+                }
                 if from < offsets.log_start || from > offsets.high_watermark {
                     return None;
                 }

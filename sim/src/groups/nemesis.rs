@@ -233,7 +233,7 @@ impl Nemesis {
         let node = &self.world.nodes[at];
         let was_up = node.is_up();
         if power {
-            if node.disk.counts().lies > 0 {
+            if node.disk.counts().lies > 0 && self.world.planted.is_none() {
                 self.world.loss_admitted.set(true);
             }
             self.world.power_cut(at);

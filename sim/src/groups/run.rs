@@ -20,6 +20,19 @@ use crate::trace::Trace;
 /// A healed group that does not serve by then does not serve.
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// A wrong that is done on purpose, to see that the judges notice it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// Flushes do nothing: votes, entries and truncations are gone with the power, as if nobody had asked for a flush.
+    Unflushed,
+    /// acks=all is answered when the leader has written the batch, before a quorum has it.
+    EarlyAcknowledgement,
+    /// Readers are shown what lies above the high watermark.
+    UncommittedReads,
+    /// A batch that an idempotent producer sends again is taken for a new one.
+    ForgottenSequences,
+}
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -33,12 +46,21 @@ pub struct Options {
     pub lying_disks: bool,
     /// How long clients work and faults happen.
     pub load: Duration,
+    /// What is done wrong on purpose.
+    pub planted: Option<Planted>,
 }
 
 impl Options {
     /// A run of three nodes and the default length.
     pub fn new(seed: u64) -> Options {
-        Options { seed, nodes: 3, durability: None, lying_disks: false, load: Duration::from_secs(15) }
+        Options {
+            seed,
+            nodes: 3,
+            durability: None,
+            lying_disks: false,
+            load: Duration::from_secs(15),
+            planted: None,
+        }
     }
 }
 
@@ -71,6 +93,7 @@ pub fn run(options: &Options, trace: Trace) -> Report {
             members,
             durability: options.durability.unwrap_or(drawn),
             own_ticks: rng.chance(1, 2),
+            planted: options.planted,
         };
         let world = World::new(machine.runtime(), &plan, trace);
         let faults = play(&world, &options, &mut rng).await;

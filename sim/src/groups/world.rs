@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::network::Network;
 use super::process::{Inside, Job, Slot};
+use super::run::Planted;
 use crate::check::Verdict;
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Span, Value};
 use crate::check::raft::RaftJudge;
@@ -37,6 +38,7 @@ pub(super) struct Inner {
     pub(super) durability: Durability,
     /// Whether groups tick themselves, or are served by their node.
     pub(super) own_ticks: bool,
+    pub(super) planted: Option<Planted>,
     pub(super) seed: u64,
     rng: RefCell<Rng>,
     trace: Trace,
@@ -91,6 +93,7 @@ pub(super) struct Plan {
     pub(super) members: usize,
     pub(super) durability: Durability,
     pub(super) own_ticks: bool,
+    pub(super) planted: Option<Planted>,
 }
 
 impl World {
@@ -108,6 +111,7 @@ impl World {
             hosts: RefCell::default(),
         });
         let nodes: Vec<_> = nodes.collect();
+        nodes.iter().for_each(|node| node.disk.set_lies(plan.planted == Some(Planted::Unflushed)));
         let groups = (0..plan.groups).map(|number| {
             let members = (0..plan.members).map(|at| {
                 let node = &nodes[(number as usize + at) % plan.nodes];
@@ -134,6 +138,7 @@ impl World {
                 runtime,
                 durability: plan.durability,
                 own_ticks: plan.own_ticks,
+                planted: plan.planted,
                 seed: plan.seed,
                 rng: RefCell::new(rng),
                 trace,
