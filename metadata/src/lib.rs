@@ -24,6 +24,8 @@ pub mod record;
 
 #[cfg(test)]
 mod image_test;
+#[cfg(test)]
+mod partition_test;
 
 pub use claims::{Claim, Claims};
 pub use configs::{BrokerConfig, Layers, Overrides, StaticConfig, TopicConfig};
