@@ -12,6 +12,7 @@ mod group_offsets;
 mod groups;
 mod leader_epochs;
 mod list_offsets;
+mod log_dirs;
 mod metadata;
 pub(crate) mod produce;
 mod producer_ids;
@@ -68,6 +69,7 @@ pub(crate) async fn respond_here(
         Request::IncrementalAlterConfigs(request) => configs::alter(core, request).await.into(),
         Request::OffsetDelete(request) => group_offsets::delete(core, request).await.into(),
         Request::DescribeCluster(request) => cluster::describe(core, version, &request).into(),
+        Request::DescribeLogDirs(request) => log_dirs::describe(core, request).await.into(),
         Request::CreatePartitions(request) => topics::grow(core, request).await.into(),
         Request::ElectLeaders(request) => reassignments::elect(core, version, request).await.into(),
         Request::AlterPartitionReassignments(request) => {

@@ -165,6 +165,9 @@ fn top_error(response: &Response) -> i16 {
         Response::IncrementalAlterConfigs(r) => Box::new(r.responses.iter().map(|c| c.error_code)),
         Response::OffsetDelete(r) => Box::new(std::iter::once(r.error_code)),
         Response::DescribeCluster(r) => Box::new(std::iter::once(r.error_code)),
+        Response::DescribeLogDirs(r) => {
+            Box::new(std::iter::once(r.error_code).chain(r.results.iter().map(|d| d.error_code)))
+        }
         Response::CreatePartitions(r) => Box::new(r.results.iter().map(|topic| topic.error_code)),
         Response::ElectLeaders(r) => {
             let parts = r.replica_election_results.iter().flat_map(|topic| &topic.partition_result);

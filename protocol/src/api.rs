@@ -28,6 +28,7 @@ pub enum ApiKey {
     InitProducerId = 22,
     OffsetForLeaderEpoch = 23,
     DescribeConfigs = 32,
+    DescribeLogDirs = 35,
     CreatePartitions = 37,
     DeleteGroups = 42,
     ElectLeaders = 43,
@@ -60,7 +61,7 @@ pub struct Api {
 }
 
 /// Every API that is served, by key.
-pub const APIS: [Api; 30] = [
+pub const APIS: [Api; 31] = [
     Api { served_min: 3, ..row(ApiKey::Produce, "Produce", 0, 13, 9) },
     row(ApiKey::Fetch, "Fetch", 4, 18, 12),
     row(ApiKey::ListOffsets, "ListOffsets", 1, 11, 6),
@@ -81,6 +82,8 @@ pub const APIS: [Api; 30] = [
     row(ApiKey::InitProducerId, "InitProducerId", 0, 5, 2),
     row(ApiKey::OffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, 4),
     row(ApiKey::DescribeConfigs, "DescribeConfigs", 1, 4, 4),
+    // Kafka 4.3 has version 5 too, which tells of directories that are cordoned off: there are none.
+    row(ApiKey::DescribeLogDirs, "DescribeLogDirs", 1, 4, 2),
     row(ApiKey::CreatePartitions, "CreatePartitions", 0, 3, 2),
     row(ApiKey::DeleteGroups, "DeleteGroups", 0, 2, 2),
     row(ApiKey::ElectLeaders, "ElectLeaders", 0, 2, 2),

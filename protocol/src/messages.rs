@@ -161,6 +161,7 @@ messages! {
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     OffsetDelete: OffsetDeleteRequest, OffsetDeleteResponse;
     DescribeCluster: DescribeClusterRequest, DescribeClusterResponse;
+    DescribeLogDirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
     CreatePartitions: CreatePartitionsRequest, CreatePartitionsResponse;
     ElectLeaders: ElectLeadersRequest, ElectLeadersResponse;
     AlterPartitionReassignments: AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse;

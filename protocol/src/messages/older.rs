@@ -10,8 +10,9 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
 use kafka_protocol::messages::{
-    DescribeClusterResponse, DescribeGroupsResponse, DescribeQuorumResponse, FindCoordinatorResponse,
-    JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse, OffsetFetchResponse,
+    DescribeClusterResponse, DescribeGroupsResponse, DescribeLogDirsResponse, DescribeQuorumResponse,
+    FindCoordinatorResponse, JoinGroupResponse, LeaveGroupResponse, ListOffsetsResponse, MetadataResponse,
+    OffsetFetchResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -38,6 +39,7 @@ pub(super) fn as_said_in(version: i16, response: &Response) -> Cow<'_, Response>
         Response::DescribeCluster(_) if version < 2 => response.clone(),
         Response::DescribeQuorum(_) if version < 2 => response.clone(),
         Response::ElectLeaders(_) if version < 1 => response.clone(),
+        Response::DescribeLogDirs(_) if version < 4 => response.clone(),
         _ => return Cow::Borrowed(response),
     };
     match &mut older {
@@ -50,6 +52,7 @@ pub(super) fn as_said_in(version: i16, response: &Response) -> Cow<'_, Response>
         Response::DescribeGroups(response) => describe_groups(version, response),
         Response::DescribeCluster(response) => describe_cluster(version, response),
         Response::DescribeQuorum(response) => describe_quorum(version, response),
+        Response::DescribeLogDirs(response) => describe_log_dirs(version, response),
         // Each partition says what failed.
         Response::ElectLeaders(response) => response.error_code = 0,
         _ => unreachable!("only the responses above are changed"),
@@ -145,6 +148,15 @@ fn describe_quorum(version: i16, response: &mut DescribeQuorumResponse) {
                 (replica.last_fetch_timestamp, replica.last_caught_up_timestamp) = (-1, -1);
             }
         }
+    }
+}
+
+fn describe_log_dirs(version: i16, response: &mut DescribeLogDirsResponse) {
+    if version < 3 {
+        response.error_code = 0;
+    }
+    for directory in &mut response.results {
+        (directory.total_bytes, directory.usable_bytes) = (-1, -1);
     }
 }
 

@@ -6,6 +6,12 @@ pub mod request {
 
     const BROKERS: Kind = Kind::Array(&Kind::I32);
 
+    /// DescribeLogDirs.
+    pub const DESCRIBE_LOG_DIRS: &[Field] = &[structs("topics", &DESCRIBE_LOG_DIRS_TOPIC).null_from(0)];
+
+    const DESCRIBE_LOG_DIRS_TOPIC: Kind =
+        Kind::Struct(&[field("topic", Kind::Str), field("partitions", Kind::Array(&Kind::I32))]);
+
     /// CreatePartitions.
     pub const CREATE_PARTITIONS: &[Field] = &[
         structs("topics", &CREATE_PARTITIONS_TOPIC),
@@ -86,6 +92,28 @@ pub mod response {
     const ERROR_MESSAGE: Field = field("error_message", Kind::Str).null_from(0);
     const PARTITION_INDEX: Field = field("partition_index", Kind::I32);
     const BROKERS: Kind = Kind::Array(&Kind::I32);
+
+    /// DescribeLogDirs.
+    pub const DESCRIBE_LOG_DIRS: &[Field] =
+        &[THROTTLE, ERROR_CODE.from(3), structs("results", &DESCRIBED_LOG_DIR)];
+
+    const DESCRIBED_LOG_DIR: Kind = Kind::Struct(&[
+        ERROR_CODE,
+        field("log_dir", Kind::Str),
+        structs("topics", &LOG_DIR_TOPIC),
+        field("total_bytes", Kind::I64).from(4),
+        field("usable_bytes", Kind::I64).from(4),
+    ]);
+
+    const LOG_DIR_TOPIC: Kind =
+        Kind::Struct(&[field("name", Kind::Str), structs("partitions", &LOG_DIR_PARTITION)]);
+
+    const LOG_DIR_PARTITION: Kind = Kind::Struct(&[
+        PARTITION_INDEX,
+        field("partition_size", Kind::I64),
+        field("offset_lag", Kind::I64),
+        field("is_future_key", Kind::Bool),
+    ]);
 
     /// CreatePartitions.
     pub const CREATE_PARTITIONS: &[Field] = &[THROTTLE, structs("results", &CREATE_PARTITIONS_RESULT)];
