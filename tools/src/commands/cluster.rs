@@ -69,14 +69,21 @@ fn report_of(checks: &[Check]) -> Report {
 }
 
 async fn checks(session: &Session) -> Result<Vec<Check>, Failure> {
+    let described = session.client.describe_cluster().await?;
     let metadata = session.client.metadata(Topics::All).await?;
+    // Only who lives is told of to clients; a broker that is away is among those that are registered.
+    let away = described.brokers.iter().filter(|broker| broker.is_fenced);
+    let away = away.map(|broker| format!("broker {} is fenced", broker.broker_id.0)).collect();
     let mut unreachable = Vec::new();
     for broker in metadata.brokers.values() {
         if let Err(error) = session.client.connection(&broker.address()).await {
             unreachable.push(format!("broker {}: {error}", broker.node_id));
         }
     }
-    let mut checks = vec![Check { name: "brokers answer", problems: unreachable }];
+    let mut checks = vec![
+        Check { name: "brokers live", problems: away },
+        Check { name: "brokers answer", problems: unreachable },
+    ];
     checks.extend(checks_of(&metadata));
     Ok(checks)
 }

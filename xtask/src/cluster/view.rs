@@ -51,9 +51,9 @@ impl View {
         self.all(|partition| partition.leader >= 0 && partition.in_sync == partition.replicas)
     }
 
-    /// Whether every partition has a leader, and none of them is that node.
+    /// Whether every partition that another node can lead has a leader, and none of them is that node.
     pub(super) fn is_led_without(&self, node: i32) -> Result<(), String> {
-        self.all(|partition| partition.leader >= 0 && partition.leader != node)
+        self.all(|partition| partition.replicas == 1 || (partition.leader >= 0 && partition.leader != node))
     }
 
     fn all(&self, is: impl Fn(&Partition) -> bool) -> Result<(), String> {
@@ -150,6 +150,9 @@ mod tests {
         assert!(view.is_whole(3).unwrap_err().contains("3 are due"));
         assert!(view.is_led_without(2).is_err());
         assert_eq!(view.is_led_without(1), Ok(()));
+        view.partitions[0].replicas = 1;
+        assert_eq!(view.is_led_without(2), Ok(()), "nobody else has it");
+        view.partitions[0].replicas = 2;
         view.partitions[0].in_sync = 2;
         assert_eq!(view.is_whole(2), Ok(()));
         for cut in 0..ANSWER.len() {

@@ -81,8 +81,14 @@ pub(crate) fn read(order: &Order) -> Outcome {
                 "{count} records read, partitions {behind:?} are not at their end"
             )));
         }
-        let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
-        let message = message?;
+        let message = match consumer.poll(Duration::from_millis(200)) {
+            None => continue,
+            Some(Err(error)) if passes(&error) => {
+                say(&json!({"t": "note", "e": error.to_string()}));
+                continue;
+            }
+            Some(message) => message?,
+        };
         say_record(&message);
         count += 1;
         if message.offset() + 1 >= ends[&message.partition()] {
@@ -90,6 +96,16 @@ pub(crate) fn read(order: &Order) -> Outcome {
         }
     }
     Ok(())
+}
+
+/// Whether the crate tells of something that librdkafka itself mends: a connection that ended.
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumption(
+            RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::AllBrokersDown
+        )
+    )
 }
 
 /// A member's place in what it was assigned: partition and the offset behind the last record told.
