@@ -214,12 +214,18 @@ fn moving(group: &Group) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits for the end of the feed and of the reading, and judges.
+/// Ends the feed, waits for the end of the reading, and judges.
 fn close(group: &mut Group) -> Result<String, String> {
+    group.producer.stop()?;
     let fed = group.producer.finish(Duration::from_secs(180))?;
     let sent = group.production.sent(fed.iter().map(|heard| &heard.event));
-    if sent.acknowledged.len() as u64 != group.production.count {
-        return Err(format!("the feed got {} acknowledgements", sent.acknowledged.len()));
+    let last = sent.acknowledged.last_key_value().map(|(seq, _)| *seq);
+    if last.map(|seq| seq + 1) != Some(sent.acknowledged.len() as u64) || !sent.failed.is_empty() {
+        return Err(format!(
+            "the feed got {} acknowledgements, the last for record {last:?}, and {} failures",
+            sent.acknowledged.len(),
+            sent.failed.len()
+        ));
     }
     let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
     for (partition, offset) in sent.acknowledged.values() {

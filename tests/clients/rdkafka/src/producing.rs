@@ -42,7 +42,7 @@ pub(crate) fn produce(order: &Order) -> Outcome {
         .create_with_context(Deliveries)?;
     let begun = Instant::now();
     let (name, partitions) = (order.text("producer"), order.number("partitions"));
-    for seq in 0..order.number("count") {
+    for seq in (0..order.number("count")).take_while(|_| !order.stopped()) {
         let (key, value) = (key_of(seq), value_of(name, seq, order.number("value_bytes")));
         let mut record =
             BaseRecord::<[u8], [u8], Box<i64>>::with_opaque_to(order.text("topic"), Box::new(seq))
