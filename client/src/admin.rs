@@ -216,12 +216,16 @@ impl Client {
         ClientError::check(result.error_code, result.error_message.as_deref(), what)
     }
 
-    /// The cluster's id, controller and brokers.
+    /// The cluster's id, controller and brokers, those too that are registered and do not live, where the broker tells of
+    /// them.
     ///
     /// # Errors
     /// The broker's refusal, with its words.
     pub async fn describe_cluster(&self) -> Result<DescribeClusterResponse, ClientError> {
-        let response = self.any().await?.call(DescribeClusterRequest::default()).await?;
+        let connection = self.any().await?;
+        let tells_fenced = connection.versions().choose(DescribeClusterRequest::API, i16::MAX) >= Some(2);
+        let request = DescribeClusterRequest::default().with_include_fenced_brokers(tells_fenced);
+        let response = connection.call(request).await?;
         let message = response.error_message.as_deref();
         ClientError::check(response.error_code, message, || "describe the cluster".to_owned())?;
         Ok(response)

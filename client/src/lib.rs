@@ -5,7 +5,7 @@
 //! transactions, or security. It runs on one core of `ouzel_runtime`, real or simulated; its handles are `!Send`.
 //!
 //! Reading order: [`connection`] (one broker: versions, pipelining), [`client`] (which broker), [`producer`],
-//! [`consumer`], [`offsets`], [`admin`], [`groups`], and [`error`] for what a person gets to read.
+//! [`consumer`], [`offsets`], [`admin`], [`groups`], [`replicas`], and [`error`] for what a person gets to read.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -19,6 +19,7 @@ pub mod metadata;
 pub mod offsets;
 pub mod partitioner;
 pub mod producer;
+pub mod replicas;
 pub mod versions;
 
 pub use admin::{ConfigChange, ConfigResource, CreatedTopic, NewTopic};
@@ -31,3 +32,4 @@ pub use groups::Committed;
 pub use metadata::{Broker, Metadata, Partition, Topic, Topics};
 pub use offsets::{FoundOffset, OffsetSpec};
 pub use producer::{Acks, NewRecord, Producer, ProducerConfig, Stored};
+pub use replicas::{Election, Keeper, Outcomes, Place, Quorum, Reassignment};

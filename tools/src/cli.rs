@@ -1,10 +1,12 @@
 //! The command line: which commands there are and what they take. What they do is in `commands`.
 
 mod dev;
+mod partition;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use dev::{Dev, Up};
+pub(crate) use partition::{Chosen, Partition, Reassign};
 
 use crate::output::Format;
 
@@ -49,6 +51,11 @@ pub(crate) enum Command {
     /// Look at the cluster
     #[command(subcommand)]
     Cluster(Cluster),
+    /// Move replicas and leaders of partitions
+    #[command(subcommand)]
+    Partition(Partition),
+    /// Show who keeps the cluster's own log, and how far each is
+    Quorum,
     /// Run a cluster of processes on this machine
     #[command(subcommand)]
     Dev(Dev),
@@ -68,6 +75,9 @@ pub(crate) enum Topic {
         /// Internal topics too
         #[arg(short, long)]
         internal: bool,
+        /// Only topics with partitions whose replicas are not all in sync
+        #[arg(short, long)]
+        under_replicated: bool,
     },
     /// Show partitions, offsets and configs of topics
     Describe {
@@ -238,6 +248,8 @@ pub(crate) enum Group {
 pub(crate) enum Cluster {
     /// Show the brokers
     Info,
+    /// Show what each broker leads and holds, and what of it is not in sync
+    Status,
     /// Say whether every broker answers and every partition has its leader and replicas; exit 6 if not
     Health {
         /// Ask again every second until the cluster is healthy
@@ -286,7 +298,13 @@ mod tests {
             "group describe a",
             "group delete a",
             "cluster info",
+            "cluster status",
             "cluster health",
+            "partition reassign a:0=1",
+            "partition reassignments",
+            "partition elect",
+            "partition move-leader a:0 --to 1",
+            "quorum",
             "dev up",
             "dev status",
             "dev logs",
@@ -325,6 +343,10 @@ mod tests {
             "topic produce a --acks 2",
             "topic delete a --yes --dry-run",
             "cluster info --format xml",
+            "partition reassign",
+            "partition reassign a:0=1,1",
+            "partition reassign a:0=1 --cancel a:0",
+            "partition move-leader a:0",
             "dev up -n 0",
             "dev up --durability maybe",
             "completion tcl",

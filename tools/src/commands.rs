@@ -4,7 +4,9 @@
 pub(crate) mod cluster;
 pub(crate) mod consume;
 pub(crate) mod group;
+pub(crate) mod partition;
 pub(crate) mod produce;
+pub(crate) mod quorum;
 pub(crate) mod topic;
 
 use std::io::{BufRead, IsTerminal, Write};
@@ -67,7 +69,9 @@ impl Session {
     pub(crate) async fn run(&self, command: Command) -> Result<Done, Failure> {
         match command {
             Command::Topic(Topic::Create(wanted)) => topic::create(self, wanted).await,
-            Command::Topic(Topic::List { internal }) => topic::list(self, internal).await,
+            Command::Topic(Topic::List { internal, under_replicated }) => {
+                topic::list(self, internal, under_replicated).await
+            }
             Command::Topic(Topic::Describe { topics, configs: false }) => {
                 topic::describe(self, &topics).await
             }
@@ -82,7 +86,10 @@ impl Session {
             Command::Group(Group::Describe { groups, members: true }) => group::members(self, &groups).await,
             Command::Group(Group::Delete { groups, consent }) => group::delete(self, &groups, &consent).await,
             Command::Cluster(Cluster::Info) => cluster::info(self).await,
+            Command::Cluster(Cluster::Status) => cluster::status(self).await,
             Command::Cluster(Cluster::Health { wait }) => cluster::health(self, wait).await,
+            Command::Partition(command) => partition::run(self, command).await,
+            Command::Quorum => quorum::describe(self).await,
             Command::Dev(command) => crate::dev::run(self, command).await,
             Command::Completion { .. } => Ok(Done::default()),
         }

@@ -55,6 +55,12 @@ fn an_unreachable_cluster_is_5_for_every_command() {
         "group delete g --yes",
         "cluster info",
         "cluster health",
+        "cluster status",
+        "partition reassign t:0=1 --yes",
+        "partition reassignments",
+        "partition elect",
+        "partition move-leader t:0 --to 1",
+        "quorum",
     ];
     for command in commands {
         let output = run(&format!("{command} --brokers 127.0.0.1:{port} -X timeout.ms=300"));

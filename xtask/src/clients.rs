@@ -4,6 +4,7 @@
 //! Reading order: `options`, `families` (how drivers come to be), `driver` and `stage` (how they are led), `records`,
 //! `history` and `group_history` (the checkers), then the scenarios. tests/clients/README.md says how to add to them.
 
+mod admin_tool;
 mod administration;
 mod board;
 mod contents;
@@ -133,6 +134,8 @@ impl Program {
         scenarios.extend(transactions::scenarios());
         scenarios.extend(statics::scenarios());
         scenarios.extend(hostile::scenarios());
+        scenarios.extend(admin_tool::scenarios());
+        scenarios.retain(|scenario| scenario.nodes_min <= configuration.nodes);
         scenarios.retain(|scenario| (!quick || scenario.quick) && chosen(&scenario.name));
         Program {
             scenarios,

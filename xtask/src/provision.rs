@@ -112,29 +112,19 @@ pub(crate) fn ouzel_release(root: &Path) -> Result<PathBuf, String> {
     if let Some(binary) = std::env::var_os("OUZEL_BINARY") {
         return Ok(binary.into());
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    // Not quiet: a release build takes minutes, and its progress is the only sign of life.
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--package", "ouzel"])
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|e| format!("run cargo build: {e}"))?;
-    match status.success() {
-        true => Ok(root.join("target/release/ouzel")),
-        false => Err("cargo build --release --package ouzel failed".to_owned()),
-    }
+    binary(root, "ouzel", "ouzel", true)
 }
 
-/// The simulation's binary, built if a source changed.
-pub(crate) fn ouzel_sim(root: &Path, release: bool) -> Result<PathBuf, String> {
+/// A binary of the workspace, built if a source changed. Cargo itself says where it is, wherever its target directory
+/// may be.
+pub(crate) fn binary(root: &Path, package: &str, name: &str, release: bool) -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--package", "ouzel-sim", "--message-format", "json-render-diagnostics"]);
+    build.args(["build", "--package", package, "--message-format", "json-render-diagnostics"]);
     if release {
         build.arg("--release");
     }
-    // Cargo itself says where the binary is, wherever its target directory may be.
+    // What it says to people stays to be seen: a build takes minutes, and its progress is the only sign of life.
     let output = build
         .current_dir(root)
         .stdin(Stdio::null())
@@ -145,11 +135,11 @@ pub(crate) fn ouzel_sim(root: &Path, release: bool) -> Result<PathBuf, String> {
     let binary = said
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "ouzel-sim")
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from));
     match binary {
         Some(binary) if output.status.success() => Ok(binary),
-        _ => Err("cargo build --package ouzel-sim failed".to_owned()),
+        _ => Err(format!("cargo build --package {package} failed")),
     }
 }
 

@@ -120,7 +120,7 @@ struct Progress {
 }
 
 fn perform(root: &Path, options: &Options) -> Result<Tally, String> {
-    let binary = provision::ouzel_sim(root, options.release)?;
+    let binary = provision::binary(root, "ouzel-sim", "ouzel-sim", options.release)?;
     let folder = root.join("target/sim").join(std::process::id().to_string());
     provision::create_dir(&folder)?;
     let from = options.from.unwrap_or_else(fresh_seed);

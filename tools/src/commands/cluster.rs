@@ -1,5 +1,6 @@
-//! `ouk cluster info | health`.
+//! `ouk cluster info | status | health`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ouzel_client::{Metadata, Topics};
@@ -33,6 +34,70 @@ pub(super) async fn info(session: &Session) -> Result<Done, Failure> {
         }));
     }
     Ok(Done::with(report))
+}
+
+/// What a broker has to do with partitions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Load {
+    leads: usize,
+    holds: usize,
+    /// Replicas on it that are not in sync.
+    behind: usize,
+    /// Partitions it should lead and does not.
+    leads_not: usize,
+}
+
+pub(super) async fn status(session: &Session) -> Result<Done, Failure> {
+    let described = session.client.describe_cluster().await?;
+    let metadata = session.client.metadata(Topics::All).await?;
+    let loads = loads_of(&metadata);
+    let columns = &[
+        ("NODE", "node_id"),
+        ("ADDRESS", "address"),
+        ("STATUS", "status"),
+        ("CONTROLLER", "controller"),
+        ("LEADS", "leads"),
+        ("REPLICAS", "replicas"),
+        ("NOT-IN-SYNC", "not_in_sync"),
+        ("PREFERRED-NOT-LED", "preferred_not_led"),
+    ];
+    let mut report = Report::new("cluster.status", columns);
+    let mut brokers = described.brokers;
+    brokers.sort_by_key(|broker| broker.broker_id);
+    for broker in brokers {
+        let id = broker.broker_id.0;
+        let load = loads.get(&id).copied().unwrap_or_default();
+        report.push(json!({
+            "node_id": id,
+            "address": format!("{}:{}", broker.host.as_str(), broker.port),
+            "rack": broker.rack.as_ref().map(|rack| rack.as_str().to_owned()),
+            "status": if broker.is_fenced { "fenced" } else { "alive" },
+            "controller": id == described.controller_id.0,
+            "leads": load.leads,
+            "replicas": load.holds,
+            "not_in_sync": load.behind,
+            "preferred_not_led": load.leads_not,
+        }));
+    }
+    Ok(Done::with(report))
+}
+
+fn loads_of(metadata: &Metadata) -> BTreeMap<i32, Load> {
+    let mut loads: BTreeMap<i32, Load> = BTreeMap::new();
+    for partition in metadata.topics.values().flat_map(|topic| topic.partitions.values()) {
+        if partition.leader >= 0 {
+            loads.entry(partition.leader).or_default().leads += 1;
+        }
+        for node in &partition.replicas {
+            let load = loads.entry(*node).or_default();
+            load.holds += 1;
+            load.behind += usize::from(!partition.in_sync.contains(node));
+        }
+        if let Some(preferred) = partition.replicas.first().filter(|node| **node != partition.leader) {
+            loads.entry(*preferred).or_default().leads_not += 1;
+        }
+    }
+    loads
 }
 
 pub(super) async fn health(session: &Session, wait: bool) -> Result<Done, Failure> {
@@ -141,6 +206,13 @@ mod tests {
     fn unhealthy(metadata: &Metadata) -> Vec<&'static str> {
         let checks = checks_of(metadata);
         checks.iter().filter(|check| !check.problems.is_empty()).map(|check| check.name).collect()
+    }
+
+    #[test]
+    fn a_broker_s_load_is_what_it_leads_holds_and_lacks() {
+        let loads = loads_of(&cluster(2, &[2], 1));
+        assert_eq!(loads[&1], Load { leads: 0, holds: 1, behind: 1, leads_not: 1 });
+        assert_eq!(loads[&2], Load { leads: 1, holds: 1, behind: 0, leads_not: 0 });
     }
 
     #[test]

@@ -44,18 +44,32 @@ fn told(count: i64) -> Option<i64> {
     (count >= 0).then_some(count)
 }
 
-pub(super) async fn list(session: &Session, internal: bool) -> Result<Done, Failure> {
+pub(super) async fn list(session: &Session, internal: bool, under_replicated: bool) -> Result<Done, Failure> {
     let metadata = session.client.metadata(Topics::All).await?;
     let mut report = Report::new(
         "topic.list",
-        &[("NAME", "name"), ("PARTITIONS", "partitions"), ("REPLICAS", "replicas")],
+        &[
+            ("NAME", "name"),
+            ("PARTITIONS", "partitions"),
+            ("REPLICAS", "replicas"),
+            ("UNDER-REPLICATED", "under_replicated"),
+        ],
     );
     for (name, topic) in metadata.topics.iter().filter(|(_, topic)| internal || !topic.is_internal) {
+        let lacking = topic
+            .partitions
+            .iter()
+            .filter(|(_, partition)| partition.in_sync.len() < partition.replicas.len());
+        let lacking: Vec<i32> = lacking.map(|(index, _)| *index).collect();
+        if under_replicated && lacking.is_empty() {
+            continue;
+        }
         report.push(json!({
             "name": name,
             "topic_id": topic.topic_id.to_string(),
             "partitions": topic.partitions.len(),
             "replicas": topic.partitions.values().map(|partition| partition.replicas.len()).max(),
+            "under_replicated": lacking,
             "internal": topic.is_internal,
         }));
     }

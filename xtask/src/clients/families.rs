@@ -21,6 +21,8 @@ pub(super) enum Family {
     Rdkafka,
     /// kcat from Debian, on an old librdkafka; it has no driver and is run as it is.
     Kcat,
+    /// Our own admin tool, run as it is.
+    Ouk,
 }
 
 impl Family {
@@ -28,8 +30,15 @@ impl Family {
     pub(super) const DRIVEN: [Family; 5] =
         [Family::Confluent, Family::KafkaPython, Family::Franz, Family::Java, Family::Rdkafka];
 
-    const ALL: [Family; 6] =
-        [Family::Confluent, Family::KafkaPython, Family::Franz, Family::Java, Family::Rdkafka, Family::Kcat];
+    const ALL: [Family; 7] = [
+        Family::Confluent,
+        Family::KafkaPython,
+        Family::Franz,
+        Family::Java,
+        Family::Rdkafka,
+        Family::Kcat,
+        Family::Ouk,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -39,6 +48,7 @@ impl Family {
             Family::Java => "java",
             Family::Rdkafka => "rdkafka",
             Family::Kcat => "kcat",
+            Family::Ouk => "ouk",
         }
     }
 
@@ -83,6 +93,9 @@ impl Family {
                 let mut version = Command::new("kcat");
                 provision::run_quietly("ask kcat for its version", version.arg("-V"))?;
                 Ok(vec!["kcat".to_owned()])
+            }
+            Family::Ouk => {
+                Ok(vec![provision::binary(root, "ouzel-tools", "ouk", false)?.display().to_string()])
             }
         }
     }

@@ -14,6 +14,8 @@ pub(super) struct Scenario {
     /// Holds while brokers of the cluster are restarted beside it. The others count answers that a client's own retry
     /// over a lost connection may change, or what acks=1 and acks=0 do not promise then.
     pub(super) bears_restarts: bool,
+    /// Brokers the cluster must have at least.
+    pub(super) nodes_min: usize,
     pub(super) play: Play,
 }
 
@@ -28,12 +30,17 @@ impl Scenario {
             needs: needs.to_vec(),
             quick: false,
             bears_restarts: false,
+            nodes_min: 1,
             play: Box::new(play),
         }
     }
 
     pub(super) fn quick(self) -> Scenario {
         Scenario { quick: true, ..self }
+    }
+
+    pub(super) fn on_at_least(self, nodes_min: usize) -> Scenario {
+        Scenario { nodes_min, ..self }
     }
 
     pub(super) fn bearing_restarts(self) -> Scenario {

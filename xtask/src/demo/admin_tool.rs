@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::drawing::grouped;
 use super::{GROUP, TOPIC};
+use crate::provision;
 
 /// What came of asking.
 pub(crate) struct Answers {
@@ -16,18 +17,9 @@ pub(crate) struct Answers {
 
 /// Builds `ouk` and asks for the topic, the group and the cluster's health. `records` is what the topic holds.
 pub(crate) fn ask(root: &Path, bootstrap: &str, records: u64) -> Result<Answers, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "ouzel-tools"])
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .status()
-        .map_err(|e| format!("run cargo build: {e}"))?;
-    if !built.success() {
-        return Err("cargo build --package ouzel-tools failed".to_owned());
-    }
+    let binary = provision::binary(root, "ouzel-tools", "ouk", false)?;
     let ouk = |arguments: &[&str]| -> Result<Value, String> {
-        let output = Command::new(root.join("target/debug/ouk"))
+        let output = Command::new(&binary)
             .args(["--brokers", bootstrap, "--format", "json"])
             .args(arguments)
             .stdin(Stdio::null())
