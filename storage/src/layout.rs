@@ -29,6 +29,10 @@ pub const CLEANED_SUFFIX: &str = ".cleaned";
 pub const SWAP_SUFFIX: &str = ".swap";
 /// What is about to replace the file of that name.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
+/// A directory inside a partition's, where a snapshot of it is gathered that another replica sends.
+pub const INSTALL_DIR: &str = "snapshot-install";
+/// In it, once everything is there: what it is.
+pub const INSTALL_READY: &str = "manifest";
 /// A directory that stood where another partition's belongs, set aside with all that is in it.
 pub const STRAY_DIR_SUFFIX: &str = "-stray";
 /// A directory that is as good as gone.

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`log`] (the door), [`segment`] and [`index`] (the files), [`flush`] and [`tail_cache`] (what a core's
 //! logs share), [`producers`] and [`leader_epochs`] (what is known of the past), [`recovery_table`] and [`recovery`] (what
-//! a crash leaves and what is done about it), [`retention`], [`compaction`], [`strays`], [`wal`], [`checkpoint`], [`layout`].
+//! a crash leaves and what is done about it), [`entries`], [`genesis`] (of groups), [`retention`], [`compaction`], [`strays`], [`wal`], [`checkpoint`], [`layout`].
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
@@ -15,6 +15,7 @@ pub mod config;
 pub mod entries;
 pub mod error;
 pub mod flush;
+pub mod genesis;
 pub mod index;
 pub mod layout;
 pub mod leader_epochs;

@@ -266,6 +266,11 @@ impl Log {
         log
     }
 
+    /// Its core's machine.
+    pub(crate) fn runtime(&self) -> &Runtime {
+        &self.inner.shared.runtime
+    }
+
     /// The directory.
     pub fn dir(&self) -> &Path {
         &self.inner.dir

@@ -137,6 +137,12 @@ enum EpochsFile {
     Rewritten,
 }
 
+/// Whether a file is one that only a replica of a group has.
+fn is_groups(name: &str) -> bool {
+    layout::parse_segment_file(name)
+        .is_some_and(|(_, extension)| matches!(extension, layout::SIDE | layout::ENTRY_INDEX))
+}
+
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
     let path = path.to_owned();
     move |source| OpenError::Io { action, path, source }
@@ -179,6 +185,7 @@ impl Recovery {
         recovery.check_identity().await?;
         recovery.read_log_start().await?;
         recovery.list().await?;
+        recovery.check_kind().await?;
         recovery.read_epochs().await?;
         Ok(recovery)
     }
@@ -216,6 +223,41 @@ impl Recovery {
             return Ok(());
         }
         Err(self.other_topic(found.to_string()))
+    }
+
+    /// Which kind of log this is, the write-ahead file says, not the directory: side files beside a single replica's log are
+    /// of a genesis that was not decided, or of a group that is no more. Without a word from that file they may be a
+    /// group's only copy.
+    async fn check_kind(&self) -> Result<(), OpenError> {
+        let OpenLog { with_entries, stop, dir, shared, .. } = &self.options;
+        if !with_entries && *stop == Stop::Unknown && self.entries.iter().any(|entry| is_groups(&entry.name))
+        {
+            let found = "side files, as beside those of a replica of a group";
+            return Err(Damage::new(dir, 0, "the segments of a single replica", found).into());
+        }
+        // Whether it has taken the log's place the record says, see `snapshot_files::settle`.
+        let ready = dir.join(layout::INSTALL_DIR).join(layout::INSTALL_READY);
+        if *with_entries && shared.runtime.disk.exists(&ready).await.map_err(io_error("look for", &ready))? {
+            let found = "a snapshot of which nobody has said whether it is the log";
+            return Err(Damage::new(&ready, 0, "a log", found).into());
+        }
+        Ok(())
+    }
+
+    /// The log is a single replica's: what a group left beside it would be taken for its entries by the next group.
+    async fn remove_groups_files(&mut self) -> Result<(), OpenError> {
+        let disk = self.options.shared.runtime.disk.clone();
+        let dir = self.options.dir.clone();
+        let staged = |entry: &DirEntry| entry.is_dir && entry.name == layout::INSTALL_DIR;
+        if !self.entries.iter().any(|entry| is_groups(&entry.name) || staged(entry)) {
+            return Ok(());
+        }
+        if self.entries.iter().any(staged) {
+            let staging = dir.join(layout::INSTALL_DIR);
+            disk.remove_dir_all(&staging).await.map_err(io_error("remove", &staging))?;
+        }
+        self.remove_where(is_groups).await?;
+        disk.sync_dir(&dir).await.map_err(io_error("flush", &dir))
     }
 
     fn other_topic(&self, found: String) -> OpenError {
@@ -577,6 +619,9 @@ impl Recovery {
     }
 
     async fn open(mut self) -> Result<Log, OpenError> {
+        if !self.options.with_entries {
+            self.remove_groups_files().await?;
+        }
         let log_start = self.start_note.unwrap_or(Offset::ZERO).max(self.first_base());
         if log_start > self.log_end() {
             // The records behind the start were lost with the power, those before it are trimmed: nothing is left.

@@ -13,10 +13,11 @@
 //! 3. Each core [opens](MetaWal::open) its file and appends to it. One flush is in flight; all that arrives meanwhile
 //!    joins the next. A commit is one frame: after a crash it is there as a whole or not at all.
 //!
-//! Reading order: [`state`] (what is kept), [`mod@format`] (its bytes), [`replay`](mod@replay) (the start),
+//! Reading order: [`state`] (what is kept), [`rejoin`] (whom it lets come back), [`mod@format`] (its bytes), [`replay`](mod@replay) (the start),
 //! this file (a core's handle).
 
 pub mod format;
+pub mod rejoin;
 pub mod replay;
 pub mod state;
 
@@ -34,6 +35,7 @@ use ouzel_runtime::disk::OpenMode;
 use ouzel_runtime::{CoreId, Disk, File};
 use tokio::sync::oneshot;
 
+pub use rejoin::{Rejoin, rejoin_of};
 pub use replay::{Replayed, TornTail, WalError, replay};
 pub use state::{BootId, Change, GroupState, Kept, SoloState, stop_of};
 
@@ -74,6 +76,8 @@ struct State {
     live: BTreeMap<TopicIdPartition, Kept>,
     file: File,
     file_end: u64,
+    /// What the file took when it was last written as a whole: how large records are is their owners' business.
+    content_bytes: u64,
     sequence_next: u64,
     waiting: Vec<Change>,
     waiters: Vec<oneshot::Sender<Result<(), WalFenced>>>,
@@ -111,6 +115,7 @@ impl MetaWal {
             live: parsed.states.into_iter().filter_map(|(key, (_, state))| Some((key, state?))).collect(),
             file,
             file_end: bytes.len() as u64,
+            content_bytes: bytes.len() as u64,
             sequence_next: parsed.sequence_next,
             waiting: Vec::new(),
             waiters: Vec::new(),
@@ -229,7 +234,8 @@ impl Inner {
             let sequence = state.sequence_next;
             let frames = encode_frames(sequence, changes);
             let grown = state.file_end + frames.bytes.len() as u64;
-            let is_due = grown > COMPACT_BYTES_MIN.max(COMPACT_FACTOR * format::file_bytes(state.live.len()));
+            let content_bytes = state.content_bytes.max(format::file_bytes(state.live.len()));
+            let is_due = grown > COMPACT_BYTES_MIN.max(COMPACT_FACTOR * content_bytes);
             if !is_due {
                 state.sequence_next = frames.sequence_next;
             }
@@ -268,7 +274,7 @@ impl Inner {
         self.disk.sync_dir(self.path.parent().unwrap_or(Path::new("."))).await?;
         let mut state = self.state.borrow_mut();
         state.file = file;
-        state.file_end = file_end;
+        (state.file_end, state.content_bytes) = (file_end, file_end);
         state.sequence_next = sequence_next;
         state.commits += 1;
         state.compactions += 1;

@@ -8,7 +8,7 @@
 //!   2 removed  topic id 16, partition i32
 //!   3 placed   generation u64, core u16, core count u16, records u32
 //!   4 group    topic id 16, partition i32, replica u64, vote's term i32, voted for 9, vote committed u8, committed 13,
-//!              purged 13, flushed i64, boot id 16, closed at i64 (-1: open), membership length u32, membership
+//!              purged 13, flushed i64, durable u8, boot id 16, closed at i64 (-1: open), membership length u32, membership
 //! ```
 //!
 //! What may be missing is one byte, 0 or 1, and its value or zeroes; an entry's id is index u64 and term i32. Version 1 has
@@ -42,7 +42,7 @@ const KIND_PLACED: u8 = 3;
 const KIND_GROUP: u8 = 4;
 const SOLO_BYTES: usize = 65;
 /// Of a group's entry, without its kind and membership.
-const GROUP_FIXED_BYTES: usize = 20 + 8 + 4 + 9 + 1 + 13 + 13 + 8 + 16 + 8 + 4;
+const GROUP_FIXED_BYTES: usize = 20 + 8 + 4 + 9 + 1 + 13 + 13 + 8 + 1 + 16 + 8 + 4;
 /// A frame that has reached this takes no further entry.
 const FRAME_BYTES_TARGET: usize = 32 << 20;
 /// A membership of more is none that was ever written.
@@ -167,6 +167,7 @@ fn put_change(out: &mut Vec<u8>, change: &Change) {
                 out.put_i32(id.map_or(0, |id| id.term.value()));
             }
             out.put_i64(state.flushed.value());
+            out.put_u8(u8::from(state.is_durable));
             out.put_slice(&state.boot.0);
             out.put_i64(state.closed_at.unwrap_or(Offset::NONE).value());
             out.put_u32(state.membership_at_purge.len() as u32);
@@ -269,6 +270,7 @@ fn decode_group(rest: &mut &[u8]) -> Result<GroupState, String> {
     };
     let (committed, purged) = (id(), id());
     let flushed = Offset(rest.get_i64());
+    let is_durable = rest.get_u8() == 1;
     let boot = BootId(take_16(rest));
     let closed_at = Some(Offset(rest.get_i64())).filter(|end| *end >= Offset::ZERO);
     let length = rest.get_u32() as usize;
@@ -286,6 +288,7 @@ fn decode_group(rest: &mut &[u8]) -> Result<GroupState, String> {
         purged,
         membership_at_purge,
         flushed,
+        is_durable,
         boot,
         closed_at,
     })

@@ -126,6 +126,8 @@ pub struct GroupState {
     pub membership_at_purge: Bytes,
     /// A lower bound of the flushed offset (exclusive end), never above what is committed: what is below it is never cut.
     pub flushed: Offset,
+    /// Whether all it acknowledged since it was opened was flushed first: then a power cut takes nothing it answered for.
+    pub is_durable: bool,
     /// The boot in which the log was last opened.
     pub boot: BootId,
     /// The log end offset when it was closed, all flushed; `None` while it is open.
@@ -144,9 +146,21 @@ impl GroupState {
             purged: None,
             membership_at_purge: Bytes::new(),
             flushed: Offset::ZERO,
+            is_durable: true,
             boot,
             closed_at: None,
         }
+    }
+
+    /// The record of a replica whose log is open from now on. A replica may answer for nothing before it is on the medium:
+    /// it takes back the mark of the last close, and says whether to trust the tail after a power cut.
+    pub fn opened(self, is_durable: bool, boot: BootId) -> GroupState {
+        GroupState { is_durable, boot, closed_at: None, ..self }
+    }
+
+    /// The record of the same replica when its log is closed: everything up to `log_end` is flushed.
+    pub fn closed(self, log_end: Offset) -> GroupState {
+        GroupState { closed_at: Some(log_end), ..self }
     }
 
     /// How its log was stopped, and how far that is flushed, in the form of a single replica's.

@@ -55,6 +55,7 @@ fn group() -> GroupState {
         purged: None,
         membership_at_purge: Bytes::from_static(b"us"),
         flushed: Offset(0x0102),
+        is_durable: true,
         boot: BootId([0xb0; 16]),
         closed_at: None,
     }
@@ -67,7 +68,7 @@ fn a_groups_golden_bytes_read_back() {
     let entry = &frames.bytes[FRAME_HEADER_BYTES..];
     let expected = hex("04 07070707070707070707070707070707 00000007 0000000300000002 00000006
          01 0000000100000000 01 01 0000000000000203 00000005 00 0000000000000000 00000000
-         0000000000000102 b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0 ffffffffffffffff 00000002 7573");
+         0000000000000102 01 b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0 ffffffffffffffff 00000002 7573");
     assert_eq!(entry, expected);
     assert_eq!(decode_frame(&frames.bytes).unwrap().entries, [Entry::Change(change)]);
     for len in 1..expected.len() {
