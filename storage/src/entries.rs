@@ -279,6 +279,11 @@ impl EntryMap {
             .filter(|candidate| Some(*candidate) > self.purged())
     }
 
+    /// Where the segments up to an entry end, if one ends with it: the purge point, or the last entry of a sealed segment.
+    pub(crate) fn end_of_sealed(&self, upto: EntryId) -> Option<Offset> {
+        self.segments.iter().find(|segment| segment.prev == Some(upto)).map(|segment| segment.base)
+    }
+
     /// Forgets the entries of the segments that end at or below `upto`; gives those segments' bases.
     pub(crate) fn purge(&mut self, upto: EntryId) -> Vec<Offset> {
         let mut gone = Vec::new();

@@ -48,7 +48,12 @@ pub const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
 /// The path of a file of the segment that begins at `base`.
 pub fn segment_file(dir: &Path, base: Offset, extension: &str) -> PathBuf {
-    dir.join(format!("{:020}.{extension}", base.value()))
+    dir.join(segment_name(base, extension))
+}
+
+/// Its name.
+pub fn segment_name(base: Offset, extension: &str) -> String {
+    format!("{:020}.{extension}", base.value())
 }
 
 /// The path with a suffix, such as [`SWAP_SUFFIX`].

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`log`] (the door), [`segment`] and [`index`] (the files), [`flush`] and [`tail_cache`] (what a core's
 //! logs share), [`producers`] and [`leader_epochs`] (what is known of the past), [`recovery_table`] and [`recovery`] (what
-//! a crash leaves and what is done about it), [`entries`], [`genesis`] (of groups), [`retention`], [`compaction`], [`strays`], [`wal`], [`checkpoint`], [`layout`].
+//! a crash leaves and what is done about it), [`entries`], [`genesis`] (of groups), [`snapshot_files`], [`retention`], [`compaction`], [`strays`], [`wal`], [`checkpoint`], [`layout`].
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
@@ -26,6 +26,7 @@ pub mod recovery_table;
 pub mod retention;
 pub mod segment;
 mod side_file;
+pub mod snapshot_files;
 pub mod strays;
 pub mod tail_cache;
 pub mod wal;

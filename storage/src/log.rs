@@ -23,6 +23,7 @@ mod close;
 mod compact;
 mod entries;
 mod gate;
+mod install;
 mod lookup;
 mod progress;
 mod retain;
@@ -206,42 +207,8 @@ impl Log {
         dir: PathBuf,
         recovered: Recovered,
     ) -> Log {
-        let Recovered { config, mut segments, log_start, log_end, producers, .. } = recovered;
-        let Recovered { epochs, epochs_dirty, unclosed, first_dirty, entries, .. } = recovered;
-        // A segment may have side entries and no batch yet.
-        let active_base = entries.as_ref().map_or(log_end, |entries| entries.active().base);
-        if segments.last().is_none_or(|last| entries.is_some() && last.base < active_base) {
-            segments.push(Segment::new(&dir, active_base));
-        }
-        for sealed in &segments[..segments.len() - 1] {
-            sealed.sealed.set(true);
-            if sealed.is_open() {
-                shared.open_segments.touch(sealed);
-            }
-        }
-        let fresh = segments.iter().all(|segment| segment.size_bytes.get() == 0);
-        let tail = shared.tail_cache.tail(log_end);
-        let state = State {
-            config,
-            segments,
-            log_start,
-            log_end,
-            written_end: log_end,
-            flushed_end: log_end,
-            fenced: None,
-            closing: false,
-            cutting: false,
-            unclosed,
-            first_dirty,
-            swapping: None,
-            producers,
-            epochs,
-            epochs_dirty,
-            queue: VecDeque::new(),
-            writer: writer::WriterState::new(fresh),
-            entries_written: entries.as_ref().and_then(|entries| entries.last()).map(|last| last.index),
-            entries,
-        };
+        let tail = shared.tail_cache.tail(recovered.log_end);
+        let state = State::new(&dir, &shared, recovered);
         let inner = Rc::new_cyclic(|me| Inner {
             shared,
             topic_partition,
@@ -455,6 +422,44 @@ impl Log {
 }
 
 impl State {
+    fn new(dir: &Path, shared: &LogShared, recovered: Recovered) -> State {
+        let Recovered { config, mut segments, log_start, log_end, producers, .. } = recovered;
+        let Recovered { epochs, epochs_dirty, unclosed, first_dirty, entries, .. } = recovered;
+        // A segment may have side entries and no batch yet.
+        let active_base = entries.as_ref().map_or(log_end, |entries| entries.active().base);
+        if segments.last().is_none_or(|last| entries.is_some() && last.base < active_base) {
+            segments.push(Segment::new(dir, active_base));
+        }
+        for sealed in &segments[..segments.len() - 1] {
+            sealed.sealed.set(true);
+            if sealed.is_open() {
+                shared.open_segments.touch(sealed);
+            }
+        }
+        let fresh = segments.iter().all(|segment| segment.size_bytes.get() == 0);
+        State {
+            config,
+            segments,
+            log_start,
+            log_end,
+            written_end: log_end,
+            flushed_end: log_end,
+            fenced: None,
+            closing: false,
+            cutting: false,
+            unclosed,
+            first_dirty,
+            swapping: None,
+            producers,
+            epochs,
+            epochs_dirty,
+            queue: VecDeque::new(),
+            writer: writer::WriterState::new(fresh),
+            entries_written: entries.as_ref().and_then(|entries| entries.last()).map(|last| last.index),
+            entries,
+        }
+    }
+
     fn active(&self) -> &Rc<Segment> {
         self.segments.last().expect("a log has an active segment")
     }

@@ -61,36 +61,43 @@ impl Log {
     /// # Errors
     /// See [`OpenError`]. The directory is left as it is where it is damaged.
     pub async fn open(options: OpenLog) -> Result<Log, OpenError> {
-        let mut recovery = Recovery::begin(options).await?;
-        for _ in 0..STEPS_MAX {
-            let observed = recovery.observe().await?;
-            let decision = decide(&observed);
-            tracing::trace!(partition = %recovery.options.topic_partition, row = decision.label, "recovery");
-            match decision.action {
-                Action::Trust => return recovery.open().await,
-                Action::FlushThenTrust => {
-                    recovery.flush_all().await?;
-                    return recovery.open().await;
+        let OpenLog { shared, dir, topic_partition, topic_id, .. } = options.clone();
+        let recovered = recover(options).await?;
+        Ok(Log::new(shared, topic_partition, topic_id, dir, recovered))
+    }
+}
+
+/// Makes a good log of what is in the directory, and says what it is.
+pub(crate) async fn recover(options: OpenLog) -> Result<Recovered, OpenError> {
+    let mut recovery = Recovery::begin(options).await?;
+    for _ in 0..STEPS_MAX {
+        let observed = recovery.observe().await?;
+        let decision = decide(&observed);
+        tracing::trace!(partition = %recovery.options.topic_partition, row = decision.label, "recovery");
+        match decision.action {
+            Action::Trust => return recovery.finish().await,
+            Action::FlushThenTrust => {
+                recovery.flush_all().await?;
+                return recovery.finish().await;
+            }
+            Action::FencePartition(reason) => {
+                return Err(OpenError::Damaged(Damage {
+                    file: reason.file,
+                    position: reason.position,
+                    expected: reason.expected,
+                    found: reason.found,
+                }));
+            }
+            action => {
+                // A new log has nothing to recover, though nobody has closed it.
+                if !recovery.segments.is_empty() {
+                    tracing::info!(partition = %recovery.options.topic_partition, row = decision.label, "recovering a log");
                 }
-                Action::FencePartition(reason) => {
-                    return Err(OpenError::Damaged(Damage {
-                        file: reason.file,
-                        position: reason.position,
-                        expected: reason.expected,
-                        found: reason.found,
-                    }));
-                }
-                action => {
-                    // A new log has nothing to recover, though nobody has closed it.
-                    if !recovery.segments.is_empty() {
-                        tracing::info!(partition = %recovery.options.topic_partition, row = decision.label, "recovering a log");
-                    }
-                    recovery.carry_out(action).await?;
-                }
+                recovery.carry_out(action).await?;
             }
         }
-        unreachable!("recovery of {} goes in circles", recovery.options.topic_partition)
     }
+    unreachable!("recovery of {} goes in circles", recovery.options.topic_partition)
 }
 
 /// Adds what a walk met to the history; says whether that changed it. A walk that began in the middle of an epoch says
@@ -135,12 +142,6 @@ enum EpochsFile {
     Unreadable,
     Read,
     Rewritten,
-}
-
-/// Whether a file is one that only a replica of a group has.
-fn is_groups(name: &str) -> bool {
-    layout::parse_segment_file(name)
-        .is_some_and(|(_, extension)| matches!(extension, layout::SIDE | layout::ENTRY_INDEX))
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
@@ -223,41 +224,6 @@ impl Recovery {
             return Ok(());
         }
         Err(self.other_topic(found.to_string()))
-    }
-
-    /// Which kind of log this is, the write-ahead file says, not the directory: side files beside a single replica's log are
-    /// of a genesis that was not decided, or of a group that is no more. Without a word from that file they may be a
-    /// group's only copy.
-    async fn check_kind(&self) -> Result<(), OpenError> {
-        let OpenLog { with_entries, stop, dir, shared, .. } = &self.options;
-        if !with_entries && *stop == Stop::Unknown && self.entries.iter().any(|entry| is_groups(&entry.name))
-        {
-            let found = "side files, as beside those of a replica of a group";
-            return Err(Damage::new(dir, 0, "the segments of a single replica", found).into());
-        }
-        // Whether it has taken the log's place the record says, see `snapshot_files::settle`.
-        let ready = dir.join(layout::INSTALL_DIR).join(layout::INSTALL_READY);
-        if *with_entries && shared.runtime.disk.exists(&ready).await.map_err(io_error("look for", &ready))? {
-            let found = "a snapshot of which nobody has said whether it is the log";
-            return Err(Damage::new(&ready, 0, "a log", found).into());
-        }
-        Ok(())
-    }
-
-    /// The log is a single replica's: what a group left beside it would be taken for its entries by the next group.
-    async fn remove_groups_files(&mut self) -> Result<(), OpenError> {
-        let disk = self.options.shared.runtime.disk.clone();
-        let dir = self.options.dir.clone();
-        let staged = |entry: &DirEntry| entry.is_dir && entry.name == layout::INSTALL_DIR;
-        if !self.entries.iter().any(|entry| is_groups(&entry.name) || staged(entry)) {
-            return Ok(());
-        }
-        if self.entries.iter().any(staged) {
-            let staging = dir.join(layout::INSTALL_DIR);
-            disk.remove_dir_all(&staging).await.map_err(io_error("remove", &staging))?;
-        }
-        self.remove_where(is_groups).await?;
-        disk.sync_dir(&dir).await.map_err(io_error("flush", &dir))
     }
 
     fn other_topic(&self, found: String) -> OpenError {
@@ -618,7 +584,7 @@ impl Recovery {
             .fold(end, Offset::max)
     }
 
-    async fn open(mut self) -> Result<Log, OpenError> {
+    async fn finish(mut self) -> Result<Recovered, OpenError> {
         if !self.options.with_entries {
             self.remove_groups_files().await?;
         }
@@ -636,7 +602,7 @@ impl Recovery {
         for segment in &self.segments {
             segment.last_write.set(self.options.now);
         }
-        let recovered = Recovered {
+        Ok(Recovered {
             config: self.config,
             log_start,
             log_end,
@@ -647,9 +613,7 @@ impl Recovery {
             first_dirty,
             entries,
             segments: self.segments,
-        };
-        let OpenLog { shared, dir, topic_partition, topic_id, .. } = self.options;
-        Ok(Log::new(shared, topic_partition, topic_id, dir, recovered))
+        })
     }
 
     /// Removes the snapshots of earlier stops, and what a write that replaces a whole file left half done.

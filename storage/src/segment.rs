@@ -39,6 +39,8 @@ pub(crate) struct Segment {
     /// Its path is another's, or is about to be: who still reads it does so through the open file, and nothing is written
     /// or opened by its name any more.
     replaced: Cell<bool>,
+    /// CRC-32C of its file, once somebody asked while it was sealed.
+    pub(crate) checksum: Cell<Option<u32>>,
     /// See [`OpenSegments`]; 0 before the first.
     last_turn: Cell<u64>,
 }
@@ -62,6 +64,7 @@ impl Segment {
             file: RefCell::new(None),
             sealed: Cell::new(false),
             replaced: Cell::new(false),
+            checksum: Cell::new(None),
             last_turn: Cell::new(0),
         }
     }
@@ -196,6 +199,7 @@ impl Segment {
         self.written_bytes.set(walk.position);
         self.first_timestamp.set(walk.first_timestamp);
         self.set_indexes(walk.indexes);
+        self.checksum.set(None);
         self.sealed.set(false);
     }
 

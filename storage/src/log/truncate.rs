@@ -148,7 +148,11 @@ impl Inner {
     }
 
     /// Walks the last of `segments` up to `to`, with the producers as they are there.
-    async fn walk_to(&self, segments: &[Rc<Segment>], to: Offset) -> Result<(Walk, Producers), ReadError> {
+    pub(super) async fn walk_to(
+        &self,
+        segments: &[Rc<Segment>],
+        to: Offset,
+    ) -> Result<(Walk, Producers), ReadError> {
         let runtime = &self.shared.runtime;
         let now = ouzel_model::TimestampMs(runtime.clock.wall_ms());
         let interval_bytes = self.state.borrow().config.index_interval_bytes;

@@ -11,9 +11,9 @@ use std::path::Path;
 
 use ouzel_model::batch::Header;
 use ouzel_model::{LeaderEpoch, Offset};
-use ouzel_runtime::disk::OpenMode;
+use ouzel_runtime::disk::{DirEntry, OpenMode};
 
-use super::{Recovery, io_error, read_error};
+use super::{OpenLog, Recovery, io_error, read_error};
 use crate::entries::{EntryMap, SegmentEntries};
 use crate::error::{Damage, OpenError};
 use crate::layout;
@@ -22,6 +22,41 @@ use crate::segment::{Segment, Walk};
 use crate::side_file::{self, SideFile};
 
 impl Recovery {
+    /// Which kind of log this is, the write-ahead file says, not the directory: side files beside a single replica's log are
+    /// of a genesis that was not decided, or of a group that is no more. Without a word from that file they may be a
+    /// group's only copy.
+    pub(super) async fn check_kind(&self) -> Result<(), OpenError> {
+        let OpenLog { with_entries, stop, dir, shared, .. } = &self.options;
+        if !with_entries && *stop == Stop::Unknown && self.entries.iter().any(|entry| is_groups(&entry.name))
+        {
+            let found = "side files, as beside those of a replica of a group";
+            return Err(Damage::new(dir, 0, "the segments of a single replica", found).into());
+        }
+        // Whether it has taken the log's place the record says, see `snapshot_files::settle`.
+        let ready = dir.join(layout::INSTALL_DIR).join(layout::INSTALL_READY);
+        if *with_entries && shared.runtime.disk.exists(&ready).await.map_err(io_error("look for", &ready))? {
+            let found = "a snapshot of which nobody has said whether it is the log";
+            return Err(Damage::new(&ready, 0, "a log", found).into());
+        }
+        Ok(())
+    }
+
+    /// The log is a single replica's: what a group left beside it would be taken for its entries by the next group.
+    pub(super) async fn remove_groups_files(&mut self) -> Result<(), OpenError> {
+        let disk = self.options.shared.runtime.disk.clone();
+        let dir = self.options.dir.clone();
+        let staged = |entry: &DirEntry| entry.is_dir && entry.name == layout::INSTALL_DIR;
+        if !self.entries.iter().any(|entry| is_groups(&entry.name) || staged(entry)) {
+            return Ok(());
+        }
+        if self.entries.iter().any(staged) {
+            let staging = dir.join(layout::INSTALL_DIR);
+            disk.remove_dir_all(&staging).await.map_err(io_error("remove", &staging))?;
+        }
+        self.remove_where(is_groups).await?;
+        disk.sync_dir(&dir).await.map_err(io_error("flush", &dir))
+    }
+
     /// Reads the entries and removes what no prefix of them holds.
     pub(super) async fn recover_entries(&mut self) -> Result<EntryMap, OpenError> {
         self.list().await?;
@@ -173,6 +208,12 @@ impl Recovery {
         }
         Ok(())
     }
+}
+
+/// Whether a file is one that only a replica of a group has.
+fn is_groups(name: &str) -> bool {
+    layout::parse_segment_file(name)
+        .is_some_and(|(_, extension)| matches!(extension, layout::SIDE | layout::ENTRY_INDEX))
 }
 
 /// The batches of a segment.
