@@ -13,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use ouzel_model::batch::{Codec, batches};
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset};
 use ouzel_runtime::sim::{self, Rng, SimRuntime};
+use ouzel_storage::compaction::{Cleaner, CleanerConfig, CompactionRules};
 use ouzel_storage::entries::{EntryBody, StoredEntry};
 use ouzel_storage::{Durability, Log, LogConfig, OpenError, OpenLog, Stop};
 use std::time::Duration;
@@ -35,6 +36,9 @@ struct Model {
     purged: Vec<Option<EntryId>>,
     cuts: u32,
     purges: u32,
+    /// Each purge is followed by a compaction.
+    cleaner: Option<Cleaner>,
+    compactions: u32,
 }
 
 impl Model {
@@ -201,6 +205,7 @@ async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> 
                 model.purged = vec![Some(candidate)];
                 model.purges += 1;
                 assert_eq!(log.purged(), Some(candidate));
+                compact(log, model).await?;
             }
         }
         _ => {
@@ -212,10 +217,23 @@ async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> 
     Ok(())
 }
 
-fn run(seed: u64, cut_at: Option<u64>) -> Result<(u32, u32), String> {
+/// The records have no keys: of what is only data everything goes, but for the last batch of each segment.
+async fn compact(log: &Log, model: &mut Model) -> Result<(), ()> {
+    let Some(cleaner) = &model.cleaner else { return Ok(()) };
+    let bound = log.offsets().log_end;
+    let before = log.size_bytes();
+    if let Some(done) = log.compact(cleaner, &CompactionRules::default(), bound, NOW).await.map_err(|_| ())? {
+        assert!(done.to <= log.purged_end(), "{done:?} reaches among the entries");
+        model.compactions += u32::from(log.size_bytes() < before);
+    }
+    Ok(())
+}
+
+fn run(seed: u64, cut_at: Option<u64>, compacts: bool) -> Result<Model, String> {
     sim::run(seed, |node| async move {
         let mut random = Rng::new(seed);
-        let mut model = Model { purged: vec![None], ..Model::default() };
+        let cleaner = compacts.then(|| Cleaner::new(node.runtime(), CleanerConfig::default()));
+        let mut model = Model { purged: vec![None], cleaner, ..Model::default() };
         let (mut stop, mut least) = (Stop::Unknown, 0);
         if random.chance(1, 2) {
             node.disk().set_delay_max(Duration::from_millis(2));
@@ -261,7 +279,7 @@ fn run(seed: u64, cut_at: Option<u64>) -> Result<(u32, u32), String> {
         node.disk().cut_power_after(u64::MAX);
         let log = open(&node, stop, &model).await.map_err(|error| format!("at last: {error}"))?;
         check(&log, &mut model, least).await.map_err(|error| format!("at last: {error}"))?;
-        Ok((model.cuts, model.purges))
+        Ok(model)
     })
 }
 
@@ -272,9 +290,9 @@ fn run(seed: u64, cut_at: Option<u64>) -> Result<(u32, u32), String> {
 fn the_log_is_a_list_that_survives() {
     let (mut cuts, mut purges) = (0, 0);
     for seed in 0..300 {
-        let seen = run(seed, None).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        cuts += seen.0;
-        purges += seen.1;
+        let seen = run(seed, None, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        cuts += seen.cuts;
+        purges += seen.purges;
     }
     assert!(cuts > 200 && purges > 80, "{cuts} cuts and {purges} purges are too few to show anything");
 }
@@ -283,9 +301,20 @@ fn the_log_is_a_list_that_survives() {
 fn the_power_may_go_at_any_point() {
     for seed in 0..4 {
         for point in 0..80 {
-            run(seed, Some(point)).unwrap_or_else(|error| panic!("seed {seed}, cut after {point}: {error}"));
+            run(seed, Some(point), false)
+                .unwrap_or_else(|error| panic!("seed {seed}, cut after {point}: {error}"));
         }
     }
+}
+
+#[test]
+fn compaction_leaves_entries_alone() {
+    let mut compactions = 0;
+    for seed in 0..200 {
+        let seen = run(seed, None, true).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        compactions += seen.compactions;
+    }
+    assert!(compactions > 40, "{compactions} compactions are too few to show anything");
 }
 
 #[test]

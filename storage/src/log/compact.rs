@@ -202,10 +202,15 @@ impl Log {
 
 impl State {
     /// Sealed segments whose indexes and snapshots are written too: those before the newest that has bytes in its file.
-    /// That one stays as it is even when it is sealed: the last file of a directory is what a start appends to.
+    /// That one stays as it is even when it is sealed: the last file of a directory is what a start appends to. Nor are
+    /// those among them whose batches are entries of a group: the others of the group may still ask for them.
     fn complete_segments(&self) -> Vec<Rc<Segment>> {
         let newest = self.segments.iter().rposition(|segment| segment.written_bytes.get() > 0).unwrap_or(0);
-        self.segments[..newest].to_vec()
+        let numbered = match &self.entries {
+            Some(entries) => self.segments.partition_point(|segment| segment.base < entries.first_base()),
+            None => newest,
+        };
+        self.segments[..newest.min(numbered)].to_vec()
     }
 }
 

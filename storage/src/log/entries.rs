@@ -250,6 +250,7 @@ impl Log {
     async fn cut_after(&self, last: Option<EntryId>) -> Result<(), Fenced> {
         let inner = &self.inner;
         let _appends_refused = Cutting::begin(inner)?;
+        let _uncompacted = self.hold_compaction().await;
         self.flush().await?;
         inner.at_rest().await;
         self.check_fence()?;
