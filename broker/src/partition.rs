@@ -1,10 +1,11 @@
 //! One partition on this node, owned by one core.
 //!
-//! Split by question: [`leadership`] says who may write, [`append`] what may enter, [`waiters`] who waits,
-//! [`housekeeping`] when to roll, retain and checkpoint; the log itself, and its epoch, are the replicated log's. This file only routes, and keeps the one setter
-//! of the published offsets.
+//! Split by question: [`leadership`] says who may write, [`append`] what may enter, [`head`] what goes, [`waiters`] who
+//! waits, [`housekeeping`] when to roll, retain, compact and checkpoint; the log itself, and its epoch, are the replicated
+//! log's. This file only routes, and keeps the one setter of the published offsets.
 
 pub mod append;
+mod head;
 pub mod housekeeping;
 pub mod leadership;
 pub mod waiters;
@@ -240,6 +241,8 @@ pub struct Partition {
     seen_high_watermark: Cell<Offset>,
     waiters: Waiters,
     config: RefCell<Arc<TopicConfig>>,
+    /// The group is being told what it may let go of.
+    is_letting_go: Cell<bool>,
     /// Counters.
     pub traffic: Traffic,
 }
@@ -265,6 +268,7 @@ impl Partition {
             seen_high_watermark: Cell::new(Offset::NONE),
             waiters: Waiters::default(),
             config: RefCell::new(config),
+            is_letting_go: Cell::new(false),
             traffic: Traffic::default(),
         });
         let weak = Rc::downgrade(&partition);

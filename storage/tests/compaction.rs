@@ -493,11 +493,13 @@ fn a_start_that_finishes_a_swap_may_crash_too() {
     assert!(cuts > 100, "{cuts} starts were cut");
 }
 
+type Done = oneshot::Sender<Result<(), Arc<io::Error>>>;
+
 /// Flushes nothing until it is told to.
 #[derive(Default)]
 struct Held {
     is_held: Cell<bool>,
-    waiting: RefCell<Vec<(FlushRequest, oneshot::Sender<Result<(), Arc<io::Error>>>)>>,
+    waiting: RefCell<Vec<(FlushRequest, Done)>>,
 }
 
 impl Held {

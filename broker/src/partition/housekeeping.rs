@@ -55,14 +55,8 @@ pub(crate) async fn keep_house(core: Rc<Core>) {
         for partition in core.partitions.all() {
             let log = partition.log_handle();
             log.expire_producers(now);
-            match log.retain(now).await {
-                Ok(0) => {}
-                Ok(segments) => {
-                    tracing::info!(partition = %partition.topic_partition(), segments, "retention dropped segments")
-                }
-                Err(error) => {
-                    tracing::warn!(partition = %partition.topic_partition(), %error, "retention could not look at a segment");
-                }
+            if let Err(error) = partition.retain(now).await {
+                tracing::warn!(partition = %partition.topic_partition(), %error, "retention could not look at a segment");
             }
         }
     }
@@ -145,6 +139,7 @@ async fn dirtiest(
     let mut ratio_max = 0.0_f64;
     for partition in partitions {
         let Some(rules) = compaction_rules(&partition.config()) else { continue };
+        partition.release_entries();
         let log = partition.log_handle();
         if uncleanable.contains_key(partition.at()) || log.fenced().is_some() {
             continue;

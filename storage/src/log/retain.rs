@@ -22,12 +22,23 @@ impl Log {
     /// # Errors
     /// If a segment's age cannot be read, or the new start not be noted; nothing was dropped then.
     pub async fn retain(&self, now: TimestampMs) -> Result<usize, ReadError> {
+        let Some(start) = self.retention_start(now).await? else { return Ok(0) };
+        let dropped = self.inner.start_at(start).await;
+        dropped.map_err(|source| ReadError::Io { path: self.inner.start_file(), source })
+    }
+
+    /// Where the log would start if retention had its way: behind the last segment whose time is over, or that is too many;
+    /// none if all may stay. Nothing is dropped.
+    ///
+    /// # Errors
+    /// If a segment's age cannot be read.
+    pub async fn retention_start(&self, now: TimestampMs) -> Result<Option<Offset>, ReadError> {
         let (segments, config) = {
             let state = self.inner.state.borrow();
             (state.segments.clone(), state.config.clone())
         };
         if config.retention_ms.is_none() && config.retention_bytes.is_none() {
-            return Ok(0);
+            return Ok(None);
         }
         let mut ages = Vec::with_capacity(segments.len());
         for segment in &segments {
@@ -42,15 +53,7 @@ impl Log {
             }
             ages.push(SegmentAge { size_bytes, max_timestamp });
         }
-        let Some(last) = expired(&ages, &config, now).checked_sub(1) else { return Ok(0) };
-        let before = self.segment_count();
-        let start = segments[last].end.get();
-        self.inner
-            .start_at(start)
-            .await
-            .map_err(|source| ReadError::Io { path: self.inner.start_file(), source })?;
-        // The active segment may have gone too; an empty one took its place.
-        Ok((before + 1).saturating_sub(self.segment_count()).min(last + 1))
+        Ok(expired(&ages, &config, now).checked_sub(1).map(|last| segments[last].end.get()))
     }
 
     /// Moves the log start up to `to`, durably: what lies below is never read again, whole segments of it go after
