@@ -3,11 +3,8 @@
 
 mod support;
 
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -16,14 +13,12 @@ use ouzel_model::{Offset, ProducerEpoch, ProducerId, TimestampMs};
 use ouzel_runtime::disk::OpenMode;
 use ouzel_runtime::sim::{self, Rng, SimRuntime};
 use ouzel_storage::compaction::{Cleaner, CleanerConfig, CompactionRules};
-use ouzel_storage::flush::FlushRequest;
 use ouzel_storage::log::{CompactError, Compacted};
 use ouzel_storage::{
     Committer, Durability, FileCommitter, Log, LogConfig, LogOffsets, OpenError, ProducerVerdict, Stop,
 };
 use proptest::prelude::*;
-use support::{Bench, EPOCH, NOW};
-use tokio::sync::oneshot;
+use support::{Bench, EPOCH, Held, NOW};
 
 /// A record as it was appended: key and value.
 type Record = (Option<String>, Option<String>);
@@ -493,43 +488,12 @@ fn a_start_that_finishes_a_swap_may_crash_too() {
     assert!(cuts > 100, "{cuts} starts were cut");
 }
 
-type Done = oneshot::Sender<Result<(), Arc<io::Error>>>;
-
-/// Flushes nothing until it is told to.
-#[derive(Default)]
-struct Held {
-    is_held: Cell<bool>,
-    waiting: RefCell<Vec<(FlushRequest, Done)>>,
-}
-
-impl Held {
-    async fn release(&self, committer: &FileCommitter) {
-        self.is_held.set(false);
-        for (request, done) in self.waiting.take() {
-            let _ = done.send(committer.commit(request).await.expect("the committer is there"));
-        }
-    }
-}
-
-impl Committer for Held {
-    fn commit(&self, request: FlushRequest) -> oneshot::Receiver<Result<(), Arc<io::Error>>> {
-        let (done, result) = oneshot::channel();
-        if self.is_held.get() {
-            self.waiting.borrow_mut().push((request, done));
-        } else {
-            let _ = done.send(Ok(()));
-        }
-        result
-    }
-}
-
 /// A record goes because a newer one has replaced it. A power cut must not take that one too, and in the modes that flush
 /// late it may be in the page cache only.
 #[test]
 fn what_replaced_a_record_is_on_the_disk_before_it_goes() {
     sim::run(1, |node| async move {
-        let held = Rc::new(Held::default());
-        held.is_held.set(true);
+        let held = Rc::new(Held::new());
         let bench = Bench::with_committer(node.runtime(), node.data_dir(), 0, held.clone());
         let mut random = Rng::new(1);
         let mut model = Model::default();

@@ -1,8 +1,11 @@
 //! What the tests of a log share: batches that say where they belong, logs on any backend, reading a log whole.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "every test file uses another part")]
 
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use ouzel_model::batch::{BatchBuilder, BatchView, Codec, RecordParts, RecordStream, batches};
@@ -10,10 +13,12 @@ use ouzel_model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicName, TopicPartition,
 };
 use ouzel_runtime::Runtime;
+use ouzel_storage::flush::FlushRequest;
 use ouzel_storage::{
     Appended, Committer, FileCommitter, Log, LogConfig, LogShared, OpenError, OpenLog, OpenSegments, Stop,
     TailCache,
 };
+use tokio::sync::oneshot;
 
 pub const NOW: TimestampMs = TimestampMs(1_700_000_000_000);
 pub const EPOCH: LeaderEpoch = LeaderEpoch(3);
@@ -168,4 +173,37 @@ pub async fn read_all(log: &Log, from: Offset, bound: Offset, bytes_max: usize) 
 pub async fn read_log(log: &Log) -> Vec<Seen> {
     let offsets = log.offsets();
     read_all(log, offsets.log_start, offsets.log_end, 4096).await
+}
+
+type Done = oneshot::Sender<Result<(), Arc<io::Error>>>;
+
+/// Flushes nothing until it is told to.
+pub struct Held {
+    is_held: Cell<bool>,
+    waiting: RefCell<Vec<(FlushRequest, Done)>>,
+}
+
+impl Held {
+    pub fn new() -> Held {
+        Held { is_held: Cell::new(true), waiting: RefCell::default() }
+    }
+
+    pub async fn release(&self, committer: &FileCommitter) {
+        self.is_held.set(false);
+        for (request, done) in self.waiting.take() {
+            let _ = done.send(committer.commit(request).await.expect("the committer is there"));
+        }
+    }
+}
+
+impl Committer for Held {
+    fn commit(&self, request: FlushRequest) -> oneshot::Receiver<Result<(), Arc<io::Error>>> {
+        let (done, result) = oneshot::channel();
+        if self.is_held.get() {
+            self.waiting.borrow_mut().push((request, done));
+        } else {
+            let _ = done.send(Ok(()));
+        }
+        result
+    }
 }
