@@ -23,7 +23,7 @@ pub struct Sight {
     pub voted_for: Option<ReplicaId>,
     /// Whether it leads in that epoch.
     pub leads: bool,
-    /// The newest entry it knows to be committed.
+    /// The newest entry it knows to be committed, among those that are looked at.
     pub committed: Option<EntryId>,
     /// Entries up to this one are no longer entries here.
     pub purged: Option<EntryId>,
@@ -105,12 +105,13 @@ impl Group {
         let before = self.replicas.get(&sight.replica).map(|was| was.acted_in);
         let entries = sight.entries.last().map(|entry| entry.id.term);
         let led = Some(sight.epoch).filter(|_| sight.leads);
+        let committed = self.replicas.get(&sight.replica).filter(|was| was.life == sight.life);
         let is = Known {
             life: sight.life,
             epoch: sight.epoch,
             acted_in: entries.max(led).max(before).unwrap_or(LeaderEpoch(0)),
             voted_for: sight.voted_for,
-            committed: sight.committed,
+            committed: sight.committed.or(committed.and_then(|was| was.committed)),
         };
         let Some(was) = self.replicas.insert(sight.replica, is) else { return };
         let who = format!("group {} replica {}", sight.group, sight.replica);
@@ -129,7 +130,10 @@ impl Group {
                 format!("{who} voted for {first} and for {second} in epoch {}", sight.epoch),
             );
         }
-        if sight.life == was.life && sight.committed.map(|id| id.index) < was.committed.map(|id| id.index) {
+        if let Some(committed) = sight.committed
+            && sight.life == was.life
+            && Some(committed.index) < was.committed.map(|id| id.index)
+        {
             verdict.broken(
                 Kind::CommitIndexWentBack,
                 format!("{who}: {:?} after {:?}", sight.committed, was.committed),
