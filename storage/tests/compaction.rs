@@ -15,7 +15,7 @@ use ouzel_runtime::sim::{self, Rng, SimRuntime};
 use ouzel_storage::compaction::{Cleaner, CleanerConfig, CompactionRules};
 use ouzel_storage::log::{CompactError, Compacted};
 use ouzel_storage::{
-    Committer, Durability, FileCommitter, Log, LogConfig, LogOffsets, OpenError, ProducerVerdict, Stop,
+    Durability, FileCommitter, Log, LogConfig, LogOffsets, OpenError, ProducerVerdict, Stop,
 };
 use proptest::prelude::*;
 use support::{Bench, EPOCH, Held, NOW};
