@@ -449,3 +449,31 @@ fn a_log_without_records_becomes_a_groups() {
         }
     }
 }
+
+/// The power goes the moment a turn was answered: it is one.
+#[test]
+fn what_was_answered_is_decided() {
+    sim::run(7, |node| async move {
+        let mut world = World { node: &node, boot: BootId([1; 16]) };
+        let (mut started, mut model) = world.populate(&mut Rng::new(7)).await;
+        for boot in 2..6 {
+            let Started { log, wal, kept } = started;
+            let is_group_next = matches!(kept, Kept::Solo(_));
+            match kept {
+                Kept::Solo(state) => {
+                    let entry = EntryId { term: term_after(&log, &state), index: EntryIndex(boot) };
+                    model.entry = Some(entry);
+                    genesis::found(&log, &wal, genesis(entry)).await.expect("a genesis");
+                }
+                Kept::Group(_) => {
+                    genesis::dissolve(&log, &wal, AT).await.expect("the way back");
+                }
+            }
+            node.disk().power_cut();
+            world.boot = BootId([boot as u8; 16]);
+            started = world.start().await.expect("a start");
+            assert_eq!(matches!(started.kept, Kept::Group(_)), is_group_next);
+            check(&world, &started, &mut model).await.expect("as it was");
+        }
+    });
+}
