@@ -238,14 +238,14 @@ pub(crate) fn decode_response(message: PeerMessage) -> Result<(Envelope, Respons
     Ok((envelope, response))
 }
 
-fn write_vote(writer: &mut Writer, vote: &RaftVote) {
+pub(crate) fn write_vote(writer: &mut Writer, vote: &RaftVote) {
     writer
         .term(ouzel_model::LeaderEpoch(vote.leader_id.term.0))
         .u64(vote.leader_id.voted_for)
         .bool(vote.committed);
 }
 
-fn read_vote(reader: &mut Reader) -> Result<RaftVote, Malformed> {
+pub(crate) fn read_vote(reader: &mut Reader) -> Result<RaftVote, Malformed> {
     let term = Term(reader.term()?.value());
     let leader_id = LeaderId { term, voted_for: reader.u64()? };
     Ok(RaftVote { leader_id, committed: reader.bool()? })

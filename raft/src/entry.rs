@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | blank: begins a leader's reign | none |
 //! | 1 | membership | count of voter sets, each a count and its replicas; count of learners, and they (u32 and u64) |
-//! | 2 | retention | log start offset (i64); index up to which all members hold the log (presence byte, u64) |
+//! | 2 | retention | log start offset (i64); index up to which all in sync hold the log (presence byte, u64) |
 //! | 3 | withdrawn: its place was given, but the batch could not take it | none |
 
 use std::collections::BTreeSet;
@@ -61,7 +61,8 @@ impl fmt::Display for Data {
 pub struct Retention {
     /// First offset that must stay readable.
     pub log_start: Offset,
-    /// All members held the log up to this entry when the leader wrote this: nobody will ask for entries at or below it.
+    /// All voters in sync held the log up to this entry when the leader wrote this: hardly anybody will ask for entries at
+    /// or below it.
     pub held_by_all: Option<EntryIndex>,
 }
 

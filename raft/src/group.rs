@@ -40,6 +40,7 @@ use crate::in_sync::InSync;
 use crate::network::Network;
 use crate::replica_state::ReplicaState;
 use crate::replicated_log::{AppendRefused, Receipt, ReplicaOffsets, ReplicatedLog};
+use crate::snapshot::Incoming;
 use crate::state_machine::StateMachine;
 use crate::types::Types;
 
@@ -120,7 +121,7 @@ pub struct GroupStatus {
     pub voters: Vec<ReplicaId>,
     /// Who only follows.
     pub learners: Vec<ReplicaId>,
-    /// The newest entry known to be committed.
+    /// The newest entry known to be committed; only rises while the replica is open.
     pub committed: Option<EntryId>,
     /// The newest entry here.
     pub last_entry: Option<EntryId>,
@@ -158,6 +159,8 @@ pub(crate) struct Inner {
     changed: Notify,
     /// Wakes the follower of metrics when settings changed.
     nudged: Rc<Notify>,
+    /// A snapshot on its way here.
+    incoming: Incoming,
     /// The head of the log is being dropped.
     is_retaining: Cell<bool>,
     is_shut_down: Cell<bool>,

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`group`]; below it `entry` (what an entry
 //! holds), `submission` (a batch's way to its place), `replica_state`, `store` and `state_machine` (what openraft calls),
-//! `network` and `codec` (what goes between replicas), `in_sync`, `acks`, `types` and `runtime`; [`peers`] (what carries it
+//! `network`, `snapshot` and `codec` (what goes between replicas), `in_sync`, `acks`, `types` and `runtime`; [`peers`] (what carries it
 //! between nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what). `suite` (for tests)
 //! is what every implementation must show.
 #![forbid(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod replica;
 mod replica_state;
 pub mod replicated_log;
 mod runtime;
+mod snapshot;
 pub mod solo;
 mod state_machine;
 mod store;

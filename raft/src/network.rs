@@ -25,6 +25,7 @@ use openraft::raft::{
 use openraft::{EmptyNode, RPCTypes};
 use openraft_rt::AsyncRuntime;
 use ouzel_model::{ReplicaId, TopicIdPartition};
+use ouzel_storage::Log;
 
 use crate::codec::{Envelope, Request, Response, decode_response, encode_request};
 use crate::runtime::OuzelRuntime;
@@ -43,6 +44,8 @@ pub(crate) struct Network {
     pub(crate) transport: Rc<dyn Transport>,
     pub(crate) at: TopicIdPartition,
     pub(crate) me: ReplicaId,
+    /// Where snapshots come from.
+    pub(crate) log: Log,
 }
 
 /// The way to one replica, in one lane.
@@ -186,12 +189,12 @@ impl RaftNetworkV2<Types> for Peer {
 
     async fn full_snapshot(
         &mut self,
-        _vote: RaftVote,
-        _snapshot: GroupSnapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + 'static,
+        vote: RaftVote,
+        snapshot: GroupSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(Unreachable::from_string("snapshots are not sent yet")))
+        crate::snapshot::send(&self.network, self.to, vote, snapshot, cancel).await
     }
 
     async fn transfer_leader(

@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset, ReplicaId, TopicIdPartition};
 use ouzel_runtime::Runtime;
+use ouzel_storage::snapshot_files::Install;
 use ouzel_storage::wal::{Change, GroupState};
 use ouzel_storage::{Durability, Log, wal::MetaWal};
 use tokio::sync::Notify;
@@ -23,6 +24,7 @@ use crate::acks::Acks;
 use crate::entry::{Retention, decode_members, encode_members};
 use crate::group::GroupSettings;
 use crate::replicated_log::Unacknowledged;
+use crate::snapshot::has_entry;
 use crate::types::{LeaderId, LogId, Members, RaftVote, StoredMembers, Term, log_id};
 
 /// See the module's documentation.
@@ -42,6 +44,10 @@ pub(crate) struct ReplicaState {
     memberships: RefCell<Vec<(Option<EntryId>, Members)>>,
     /// The newest snapshot: a point at or above the purge point.
     pub(crate) snapshot: Cell<Option<EntryId>>,
+    /// A snapshot's files that are here as a whole and wait to be put in the log's place.
+    pub(crate) staged: RefCell<Option<Install>>,
+    /// The log is being replaced.
+    is_installing: Cell<bool>,
     /// The newest retention entry applied, until it has been carried out.
     pub(crate) retention: Cell<Option<Retention>>,
     high_watermark: Cell<Offset>,
@@ -80,6 +86,8 @@ impl ReplicaState {
             applied: Cell::new(committed),
             memberships: RefCell::new(memberships),
             snapshot: Cell::new(purged),
+            staged: RefCell::default(),
+            is_installing: Cell::new(false),
             retention: Cell::new(None),
             high_watermark: Cell::new(high_watermark),
             held_end: Cell::new(Offset(i64::MAX)),
@@ -191,6 +199,65 @@ impl ReplicaState {
 
     pub(crate) fn high_watermark(&self) -> Offset {
         self.high_watermark.get()
+    }
+
+    // A snapshot in the log's place.
+
+    /// Puts the staged snapshot at `entry` in the place of the log. A log that has the entry already is not touched.
+    pub(crate) async fn install(
+        self: &Rc<Self>,
+        entry: EntryId,
+        membership: &StoredMembers,
+    ) -> io::Result<()> {
+        let staged = self.staged.take().filter(|install| install.manifest().entry == entry);
+        if has_entry(self, entry) {
+            if let Some(needless) = staged {
+                needless.abandon().await.map_err(io::Error::other)?;
+            }
+        } else {
+            let install = staged.ok_or_else(|| {
+                io::Error::other(format!("the files of the snapshot at {entry} are not here"))
+            })?;
+            let next_offset = install.manifest().next_offset;
+            let decide = self.clone().keep_installed(entry, encode_membership(membership), next_offset);
+            self.is_installing.set(true);
+            let outcome = self.log.install(install, decide).await;
+            self.is_installing.set(false);
+            self.stepped.notify_waiters();
+            outcome.map_err(io::Error::other)?;
+            self.snapshot.set(Some(entry));
+        }
+        let at = membership.log_id().as_ref().map(crate::types::entry_id);
+        let base = (at, membership.membership().clone());
+        self.memberships.borrow_mut().retain(|(known, _)| *known > Some(entry));
+        self.memberships.borrow_mut().insert(0, base);
+        self.note_applied(entry);
+        Ok(())
+    }
+
+    /// With this record on the medium the snapshot is the log.
+    async fn keep_installed(
+        self: Rc<Self>,
+        entry: EntryId,
+        membership: bytes::Bytes,
+        next_offset: Offset,
+    ) -> io::Result<()> {
+        let state = {
+            let mut kept = self.kept.borrow_mut();
+            kept.purged = Some(entry);
+            kept.membership_at_purge = membership;
+            kept.committed = Some(entry).max(kept.committed);
+            kept.flushed = next_offset;
+            kept.clone()
+        };
+        self.wal.commit(vec![Change::PutGroup(self.at, state)]).await.map_err(io::Error::other)
+    }
+
+    /// Resolves when the log is not being replaced.
+    pub(crate) async fn in_place(&self) {
+        while self.is_installing.get() {
+            self.stepped.notified().await;
+        }
     }
 
     // Who waits.

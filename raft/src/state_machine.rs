@@ -13,9 +13,9 @@ use std::rc::Rc;
 use futures_util::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{RaftSnapshotBuilder, Snapshot, SnapshotMeta};
-use ouzel_model::{EntryId, EntryIndex};
+use ouzel_model::{EntryId, EntryIndex, Offset};
 
-use crate::entry::Data;
+use crate::entry::{Data, Retention};
 use crate::replica_state::ReplicaState;
 use crate::types::{CommittedLeaderId, LogId, Payload, StoredMembers, Types, entry_id, log_id};
 
@@ -100,7 +100,7 @@ impl RaftStateMachine<Types> for StateMachine {
         let Some(last) = meta.last_log_id.as_ref().map(entry_id) else {
             return Err(io::Error::other("a snapshot of nothing"));
         };
-        Err(io::Error::other(format!("a snapshot at {last} without its files")))
+        self.state.install(last, &meta.last_membership).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
@@ -108,13 +108,38 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 }
 
-/// Where the next snapshot may be taken, if that is further than the last one: what was applied, what nobody will ask
-/// for, and no further than a sealed segment's end.
+/// Where the next snapshot may be taken by the newest retention entry, if that is further than the last one.
 pub(crate) fn snapshot_point(state: &ReplicaState) -> Option<EntryId> {
+    purge_point(state, &state.retention.get()?)
+}
+
+/// How far a retention entry lets the log stop being entries: what was applied, what those that are in sync hold or nobody
+/// may read any more, and no further than a sealed segment's end.
+pub(crate) fn purge_point(state: &ReplicaState, retention: &Retention) -> Option<EntryId> {
     let applied = state.applied()?.index;
-    let allowed = state.retention.get()?.held_by_all?;
-    let point = state.log.purge_candidate(EntryIndex(applied.value().min(allowed.value())))?;
+    let unread = last_within(state, retention.log_start);
+    let allowed = retention.held_by_all.max(unread)?;
+    let point = state.log.purge_candidate(applied.min(allowed))?;
     (Some(point) > state.snapshot.get()).then_some(point)
+}
+
+/// The newest entry that ends at or before an offset.
+fn last_within(state: &ReplicaState, end: Offset) -> Option<EntryIndex> {
+    let log = &state.log;
+    let mut known = log.purged().map(|purged| purged.index);
+    let mut beyond = log.last_entry()?.index.next();
+    loop {
+        let first = known.map_or(0, |known| known.value() + 1);
+        if first >= beyond.value() {
+            return known;
+        }
+        let middle = EntryIndex(first + (beyond.value() - first) / 2);
+        if log.entry_end(middle).is_some_and(|middle_end| middle_end <= end) {
+            known = Some(middle);
+        } else {
+            beyond = middle;
+        }
+    }
 }
 
 /// Takes a snapshot: notes its point.

@@ -115,6 +115,7 @@ impl RaftLogStorage<Types> for Store {
     where
         I: IntoIterator<Item = RaftEntry>,
     {
+        self.state.in_place().await;
         let mut last = None;
         let mut must_flush = false;
         for entry in entries {
@@ -140,10 +141,8 @@ impl RaftLogStorage<Types> for Store {
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        let id = entry_id(&upto);
-        if self.state.log.purged() >= Some(id) {
-            return Ok(());
-        }
+        // A snapshot that came from a leader need not end where one of our segments does.
+        let Some(id) = self.state.log.purge_candidate(entry_id(&upto).index) else { return Ok(()) };
         self.state.keep_purged(id).await?;
         self.state.log.purge(id).await.map_err(io::Error::other)?;
         self.state.moved();

@@ -10,7 +10,7 @@ use cluster::{Cluster, replica, run};
 use ouzel_model::{NodeId, Offset, ReplicaId};
 use ouzel_raft::suite::batch;
 use ouzel_raft::suite::memory::Faults;
-use ouzel_raft::{ReconfigureError, ReplicatedLog, Role};
+use ouzel_raft::{ReconfigureError, Role};
 
 /// Writes to whoever leads until it is told to stop; gives the offsets that were acknowledged.
 struct Load {
@@ -187,6 +187,29 @@ fn a_change_is_refused_where_nobody_leads() {
         let entry = leader.status().last_entry;
         assert_eq!(leader.reconfigure(&replicas(&[1, 2, 3])).await, Ok(()));
         assert_eq!(leader.status().last_entry, entry);
+    });
+}
+
+/// A leader that was let go of leads on until it has handed over. Asked for another change meanwhile, it brought the
+/// process down: openraft asserts that a leader is a member of what it changes.
+#[test]
+fn a_leader_that_was_let_go_of_changes_nothing_more() {
+    run(7, 4, |cluster| async move {
+        found_on(&cluster, &[1, 2, 3]).await;
+        cluster.start(4).await;
+        let leader = cluster.leader().await;
+        let stay: Vec<i32> = cluster.others(&leader).into_iter().filter(|id| *id != 4).collect();
+        let two = replicas(&stay);
+        leader
+            .reconfigure(&two)
+            .await
+            .map_or_else(|why| assert_eq!(why, ReconfigureError::NotLeader), |()| ());
+        let three = [two.clone(), replicas(&[4])].concat();
+        for _ in 0..5 {
+            assert_eq!(leader.reconfigure(&three).await, Err(ReconfigureError::NotLeader));
+        }
+        cluster.reconfigure(&three).await;
+        cluster.produced(1).await;
     });
 }
 

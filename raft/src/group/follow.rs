@@ -10,7 +10,7 @@ use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 use super::{GroupStatus, Inner, Metrics, Role};
 use crate::in_sync::held_by;
 use crate::replica_state::ReplicaState;
-use crate::types::{entry_id, learners_of, voters_of};
+use crate::types::{learners_of, voters_of};
 
 /// While a group commits, what it has committed is noted this often. A restart applies from there.
 const NOTE_INTERVAL: Duration = Duration::from_secs(5);
@@ -32,7 +32,8 @@ impl Inner {
             leader: metrics.current_leader.map(ReplicaId::from_u64),
             in_sync,
             learners: learners_of(members),
-            committed: metrics.cluster_committed.as_ref().map(entry_id),
+            // openraft's own forgets it between two reigns.
+            committed: self.state.committed(),
             last_entry: self.state.log.last_entry(),
             high_watermark: self.state.high_watermark(),
             held,

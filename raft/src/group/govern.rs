@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
-use openraft::{ChangeMembers, EmptyNode};
+use openraft::{ChangeMembers, EmptyNode, Precondition};
 use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 
 use super::{GroupStatus, RaftGroup, Role};
@@ -181,12 +181,23 @@ impl RaftGroup {
             if self.status().role == Role::Stopped {
                 return Err(ReconfigureError::NotLeader);
             }
-            let outcome = self.inner.raft.change_membership(change.clone(), false).await;
+            // A leader that was let go of leads on for a moment. It must not change the members any more: openraft takes it for
+            // impossible. So a change holds only for the members that were looked at.
+            let metrics = self.inner.metrics();
+            let members = &metrics.membership_config;
+            if !members.membership().nodes().any(|(node, _)| *node == self.replica().to_u64()) {
+                return Err(ReconfigureError::NotLeader);
+            }
+            let seen = Precondition::LastMembershipLogId { last_membership_log_id: *members.log_id() };
+            let outcome = self.inner.raft.change_membership_if(change.clone(), false, [seen]).await;
             match outcome {
                 Ok(_) => return Ok(()),
                 Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
                     ChangeMembershipError::InProgress(_) | ChangeMembershipError::UncommittedLeaderLog(_),
                 ))) => clock.sleep(CHANGE_INTERVAL).await,
+                Err(RaftError::APIError(ClientWriteError::PreconditionFailed(_))) => {
+                    clock.sleep(CHANGE_INTERVAL).await;
+                }
                 Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
                     return Err(ReconfigureError::Refused(error.to_string()));
                 }

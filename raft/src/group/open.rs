@@ -8,8 +8,8 @@ use std::time::Duration;
 use openraft::{Config, SnapshotPolicy};
 use ouzel_model::{EntryId, LeaderEpoch, ReplicaId, TopicIdPartition};
 use ouzel_runtime::Runtime;
-use ouzel_storage::Log;
-use ouzel_storage::wal::{BootId, GroupState, MetaWal};
+use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal};
+use ouzel_storage::{Durability, Log};
 
 use super::{GroupSettings, GroupStatus, Inner, Raft, RaftGroup, Role, Ticks, follow};
 use crate::entry::{Retention, SideBody};
@@ -17,6 +17,7 @@ use crate::in_sync::InSync;
 use crate::network::Network;
 use crate::replica_state::{ReplicaState, decode_membership};
 use crate::runtime::seed_chance;
+use crate::snapshot::Incoming;
 use crate::state_machine::StateMachine;
 use crate::store::Store;
 use crate::transport::Transport;
@@ -43,7 +44,7 @@ pub struct OpenGroup {
     pub transport: Rc<dyn Transport>,
     /// How it behaves.
     pub settings: GroupSettings,
-    /// The kernel's boot, for the record of a new replica.
+    /// The kernel's boot.
     pub boot: BootId,
 }
 
@@ -86,6 +87,11 @@ impl RaftGroup {
             Some(kept) => kept,
             None => GroupState::new(replica, boot),
         };
+        // The mark of a clean close is taken back, and the durability noted, before anybody is answered.
+        let kept = kept.opened(settings.durability == Durability::Durable, boot);
+        wal.commit(vec![Change::PutGroup(at, kept.clone())])
+            .await
+            .map_err(|error| OpenGroupError::Storage(error.to_string()))?;
         // The purge point is on the medium before the log forgets what is below it.
         if let Some(purged) = kept.purged
             && log.purged() < Some(purged)
@@ -97,7 +103,7 @@ impl RaftGroup {
         let applied = state.applied();
         let newest = retentions.into_iter().rev().find(|(id, _)| Some(*id) <= applied);
         state.retention.set(newest.map(|(_, retention)| retention));
-        let network = Network { transport, at, me: replica };
+        let network = Network { transport, at, me: replica, log: state.log.clone() };
         let raft = Raft::new(
             replica.to_u64(),
             Arc::new(config),
@@ -118,6 +124,7 @@ impl RaftGroup {
             on_change: RefCell::default(),
             changed: tokio::sync::Notify::new(),
             nudged: Rc::default(),
+            incoming: Incoming::default(),
             is_retaining: Cell::new(false),
             is_shut_down: Cell::new(false),
         });

@@ -1,6 +1,6 @@
 //! The head of the log: what all replicas may let go of is an entry, letting go is each one's own work.
 //!
-//! The leader says from where the log must stay readable, and which entries all members hold ([`RaftGroup::retain`]). Once
+//! The leader says from where the log must stay readable, and which entries all that are in sync hold ([`RaftGroup::retain`]). Once
 //! that is applied, each replica takes a snapshot at the end of a sealed segment, as far as it may; the entries below stop
 //! being entries, and what lies below the log start goes. openraft does none of this by itself on a follower.
 
@@ -11,7 +11,7 @@ use ouzel_model::{EntryId, Offset};
 
 use super::{Inner, RaftGroup, Role};
 use crate::entry::{Data, Retention};
-use crate::state_machine::snapshot_point;
+use crate::state_machine::{purge_point, snapshot_point};
 
 /// Why a retention entry was not written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,9 +22,10 @@ pub enum RetainError {
 }
 
 impl RaftGroup {
-    /// Lets all replicas drop the head of their logs: no record below `log_start` need be readable any more, and no entry
-    /// that all members hold is kept as an entry. Each replica does so by itself, by whole sealed segments. Nothing is
-    /// written where nothing would change. Resolves when the entry is committed.
+    /// Lets all replicas drop the head of their logs: no record below `log_start` need be readable any more, and what all
+    /// voters in sync hold need be no entry. Each replica does so by itself, by whole sealed segments. A member that is
+    /// behind, or away, takes those segments when it asks for what were entries. Nothing is written where nothing would
+    /// change. Resolves when the entry is committed.
     ///
     /// # Errors
     /// See [`RetainError`].
@@ -36,14 +37,13 @@ impl RaftGroup {
         let log = &self.inner.state.log;
         let log_start = log_start.min(status.high_watermark);
         let committed = status.committed.map(|id| id.index);
-        let held_by_all = status.held.iter().map(|(_, held)| *held).min().flatten().min(committed);
-        let can_purge = held_by_all
-            .and_then(|held| log.purge_candidate(held))
-            .is_some_and(|candidate| Some(candidate) > self.inner.state.snapshot.get());
+        let in_sync = status.held.iter().filter(|(replica, _)| status.in_sync.contains(replica));
+        let held_by_all = in_sync.map(|(_, held)| *held).min().flatten().min(committed);
+        let retention = Retention { log_start, held_by_all };
+        let can_purge = purge_point(&self.inner.state, &retention).is_some();
         if log_start <= log.offsets().log_start && !can_purge {
             return Ok(());
         }
-        let retention = Retention { log_start, held_by_all };
         for attempt in 0..2 {
             let answers = self.inner.raft.client_write_many([Data::Retention(retention)]).await;
             let Ok(mut answers) = answers else { return Err(RetainError::NotLeader) };

@@ -2,11 +2,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use ouzel_model::ReplicaId;
 
-use super::{Raft, RaftGroup, Role};
+use super::{Inner, RaftGroup, Role};
 use crate::codec::{Envelope, Request, Response, decode_request, encode_response};
 use crate::transport::{LocalBoxFuture, PeerMessage};
 
@@ -35,8 +36,7 @@ impl RaftGroup {
         if self.inner.is_shut_down.get() {
             return refuse(format!("{me} is shut down"));
         }
-        let raft = self.inner.raft.clone();
-        let answer = begin(carry_out(raft, request));
+        let answer = begin(carry_out(self.inner.clone(), request));
         let envelope = Envelope { from: me, to: envelope.from };
         Box::pin(async move { encode_response(envelope, &answer.await) })
     }
@@ -69,7 +69,8 @@ impl RaftGroup {
     }
 }
 
-async fn carry_out(raft: Raft, request: Request) -> Response {
+async fn carry_out(inner: Rc<Inner>, request: Request) -> Response {
+    let raft = &inner.raft;
     let outcome = match request {
         Request::Append(append) => {
             raft.append_entries(append).await.map(Response::Append).map_err(|error| error.to_string())
@@ -87,7 +88,7 @@ async fn carry_out(raft: Raft, request: Request) -> Response {
             raft.trigger().elect(true).await.map(|()| Response::Elect).map_err(|error| error.to_string())
         }
         Request::Ping => Ok(Response::Ping),
-        Request::Snapshot(..) => Err("snapshots are not taken".to_owned()),
+        Request::Snapshot(head, pieces) => inner.incoming.take(&inner.state, raft, head, pieces).await,
     };
     outcome.unwrap_or_else(Response::Refused)
 }

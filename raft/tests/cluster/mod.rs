@@ -22,8 +22,9 @@ use ouzel_raft::{
 };
 use ouzel_runtime::CoreId;
 use ouzel_runtime::sim::{self, SimRuntime};
-use ouzel_storage::wal::{BootId, MetaWal, replay, stop_of};
-use ouzel_storage::{FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, Stop, TailCache};
+use ouzel_storage::snapshot_files::open_group;
+use ouzel_storage::wal::{BootId, MetaWal, replay};
+use ouzel_storage::{FileCommitter, LogConfig, LogShared, OpenLog, OpenSegments, Stop, TailCache};
 
 pub(crate) const NOW: TimestampMs = TimestampMs(1_700_000_000_000);
 /// Longer than any election, shorter than patience.
@@ -118,11 +119,10 @@ impl Cluster {
         let mut config = self.log_config.borrow().clone();
         config.durability = self.settings.borrow().durability;
         let boot = BootId([node.boot.get(); 16]);
-        let kept = wal.get_group(&at()).map(|kept| kept.as_solo());
-        let (stop, flushed) = stop_of(kept.as_ref(), boot, None);
-        let mut open = open_log(shared, data_dir.join("t-0"), config);
-        (open.stop, open.flushed) = (stop, flushed.unwrap_or(Offset::ZERO));
-        let log = Log::open(open).await.unwrap_or_else(|error| panic!("node {id}: {error}"));
+        let open = open_log(shared, data_dir.join("t-0"), config);
+        let log = open_group(open, wal.get_group(&at()).as_ref(), boot)
+            .await
+            .unwrap_or_else(|error| panic!("node {id}: {error}"));
         let settings = self.settings.borrow().clone();
         let group = RaftGroup::open(OpenGroup {
             at: at(),
