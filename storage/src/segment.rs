@@ -350,6 +350,12 @@ fn sound_batch(bytes: &[u8], walk: &Walk, file_bytes: u64) -> Result<Header, Uns
     Ok(header)
 }
 
+/// The largest timestamp of a batch's records. One that compaction has emptied still names the largest it had, and nobody
+/// would find a record there.
+pub(crate) fn time_of_records(header: &Header) -> TimestampMs {
+    if header.record_count > 0 { header.max_timestamp } else { TimestampMs::NONE }
+}
+
 /// Writes a derived file in place: no rename and no flush, whoever reads it checks it.
 pub(crate) async fn write_derived(disk: &Disk, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
     place_derived(disk, path, bytes).await.map(|_| ())
@@ -494,7 +500,7 @@ impl Walk {
             header.last_offset(),
             self.position,
             bytes,
-            header.max_timestamp,
+            time_of_records(header),
             interval_bytes,
         );
         self.first_timestamp.get_or_insert(header.max_timestamp);

@@ -7,6 +7,7 @@
 mod admin_tool;
 mod administration;
 mod board;
+mod compaction;
 mod contents;
 mod driver;
 mod dump;
@@ -130,6 +131,7 @@ impl Program {
         let mut scenarios = contents::scenarios();
         scenarios.extend(administration::scenarios());
         scenarios.extend(tools::scenarios());
+        scenarios.extend(compaction::scenarios());
         scenarios.extend(wrong::scenarios());
         scenarios.extend(transactions::scenarios());
         scenarios.extend(statics::scenarios());

@@ -27,7 +27,7 @@ use crate::compaction::{
 use crate::error::{Damage, Fenced, ReadError};
 use crate::index::Indexes;
 use crate::layout;
-use crate::segment::Segment;
+use crate::segment::{Segment, time_of_records};
 
 /// Written bytes after which a new file is flushed: a gigabyte at once would hold up the appends of others.
 const FLUSH_BYTES: u64 = 32 << 20;
@@ -461,7 +461,7 @@ impl Anew {
                 header.last_offset(),
                 self.size_bytes,
                 bytes,
-                header.max_timestamp,
+                time_of_records(header),
                 index_interval_bytes,
             );
             self.size_bytes += bytes;

@@ -319,26 +319,7 @@ impl Log {
         let Some((max, segment)) = best else { return Ok(None) };
         let begin = self.indexes_of(&segment).await?.borrow().offset_before_time(segment.base, max);
         let matches = |_: Offset, timestamp: TimestampMs| timestamp == max;
-        let end = segment.end.get().min(bound);
-        match self.search(begin, end, |h| h.max_timestamp >= max, matches).await? {
-            // The batch that has the largest time was emptied by compaction: only the records know.
-            None => self.search_largest(bound).await,
-            found => Ok(found),
-        }
-    }
-
-    /// The first record of the largest timestamp below `bound`, by looking at all of them.
-    async fn search_largest(&self, bound: Offset) -> Result<Option<TimedOffset>, ReadError> {
-        let best: Cell<Option<TimedOffset>> = Cell::new(None);
-        let look = |offset: Offset, timestamp: TimestampMs| {
-            if best.get().is_none_or(|best| timestamp > best.timestamp) {
-                best.set(Some(TimedOffset { offset, timestamp }));
-            }
-            false
-        };
-        let log_start = self.offsets().log_start;
-        self.search(log_start, bound, |_| true, look).await?;
-        Ok(best.get().filter(|best| best.timestamp != TimestampMs::NONE))
+        self.search(begin, segment.end.get().min(bound), |h| h.max_timestamp >= max, matches).await
     }
 
     /// The largest timestamp of a segment's records from the log start up to `bound`.

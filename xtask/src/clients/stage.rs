@@ -19,8 +19,11 @@ use crate::cluster::{Cluster, Down};
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Keys set alike on both brokers; what is left out has the same default on both.
-pub(super) const SETTINGS: &[(&str, &str)] =
-    &[("group.initial.rebalance.delay.ms", "500"), ("log.retention.check.interval.ms", "600000")];
+pub(super) const SETTINGS: &[(&str, &str)] = &[
+    ("group.initial.rebalance.delay.ms", "500"),
+    ("log.retention.check.interval.ms", "600000"),
+    ("log.cleaner.backoff.ms", "500"),
+];
 
 /// One cluster, of one broker or of several, the drivers that wait for the next order, and a folder for everything they say.
 #[derive(Debug)]

@@ -12,8 +12,8 @@ const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
-const CONSOLE_PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
-const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+pub(super) const CONSOLE_PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
+pub(super) const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
 const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 
@@ -33,7 +33,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 }
 
 /// Runs a tool against the stage's broker; it must end well and say all of `says`.
-fn run(
+pub(super) fn run(
     stage: &Stage<'_>,
     class: &str,
     arguments: &[&str],
