@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::families::Family;
+use super::records::digest_of;
 use super::scenario::Scenario;
 use super::stage::{Stage, eventually};
 use super::tools::{CONSOLE_CONSUMER, CONSOLE_PRODUCER, run};
@@ -23,13 +24,24 @@ const CLEANED_WITHIN: Duration = Duration::from_secs(90);
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let one = |name: &str, codec: &'static str| {
-        Scenario::new(name, &[Family::Java], move |stage: &Stage<'_>| newest_of_each_key(stage, codec))
+        Scenario::new(name, &[Family::Java], move |stage: &Stage<'_>| {
+            cleaned(stage, codec).map(|(_, left)| format!("{left} of {RECORDS} records left"))
+        })
     };
     vec![
         one("compaction: the newest of each key is left", "none").quick(),
         one("compaction: the same, compressed", "lz4"),
+        Scenario::new("compaction: every family reads what is left", &READERS, |stage: &Stage<'_>| {
+            let topic = cleaned(stage, "none")?.0;
+            READERS.iter().try_for_each(|family| read_by(stage, *family, &topic))?;
+            Ok(String::new())
+        }),
     ]
 }
+
+/// Gaps between batches, batches without a record and tombstones are new to each of them in its own way.
+const READERS: [Family; 5] =
+    [Family::Confluent, Family::KafkaPython, Family::Franz, Family::Java, Family::Rdkafka];
 
 /// A line for the console producer; a record of every seventh key is a tombstone in the end.
 fn record(seq: u64) -> (String, Option<String>) {
@@ -40,7 +52,7 @@ fn record(seq: u64) -> (String, Option<String>) {
     }
     // Text that no codec makes much smaller: the topic is to have several segments.
     let mut noise = seq.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut value = format!("v{seq}-");
+    let mut value = format!("console|{seq}|");
     for _ in 0..16 {
         noise ^= noise << 13;
         noise ^= noise >> 7;
@@ -51,7 +63,8 @@ fn record(seq: u64) -> (String, Option<String>) {
     (format!("k{key}"), Some(value))
 }
 
-fn newest_of_each_key(stage: &Stage<'_>, codec: &str) -> Result<String, String> {
+/// Writes a topic and reads it until the cleaner has been there; gives it, and how many records were left.
+fn cleaned(stage: &Stage<'_>, codec: &str) -> Result<(String, usize), String> {
     let topic = stage.unique(STEM);
     let configs = json!({
         "cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.01",
@@ -92,7 +105,7 @@ fn newest_of_each_key(stage: &Stage<'_>, codec: &str) -> Result<String, String> 
         "--formatter-property",
         "print.offset=true",
     ];
-    eventually(CLEANED_WITHIN, || {
+    let left = eventually(CLEANED_WITHIN, || {
         let text = run(stage, CONSOLE_CONSUMER, &consume, "", &[])?;
         let records = records(&text)?;
         let mut state = BTreeMap::new();
@@ -112,8 +125,31 @@ fn newest_of_each_key(stage: &Stage<'_>, codec: &str) -> Result<String, String> 
         if records.len() as u64 > RECORDS / 2 {
             return Err(format!("{} of {RECORDS} records are still there", records.len()));
         }
-        Ok(format!("{} of {RECORDS} records left", records.len()))
-    })
+        Ok(records.len())
+    })?;
+    Ok((topic, left))
+}
+
+/// One family reads the topic from its start: each record is the one that was written there, and the newest of each key
+/// is among them.
+fn read_by(stage: &Stage<'_>, family: Family, topic: &str) -> Result<(), String> {
+    let reading = stage.read(family, topic, 1, json!({}))?;
+    let mut newest = BTreeMap::new();
+    for seen in &reading.records {
+        let seq = u64::try_from(seen.offset).map_err(|_| format!("offset {}", seen.offset))?;
+        let (key, value) = record(seq);
+        let due = digest_of(Some(key.as_bytes()), value.as_deref().map(str::as_bytes), &[]);
+        if seen.digest != due {
+            return Err(format!("{} read another record at offset {seq}", family.name()));
+        }
+        newest.insert(key, seq);
+    }
+    let due: BTreeMap<_, _> = (RECORDS - KEYS..RECORDS).map(|seq| (record(seq).0, seq)).collect();
+    if newest == due {
+        Ok(())
+    } else {
+        Err(format!("{} read {newest:?} as the newest, not {due:?}", family.name()))
+    }
 }
 
 /// Offset, key and value of each record the console consumer printed.
