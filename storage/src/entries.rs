@@ -284,13 +284,17 @@ impl EntryMap {
         self.segments.iter().find(|segment| segment.prev == Some(upto)).map(|segment| segment.base)
     }
 
-    /// Forgets the entries of the segments that end at or below `upto`; gives those segments' bases.
-    pub(crate) fn purge(&mut self, upto: EntryId) -> Vec<Offset> {
-        let mut gone = Vec::new();
-        while self.segments.len() > 1 && self.segments[1].prev.is_some_and(|prev| prev.index <= upto.index) {
-            gone.extend(self.segments.pop_front().map(|segment| segment.base));
+    /// Base of the oldest segment, if it is sealed and all its entries are at or below `upto`.
+    pub(crate) fn oldest_within(&self, upto: EntryId) -> Option<Offset> {
+        let end = self.segments.get(1)?.prev;
+        end.filter(|end| end.index <= upto.index).map(|_| self.segments[0].base)
+    }
+
+    /// Forgets the entries of the oldest segment, the one at `base`, if that is not the active one.
+    pub(crate) fn purge_below(&mut self, base: Offset) {
+        if self.segments.len() > 1 && self.segments[0].base == base {
+            self.segments.pop_front();
         }
-        gone
     }
 }
 
@@ -375,7 +379,9 @@ mod tests {
                         let upto = EntryIndex(draw(index.value() + 1));
                         if let Some(candidate) = map.purge_candidate(upto) {
                             assert!(candidate.index <= upto);
-                            map.purge(candidate);
+                            while let Some(base) = map.oldest_within(candidate) {
+                                map.purge_below(base);
+                            }
                             model.entries.retain(|(id, ..)| id.index > candidate.index);
                             model.purged = Some(candidate);
                         }

@@ -134,7 +134,7 @@ pub(crate) struct Inner {
     gate: Gate,
     /// Wakes a flusher that waits for its time.
     flush_wake: Notify,
-    /// Told when the writer or the flusher ends.
+    /// Told when the writer, the flusher, or a cut of the tail ends.
     settled: Notify,
     /// Held by whoever replaces one of the log's small files: two at a time would share the temporary one.
     small_files: tokio::sync::Mutex<()>,
@@ -274,10 +274,10 @@ impl Log {
         self.inner.state.borrow().segments.iter().map(|segment| segment.size_bytes.get()).sum()
     }
 
-    /// Begins a new segment, if the active one is not empty.
+    /// Begins a new segment, if the active one is not empty, nor the tail being cut.
     pub fn roll(&self) {
         let mut state = self.inner.state.borrow_mut();
-        if state.fenced.is_none() && state.active().size_bytes.get() > 0 {
+        if state.fenced.is_none() && !state.cutting && state.active().size_bytes.get() > 0 {
             self.inner.roll(&mut state);
         }
     }

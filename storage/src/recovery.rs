@@ -588,17 +588,25 @@ impl Recovery {
         if !self.options.with_entries {
             self.remove_groups_files().await?;
         }
-        let log_start = self.start_note.unwrap_or(Offset::ZERO).max(self.first_base());
-        if log_start > self.log_end() {
+        let entries = if self.options.with_entries { Some(self.recover_entries().await?) } else { None };
+        let mut log_start = self.start_note.unwrap_or(Offset::ZERO).max(self.first_base());
+        if let Some(entries) = &entries {
+            // What is trimmed of a group's log is lost with the power as the rest is, and comes again with the entries
+            // behind it, the one that trims among them.
+            log_start = log_start.min(entries.active().end_offset());
+            if self.segments.is_empty() {
+                self.producers = Producers::new(log_start);
+                self.epochs.truncate_to(log_start);
+            }
+        } else if log_start > self.log_end() {
             // The records behind the start were lost with the power, those before it are trimmed: nothing is left.
             self.remove_where(|name| layout::parse_segment_file(name).is_some()).await?;
             self.producers = Producers::new(log_start);
             self.epochs.truncate_to(log_start);
         }
-        let log_end = self.log_end();
+        let log_end = entries.as_ref().map_or(self.log_end(), |entries| entries.active().end_offset());
         let first_dirty = self.read_first_dirty(log_end).await?;
         self.remove_strays(log_end).await?;
-        let entries = if self.options.with_entries { Some(self.recover_entries().await?) } else { None };
         for segment in &self.segments {
             segment.last_write.set(self.options.now);
         }

@@ -28,6 +28,8 @@ pub(crate) struct SideFile {
     pub(crate) sides: Vec<SideEntry>,
     /// End of its last sound record; what is behind was torn.
     pub(crate) sound_bytes: u64,
+    /// What a record behind that says, whose CRC does not agree: which entry it is, and the next offset.
+    pub(crate) unsound: Option<(EntryId, Offset)>,
 }
 
 /// The bytes of a `.raftindex`: where each batch of a sealed segment ends, less the segment's base. Derived.
@@ -125,6 +127,7 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Option<SideFile>, BadSideFile> {
         prev: has_prev.then_some(prev),
         sides: Vec::new(),
         sound_bytes: HEADER_BYTES as u64,
+        unsound: None,
     };
     let mut rest = bytes.slice(HEADER_BYTES..);
     while rest.len() >= RECORD_BYTES_MIN {
@@ -148,6 +151,11 @@ pub(crate) fn decode(bytes: &Bytes) -> Result<Option<SideFile>, BadSideFile> {
         let position = file.sound_bytes;
         let found = format!("none, but a sound one {at} bytes on");
         return Err(BadSideFile { position, expected: "a sound record", found });
+    }
+    if rest.len() >= RECORD_BYTES_MIN {
+        let mut record = rest.slice(8..);
+        let (index, term) = (EntryIndex(record.get_u64()), LeaderEpoch(record.get_i32()));
+        file.unsound = Some((EntryId { term, index }, Offset(record.get_i64())));
     }
     Ok(Some(file))
 }

@@ -4,23 +4,26 @@
 //! What must hold after every start:
 //! * nothing that was reported flushed is missing, and after a kill nothing that was reported written;
 //! * what is there is a prefix of what was appended, entry for entry: index, term, offsets, bytes;
-//! * the purge point is where it was, or where an interrupted purge would have put it;
+//! * the purge point is where it was, or where an interrupted purge would have put it, the log start where it was trimmed to;
+//! * producers are judged, epochs and times found, as in a log that was never cut;
 //! * the log opens: no legal crash may fence it.
 
 mod support;
 
 use bytes::{Bytes, BytesMut};
-use ouzel_model::batch::{Codec, batches};
-use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset};
+use ouzel_model::batch::{Codec, Header, batches};
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset, TimestampMs};
 use ouzel_runtime::sim::{self, Rng, SimRuntime};
 use ouzel_storage::compaction::{Cleaner, CleanerConfig, CompactionRules};
 use ouzel_storage::entries::{EntryBody, StoredEntry};
-use ouzel_storage::{Durability, Log, LogConfig, OpenError, OpenLog, Stop};
+use ouzel_storage::{Durability, Log, LogConfig, OpenError, OpenLog, Producers, Stop};
 use std::time::Duration;
-use support::{Bench, NOW, batch};
+use support::{Bench, NOW, batch, produced};
 
 const LIVES: u64 = 6;
 const OPS_PER_LIFE: u64 = 30;
+/// Timestamp of the record at offset 0; the others' grow with their offsets.
+const TIME: i64 = 1_000_000;
 
 #[derive(Default)]
 struct Model {
@@ -34,7 +37,13 @@ struct Model {
     committed: usize,
     /// Where the purge point may be.
     purged: Vec<Option<EntryId>>,
+    /// Up to where the log was trimmed, as reported, and as far as that may have gone.
+    log_start: Offset,
+    log_start_max: Offset,
+    /// What a log that was cut told wrongly, unless the disk had gone.
+    broken: Option<String>,
     cuts: u32,
+    trims: u32,
     purges: u32,
     /// Each purge is followed by a compaction.
     cleaner: Option<Cleaner>,
@@ -50,6 +59,19 @@ impl Model {
         let count = |index: Option<EntryIndex>| index.map_or(0, |index| index.value() as usize + 1);
         self.flushed = self.flushed.max(count(log.entries_flushed()));
         self.written = self.written.max(count(log.entries_written()));
+    }
+
+    fn headers(&self) -> impl Iterator<Item = Header> {
+        self.entries.iter().filter_map(|entry| match &entry.body {
+            EntryBody::Batch(bytes) => Some(Header::parse(bytes).expect("our own batch")),
+            EntryBody::Side { .. } => None,
+        })
+    }
+
+    fn producers(&self) -> Producers {
+        let mut producers = Producers::new(Offset::ZERO);
+        self.headers().for_each(|header| producers.update(&header, NOW));
+        producers
     }
 
     fn flushed_offset(&self) -> Offset {
@@ -119,8 +141,36 @@ async fn check(log: &Log, model: &mut Model, least: usize) -> Result<(), String>
     (model.flushed, model.written) = (there, there);
     model.committed = model.committed.min(there);
     model.purged = vec![purged];
-    if log.offsets().log_end != model.end() {
-        return Err(format!("the log ends at {}, not {}", log.offsets().log_end, model.end()));
+    check_facts(log, model).await?;
+    let offsets = log.offsets();
+    let starts = model.log_start.min(offsets.log_end)..=model.log_start_max;
+    if offsets.log_end != model.end() || !starts.contains(&offsets.log_start) {
+        return Err(format!("{offsets:?}, expected an end of {} and a start in {starts:?}", model.end()));
+    }
+    (model.log_start, model.log_start_max) = (offsets.log_start, offsets.log_start);
+    Ok(())
+}
+
+/// What the log knows of its records beside their bytes.
+async fn check_facts(log: &Log, model: &Model) -> Result<(), String> {
+    let exact = model.producers();
+    let offsets = log.offsets();
+    // Of what is compacted only some is there.
+    let whole = if model.cleaner.is_some() { log.purged_end() } else { Offset::ZERO };
+    for header in model.headers().filter(|header| header.base_offset >= offsets.log_start.max(whole)) {
+        let (found, expected) = (log.check_producer(&header), exact.check(&header));
+        if found != expected {
+            return Err(format!("a retry at {} is {found:?}, not {expected:?}", header.base_offset));
+        }
+        let epoch = log.epoch_of(header.base_offset);
+        if epoch != Some(header.partition_leader_epoch) {
+            return Err(format!("offset {} is of epoch {epoch:?}", header.base_offset));
+        }
+        let time = TimestampMs(TIME + header.base_offset.value());
+        let at = log.offset_for_time(time, offsets.log_end).await.map_err(|error| error.to_string())?;
+        if at.map(|at| at.offset) != Some(header.base_offset) {
+            return Err(format!("the time of offset {} leads to {at:?}", header.base_offset));
+        }
     }
     Ok(())
 }
@@ -129,7 +179,7 @@ async fn check(log: &Log, model: &mut Model, least: usize) -> Result<(), String>
 async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> {
     let last = log.last_entry();
     let index = EntryIndex(model.entries.len() as u64);
-    match random.below(14) {
+    match random.below(15) {
         0..=2 => {
             let term = last.map_or(LeaderEpoch(0), |last| last.term);
             let term = if random.chance(1, 2) { term.next() } else { term };
@@ -143,9 +193,19 @@ async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> 
         3..=8 => {
             let Some(last) = last else { return Ok(()) };
             let id = EntryId { term: last.term, index };
-            let records = vec![1000; random.below(4) as usize + 1];
-            let mut bytes = batch(Codec::None, random.next(), &records);
             let base = model.end();
+            let count = random.below(4) as i64 + 1;
+            let times: Vec<i64> = (0..count).map(|at| TIME + base.value() + at).collect();
+            let mut bytes = if random.chance(1, 2) {
+                let producer = 1 + random.below(3) as i64;
+                let next = model
+                    .producers()
+                    .get(ouzel_model::ProducerId(producer))
+                    .map_or(0, |known| known.last_sequence() + 1);
+                produced(producer, next, random.next(), &times)
+            } else {
+                batch(Codec::None, random.next(), &times)
+            };
             ouzel_model::batch::stamp(&mut bytes, base, id.term);
             if random.chance(1, 2) {
                 log.append_batch(id, bytes.clone().freeze(), NOW).map_err(|_| ())?;
@@ -154,7 +214,7 @@ async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> 
                 ouzel_model::batch::stamp(&mut unplaced, Offset(77), LeaderEpoch(0));
                 log.place_batch(id, unplaced, NOW).map_err(|_| ())?;
             }
-            let end = base + records.len() as i64;
+            let end = base + count;
             let body = EntryBody::Batch(bytes.freeze());
             model.entries.push(StoredEntry { id, base_offset: base, end_offset: end, body });
         }
@@ -180,6 +240,10 @@ async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> 
             model.entries.truncate(keep);
             model.cuts += 1;
             assert_eq!(log.last_entry().or(log.purged()), to);
+            // As if it had never been longer.
+            if let Err(error) = check_facts(log, model).await {
+                model.broken.get_or_insert(error);
+            }
             assert_eq!(log.offsets().log_end, model.end());
             for entry in model.entries.iter().rev().take(3) {
                 let there = log.entry_id(entry.id.index);
@@ -208,6 +272,16 @@ async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> 
                 compact(log, model).await?;
             }
         }
+        13 => {
+            // As a group does: never beyond what is committed.
+            let end =
+                model.committed.checked_sub(1).map_or(Offset::ZERO, |last| model.entries[last].end_offset);
+            let to = Offset(random.below(end.value() as u64 + 1) as i64);
+            model.log_start_max = model.log_start_max.max(to);
+            model.log_start = log.trim_to(to).await.map_err(|_| ())?;
+            model.log_start_max = model.log_start;
+            model.trims += 1;
+        }
         _ => {
             let modes = [Durability::Durable, Durability::WriteCaching, Durability::Os];
             log.set_config(config(modes[random.below(3) as usize]));
@@ -235,7 +309,8 @@ fn run(seed: u64, cut_at: Option<u64>, compacts: bool) -> Result<Model, String> 
         let cleaner = compacts.then(|| Cleaner::new(node.runtime(), CleanerConfig::default()));
         let mut model = Model { purged: vec![None], cleaner, ..Model::default() };
         let (mut stop, mut least) = (Stop::Unknown, 0);
-        if random.chance(1, 2) {
+        let is_slow = random.chance(1, 2);
+        if is_slow {
             node.disk().set_delay_max(Duration::from_millis(2));
         }
         for life in 0..LIVES {
@@ -246,22 +321,36 @@ fn run(seed: u64, cut_at: Option<u64>, compacts: bool) -> Result<Model, String> 
             if let Some(point) = cut_after {
                 node.disk().cut_power_after(point);
             }
-            let mut is_closed = false;
+            let (mut is_closed, mut log_is_whole) = (false, true);
             match open(&node, stop, &model).await {
                 Ok(log) => {
                     let checked = check(&log, &mut model, least).await;
                     if !node.disk().is_cut() {
                         checked.map_err(|error| format!("life {life}: {error}"))?;
                     }
-                    for _ in 0..OPS_PER_LIFE {
+                    let ops = if is_slow { random.below(OPS_PER_LIFE) } else { OPS_PER_LIFE };
+                    for _ in 0..ops {
                         if node.disk().is_cut() || step(&mut random, &log, &mut model).await.is_err() {
                             break;
                         }
                     }
-                    is_closed = random.chance(1, 3) && !node.disk().is_cut() && log.close().await.is_ok();
+                    if ops < OPS_PER_LIFE {
+                        // The life ends while something is under way.
+                        let patience = Duration::from_micros(random.below(20_000));
+                        let dies = step(&mut random, &log, &mut model);
+                        let _ = node.runtime().clock.timeout(patience, dies).await;
+                        log_is_whole = false;
+                    }
+                    is_closed = log_is_whole
+                        && random.chance(1, 3)
+                        && !node.disk().is_cut()
+                        && log.close().await.is_ok();
                 }
                 Err(error) if !node.disk().is_cut() => return Err(format!("life {life}: {error}")),
                 Err(_) => {}
+            }
+            if let Some(error) = model.broken.take().filter(|_| !node.disk().is_cut()) {
+                return Err(format!("life {life}, after a cut: {error}"));
             }
             if is_closed {
                 node.disk().kill();
@@ -288,13 +377,17 @@ fn run(seed: u64, cut_at: Option<u64>, compacts: bool) -> Result<Model, String> 
 /// believed the file, and took every batch's end for another's.
 #[test]
 fn the_log_is_a_list_that_survives() {
-    let (mut cuts, mut purges) = (0, 0);
+    let (mut cuts, mut purges, mut trims) = (0, 0, 0);
     for seed in 0..300 {
         let seen = run(seed, None, false).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         cuts += seen.cuts;
         purges += seen.purges;
+        trims += seen.trims;
     }
-    assert!(cuts > 200 && purges > 80, "{cuts} cuts and {purges} purges are too few to show anything");
+    assert!(
+        cuts > 200 && purges > 80 && trims > 200,
+        "{cuts} cuts, {purges} purges and {trims} trims are too few to show anything"
+    );
 }
 
 #[test]

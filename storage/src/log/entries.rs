@@ -15,7 +15,7 @@ use ouzel_model::{EntryId, EntryIndex, Offset, ProducerId, TimestampMs};
 use ouzel_runtime::disk::OpenMode;
 
 use super::lookup::Floor;
-use super::truncate::Cutting;
+use super::truncate::{Cutting, to_its_end};
 use super::writer::Job;
 use super::{Appended, Inner, Log, State, whole_batch};
 use crate::entries::{EntryBody, EntryMap, Place, SideEntry, StoredEntry};
@@ -242,14 +242,14 @@ impl Log {
     /// # Errors
     /// The log is, or is now, fenced.
     pub async fn truncate_after(&self, last: Option<EntryId>) -> Result<(), Fenced> {
+        let cutting = Cutting::begin(self)?;
         let log = self.clone();
-        let cutting = ouzel_runtime::spawn(async move { log.cut_after(last).await });
-        cutting.await.unwrap_or_else(|error| Err(Fenced::new(error)))
+        to_its_end(async move { log.cut_after(last, &cutting).await }).await
     }
 
-    async fn cut_after(&self, last: Option<EntryId>) -> Result<(), Fenced> {
+    async fn cut_after(&self, last: Option<EntryId>, _appends_refused: &Cutting) -> Result<(), Fenced> {
         let inner = &self.inner;
-        let _appends_refused = Cutting::begin(inner)?;
+        inner.start_at_rest().await;
         let _uncompacted = self.hold_compaction().await;
         self.flush().await?;
         inner.at_rest().await;
@@ -278,31 +278,40 @@ impl Log {
     }
 
     /// Makes the entries up to `upto` plain data, as far as whole sealed segments go: their side files are removed, their
-    /// batches stay until retention or compaction comes.
+    /// batches stay until retention or compaction comes. It is done also if the future is dropped.
     ///
     /// # Errors
-    /// The log is fenced, or the disk fails; the latter leaves the log as it was or as it should be.
+    /// The log is fenced, or the disk fails: the purge point is then as far as the files have gone.
     pub async fn purge(&self, upto: EntryId) -> Result<(), Fenced> {
+        let log = self.clone();
+        to_its_end(async move { log.purge_to(upto).await }).await
+    }
+
+    async fn purge_to(&self, upto: EntryId) -> Result<(), Fenced> {
         let inner = &self.inner;
         // The header of the next segment's side file says where the purge point is: it is on the disk once what was queued
         // by now is.
         self.flush().await?;
-        inner.at_rest().await;
+        inner.writer_at_rest().await;
         self.check_fence()?;
-        let gone = inner.state.borrow_mut().map_mut().purge(upto);
         let failed = |error| Fenced::new(format_args!("purge {}: {error}", inner.dir.display()));
+        let deleted = || Fenced::new(format_args!("partition {} was deleted", inner.topic_partition));
+        let _inside = inner.gate.enter().ok_or_else(deleted)?;
         let disk = &inner.shared.runtime.disk;
-        // The oldest first: what a crash leaves has no gap.
-        for base in &gone {
-            for extension in [layout::SIDE, layout::ENTRY_INDEX] {
-                match disk.remove_file(&layout::segment_file(&inner.dir, *base, extension)).await {
+        // The oldest first: what a crash leaves has no gap. And each is an entry until its file is gone: what is none,
+        // retention may drop, and a start that finds a side file without its batches finds a hole.
+        loop {
+            let Some(base) = inner.state.borrow().map().oldest_within(upto) else { break };
+            for extension in [layout::ENTRY_INDEX, layout::SIDE] {
+                match disk.remove_file(&layout::segment_file(&inner.dir, base, extension)).await {
                     Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
                     _ => {}
                 }
             }
             disk.sync_dir(&inner.dir).await.map_err(failed)?;
+            inner.state.borrow_mut().map_mut().purge_below(base);
+            inner.drop_below_start();
         }
-        inner.drop_below_start();
         inner.progress.moved();
         Ok(())
     }
@@ -365,6 +374,7 @@ impl Inner {
     }
 
     async fn cut_entries(&self, last: Option<EntryId>) -> Result<(), ReadError> {
+        let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
         let last_index = last.map(|last| last.index);
         let (cut, needs_cut) = {
             let mut state = self.state.borrow_mut();

@@ -66,8 +66,10 @@ impl Log {
         install: Install,
         decide: impl Future<Output = io::Result<()>> + 'static,
     ) -> Result<(), SnapshotError> {
+        let cutting = Cutting::begin(self)?;
         let log = self.clone();
-        let installing = ouzel_runtime::spawn(async move { log.inner.install(install, decide).await });
+        let installing =
+            ouzel_runtime::spawn(async move { log.inner.install(install, decide, &cutting).await });
         installing.await.unwrap_or_else(|error| Err(Fenced::new(error).into()))
     }
 }
@@ -163,11 +165,12 @@ impl Inner {
         &self,
         install: Install,
         decide: impl Future<Output = io::Result<()>>,
+        _appends_refused: &Cutting,
     ) -> Result<(), SnapshotError> {
         if let Some(missing) = install.next() {
             return Err(SnapshotError::OutOfOrder(format!("a snapshot that lacks {missing:?}")));
         }
-        let _appends_refused = Cutting::begin(self)?;
+        self.start_at_rest().await;
         let Some(log) = self.handle() else { return Err(Fenced::new("the log was closed").into()) };
         let _uncompacted = log.hold_compaction().await;
         log.flush().await?;
@@ -220,9 +223,11 @@ impl Inner {
         let log_end = recovered.log_end;
         {
             let mut state = self.state.borrow_mut();
+            // A close waits for this.
+            let closing = state.closing;
             *state = State::new(&self.dir, &self.shared, recovered);
             // Refused as yet; see `install`.
-            state.cutting = true;
+            (state.cutting, state.closing) = (true, closing);
             state.unclosed = true;
             self.cuts.set(self.cuts.get() + 1);
             self.tail.truncate(Offset::ZERO);

@@ -58,7 +58,7 @@ impl Log {
 
     /// Moves the log start up to `to`, durably: what lies below is never read again, whole segments of it go after
     /// `file.delete.delay.ms`. A start beyond what is as safe as the durability asks becomes that; one that is passed
-    /// already changes nothing. Gives the log start.
+    /// already changes nothing, nor does any while the tail is being cut. Gives the log start.
     ///
     /// # Errors
     /// If the new start cannot be noted on the disk; the old one holds then.
@@ -84,7 +84,8 @@ impl Inner {
         let start = {
             let state = self.state.borrow();
             let start = start.min(state.safe_end());
-            if start <= state.log_start {
+            // While the tail is being cut nobody knows where the log will end: the trim is for another time.
+            if start <= state.log_start || state.cutting {
                 return Ok(0);
             }
             start
@@ -110,6 +111,11 @@ impl Inner {
         Ok(dropped)
     }
 
+    /// Resolves when no trim is under way.
+    pub(super) async fn start_at_rest(&self) {
+        drop(self.small_files.lock().await);
+    }
+
     /// Drops the segments that lie below the log start as a whole; gives their number.
     pub(super) fn drop_below_start(&self) -> usize {
         let mut state = self.state.borrow_mut();
@@ -117,8 +123,8 @@ impl Inner {
         let start = state.log_start;
         // Numbered entries stay until they are purged, whether or not anybody may read their records.
         let numbered_from = state.entries.as_ref().map(|entries| entries.first_base());
-        if numbered_from.is_none() && state.active().end.get() <= start && state.active().size_bytes.get() > 0
-        {
+        let is_trimmed = state.active().end.get() <= start && state.active().size_bytes.get() > 0;
+        if is_trimmed && numbered_from.is_none() && !state.cutting {
             self.roll(state);
         }
         let sealed = state.segments.len() - 1;

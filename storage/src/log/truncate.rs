@@ -20,13 +20,19 @@ impl Log {
     /// What the owner wrote down elsewhere about how far this log is flushed must be lowered first: a crash in between
     /// must not find a log that is shorter than promised.
     ///
-    /// It must be driven to its end: dropped on the way, the files may be cut while the log in memory is not.
+    /// It is done also if the future is dropped.
     ///
     /// # Errors
     /// The log is, or is now, fenced.
     pub async fn truncate_to(&self, to: Offset) -> Result<Offset, Fenced> {
+        let cutting = Cutting::begin(self)?;
+        let log = self.clone();
+        to_its_end(async move { log.cut_to(to, &cutting).await }).await
+    }
+
+    async fn cut_to(&self, to: Offset, _appends_refused: &Cutting) -> Result<Offset, Fenced> {
         let inner = &self.inner;
-        let _appends_refused = Cutting::begin(inner)?;
+        inner.start_at_rest().await;
         let _uncompacted = self.hold_compaction().await;
         self.flush().await?;
         inner.at_rest().await;
@@ -45,31 +51,55 @@ impl Log {
     }
 }
 
-/// Refuses appends while it lives.
-pub(super) struct Cutting<'a> {
-    inner: &'a Inner,
+/// Drives what must not stop half way to its end, whether or not anybody waits for it: files that are changed while the
+/// log in memory is not would lend its offsets out twice.
+pub(super) async fn to_its_end<T: 'static>(
+    work: impl Future<Output = Result<T, Fenced>> + 'static,
+) -> Result<T, Fenced> {
+    ouzel_runtime::spawn(work).await.unwrap_or_else(|error| Err(Fenced::new(error)))
 }
 
-impl<'a> Cutting<'a> {
-    pub(super) fn begin(inner: &'a Inner) -> Result<Cutting<'a>, Fenced> {
+/// Refuses appends, rolls and trims while it lives; a close waits for its end.
+pub(super) struct Cutting {
+    log: Log,
+}
+
+impl Cutting {
+    pub(super) fn begin(log: &Log) -> Result<Cutting, Fenced> {
+        let inner = &log.inner;
         let mut state = inner.state.borrow_mut();
         if let Some(fenced) = &state.fenced {
             return Err(fenced.clone());
         }
+        if state.closing {
+            return Err(Fenced::new(format_args!("{} is closed", inner.topic_partition)));
+        }
         if std::mem::replace(&mut state.cutting, true) {
             return Err(Fenced::new(format_args!("{} is being truncated", inner.topic_partition)));
         }
-        Ok(Cutting { inner })
+        Ok(Cutting { log: log.clone() })
     }
 }
 
-impl Drop for Cutting<'_> {
+impl Drop for Cutting {
     fn drop(&mut self) {
-        self.inner.state.borrow_mut().cutting = false;
+        self.log.inner.state.borrow_mut().cutting = false;
+        self.log.inner.settled.notify_waiters();
     }
 }
 
 impl Inner {
+    /// Resolves when the tail is not being cut.
+    pub(super) async fn cut_at_rest(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if !self.state.borrow().cutting {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     /// `active` is the base of the segment that is the active one afterwards; without it, it is the one that holds `to`.
     pub(super) async fn cut_tail(&self, to: Offset, active: Option<Offset>) -> Result<Offset, ReadError> {
         let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
@@ -79,25 +109,26 @@ impl Inner {
         let at = segments.partition_point(|segment| segment.base <= holder).saturating_sub(1);
         let kept = &segments[..=at];
         let (walk, producers) = self.walk_to(kept, to).await?;
-        let (last, position, log_start) = (&kept[at], walk.position, self.state.borrow().log_start);
-        // A log start within a batch: what is left of that one lies below the start, so nothing is left.
-        let is_emptied = walk.end < log_start;
-        let end = walk.end.max(log_start);
+        let (last, position) = (&kept[at], walk.position);
 
         // What will be appended in the place of clean records is dirty. Noted first: a crash in between costs no more than a
         // longer pass.
-        if self.state.borrow().first_dirty.is_some_and(|first_dirty| first_dirty > end) {
-            self.note_first_dirty(end).await?;
+        if self.state.borrow().first_dirty.is_some_and(|first_dirty| first_dirty > walk.end) {
+            self.note_first_dirty(walk.end).await?;
         }
 
         // Nobody sees the records any more before the first byte of them goes.
-        {
+        let (end, is_emptied) = {
             let mut state = self.state.borrow_mut();
             self.cuts.set(self.cuts.get() + 1);
+            // A log start within a batch: what is left of that one lies below the start, so nothing is left.
+            let is_emptied = walk.end < state.log_start;
+            let end = walk.end.max(state.log_start);
             if is_emptied {
-                state.segments = vec![Segment::new(&self.dir, log_start)];
+                state.segments = vec![Segment::new(&self.dir, end)];
             } else {
-                state.segments.truncate(at + 1);
+                // By their offsets: the first ones may have been dropped meanwhile.
+                state.segments.retain(|segment| segment.base <= last.base);
                 last.cut(walk);
             }
             (state.log_end, state.written_end, state.flushed_end) = (end, end, end);
@@ -105,7 +136,8 @@ impl Inner {
             state.epochs_dirty |= state.epochs.truncate_to(end);
             state.unclosed = true;
             self.tail.truncate(end);
-        }
+            (end, is_emptied)
+        };
         let cut = Fenced::new(format_args!("{} was truncated to offset {end}", self.topic_partition));
         self.progress.give_up_beyond(end, &cut);
         self.progress.moved();

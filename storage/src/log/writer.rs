@@ -423,6 +423,17 @@ impl Inner {
         self.me.upgrade().map(|inner| Log { inner })
     }
 
+    /// Resolves when all that was queued is done.
+    pub(super) async fn writer_at_rest(&self) {
+        loop {
+            let settled = self.settled.notified();
+            if !self.state.borrow().writer.writing {
+                return;
+            }
+            settled.await;
+        }
+    }
+
     /// Resolves when neither the writer nor the flusher is at work.
     pub(super) async fn at_rest(&self) {
         loop {

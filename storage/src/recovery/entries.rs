@@ -8,11 +8,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::rc::Rc;
 
 use ouzel_model::batch::Header;
 use ouzel_model::{LeaderEpoch, Offset};
 use ouzel_runtime::disk::{DirEntry, OpenMode};
 
+use super::mend::write_again;
 use super::{OpenLog, Recovery, io_error, read_error};
 use crate::entries::{EntryMap, SegmentEntries};
 use crate::error::{Damage, OpenError};
@@ -20,6 +22,15 @@ use crate::layout;
 use crate::recovery_table::Stop;
 use crate::segment::{Segment, Walk};
 use crate::side_file::{self, SideFile};
+
+/// What the side files hold of the entries, and what has to go from them.
+struct Merged {
+    segments: Vec<SegmentEntries>,
+    /// Side files that no prefix has a place for, oldest first.
+    goes: Vec<Offset>,
+    /// The segment whose side file is longer than what counts of it.
+    is_longer: Option<Offset>,
+}
 
 impl Recovery {
     /// Which kind of log this is, the write-ahead file says, not the directory: side files beside a single replica's log are
@@ -57,19 +68,44 @@ impl Recovery {
         disk.sync_dir(&dir).await.map_err(io_error("flush", &dir))
     }
 
-    /// Reads the entries and removes what no prefix of them holds.
+    /// Reads the entries, and removes what no prefix of them holds. Nothing is changed before all of it is known to fit.
     pub(super) async fn recover_entries(&mut self) -> Result<EntryMap, OpenError> {
         self.list().await?;
-        let mut sides = self.read_side_files().await?;
-        let log_end = self.log_end();
-        let Some((first, _)) = sides.first_key_value() else {
-            return self.without_side_files(log_end);
+        let sides = self.read_side_files().await?;
+        let Some(oldest) = sides.values().find_map(|(side, _)| side.as_ref()) else {
+            let map = self.without_side_files(self.log_end())?;
+            for base in sides.keys() {
+                self.remove_side_file(*base).await?;
+            }
+            return Ok(map);
         };
-        let first = *first;
+        let (first, purged) = (oldest.base, oldest.prev);
+        let has_batches = |segment: &&Rc<Segment>| segment.size_bytes.get() > 0;
+        if purged.is_none() && self.segments.iter().filter(has_batches).any(|segment| segment.base < first) {
+            let path = layout::segment_file(&self.options.dir, first, layout::SIDE);
+            return Err(Damage::new(&path, 20, "an entry before: there are batches", "none").into());
+        }
+        let merged = self.merge_all(first, sides).await?;
+        let end = merged.segments.last().map_or(first, SegmentEntries::end_offset);
+        if self.segments.iter().any(|segment| has_batches(&segment)) && self.log_end() != end {
+            let path = layout::segment_file(&self.options.dir, first, layout::SIDE);
+            let expected = format!("entries up to the log's end, offset {}", self.log_end());
+            return Err(Damage::new(&path, 12, expected, format!("up to offset {end}")).into());
+        }
+        self.mend_side_files(&merged).await?;
+        Ok(EntryMap::new(merged.segments))
+    }
+
+    /// The longest prefix of the entries without a hole. Changes nothing.
+    async fn merge_all(
+        &self,
+        first: Offset,
+        mut sides: BTreeMap<Offset, (Option<SideFile>, u64)>,
+    ) -> Result<Merged, OpenError> {
         let numbered: Vec<_> =
             self.segments.iter().filter(|segment| segment.base >= first).cloned().collect();
-        let mut merged: Vec<SegmentEntries> = Vec::new();
-        // Where the prefix ends, once it does.
+        let mut merged = Merged { segments: Vec::new(), goes: Vec::new(), is_longer: None };
+        // Whether the prefix has ended.
         let mut has_ended = false;
         let mut bases: Vec<Offset> = numbered.iter().map(|segment| segment.base).collect();
         bases.extend(sides.keys());
@@ -86,20 +122,22 @@ impl Recovery {
                 }
                 continue;
             };
-            let last = merged.last().map_or(side.prev, SegmentEntries::last);
-            let follows = side.prev == last && merged.last().is_none_or(|before| base == before.end_offset());
-            if has_ended || !follows {
+            let before = merged.segments.last();
+            let last = before.map_or_else(|| side.as_ref().and_then(|side| side.prev), SegmentEntries::last);
+            // One without a header was only being made: nothing behind it was written.
+            let side = side.filter(|side| {
+                !has_ended && side.prev == last && before.is_none_or(|before| base == before.end_offset())
+            });
+            let Some(side) = side else {
                 if has_batches {
-                    let found = format!("{:?}", side.prev);
-                    return Err(
-                        Damage::new(&path, 0, format!("a side file behind entry {last:?}"), found).into()
-                    );
+                    let expected = format!("a side file that goes on behind entry {last:?}");
+                    return Err(Damage::new(&path, 0, expected, "none, but batches").into());
                 }
                 // Of a segment that was begun behind what is gone.
                 has_ended = true;
-                self.remove_side_file(base).await?;
+                merged.goes.push(base);
                 continue;
-            }
+            };
             let batches = match segment.filter(|_| has_batches) {
                 Some(segment) => self.batches_of(segment).await?,
                 None => Batches::default(),
@@ -107,20 +145,50 @@ impl Recovery {
             let entries = merge(&path, side, batches)?;
             if entries.side_bytes < file_bytes {
                 has_ended = true;
-                let file = self.options.shared.runtime.disk.open(&path, OpenMode::ReadWrite).await;
-                let file = file.map_err(io_error("open", &path))?;
-                file.truncate(entries.side_bytes).await.map_err(io_error("truncate", &path))?;
-                file.sync_data().await.map_err(io_error("flush", &path))?;
+                merged.is_longer = Some(base);
             }
-            merged.push(entries);
+            merged.segments.push(entries);
         }
-        // What grows again must not be read by the ends it had: an interrupted cut may have left them.
-        if let Some(active) = merged.last() {
-            self.remove_where_of(active.base, &[layout::ENTRY_INDEX]).await?;
-        }
+        Ok(merged)
+    }
+
+    /// Cuts and removes what has no place, and brings onto the medium what stays.
+    async fn mend_side_files(&self, merged: &Merged) -> Result<(), OpenError> {
+        let disk = &self.options.shared.runtime.disk;
         let dir = &self.options.dir;
-        self.options.shared.runtime.disk.sync_dir(dir).await.map_err(io_error("flush", dir))?;
-        Ok(EntryMap::new(merged))
+        for base in &merged.goes {
+            self.remove_side_file(*base).await?;
+        }
+        let Some(active) = merged.segments.last() else { return Ok(()) };
+        // What grows again must not be read by the ends it had: an interrupted cut may have left them.
+        self.remove_where_of(active.base, &[layout::ENTRY_INDEX]).await?;
+        let path = layout::segment_file(dir, active.base, layout::SIDE);
+        if self.options.stop != Stop::Clean || merged.is_longer.is_some() {
+            let file = disk.open(&path, OpenMode::ReadWrite).await.map_err(io_error("open", &path))?;
+            if merged.is_longer.is_some() {
+                file.truncate(active.side_bytes).await.map_err(io_error("truncate", &path))?;
+            }
+            // Whatever is behind a piece of a side file was written after its flush, so only the last one's may have
+            // failed, in this boot: the kernel calls its pages clean then, and the next flush writes nothing.
+            if self.options.stop != Stop::UncleanOtherBoot {
+                write_again(&file, 0).await.map_err(io_error("write", &path))?;
+            }
+            file.sync_data().await.map_err(io_error("flush", &path))?;
+            // With batches, that was done for them.
+            if self.segments.is_empty() {
+                let metadata = dir.join(layout::PARTITION_METADATA);
+                let file = disk.open(&metadata, OpenMode::ReadWrite).await;
+                let file = file.map_err(io_error("open", &metadata))?;
+                if self.options.stop != Stop::UncleanOtherBoot {
+                    write_again(&file, 0).await.map_err(io_error("write", &metadata))?;
+                }
+                file.sync_data().await.map_err(io_error("flush", &metadata))?;
+                if let Some(parent) = dir.parent() {
+                    disk.sync_dir(parent).await.map_err(io_error("flush", parent))?;
+                }
+            }
+        }
+        disk.sync_dir(dir).await.map_err(io_error("flush", dir))
     }
 
     /// A log that was never written to has no side file; one that has batches must have one.
@@ -133,41 +201,28 @@ impl Recovery {
         Ok(EntryMap::new(vec![SegmentEntries::new(log_end, None)]))
     }
 
-    /// Reads all side files; removes one that was only being made.
-    async fn read_side_files(&mut self) -> Result<BTreeMap<Offset, (SideFile, u64)>, OpenError> {
-        let disk = self.options.shared.runtime.disk.clone();
+    /// Reads all side files, with their bytes; none where there is no whole header yet.
+    async fn read_side_files(&self) -> Result<BTreeMap<Offset, (Option<SideFile>, u64)>, OpenError> {
+        let disk = &self.options.shared.runtime.disk;
         let mut read = BTreeMap::new();
-        let bases: Vec<Offset> = self
-            .entries
-            .iter()
-            .filter_map(|entry| layout::parse_segment_file(&entry.name))
-            .filter(|(_, extension)| *extension == layout::SIDE)
-            .map(|(base, _)| base)
-            .collect();
-        for base in bases {
+        let names = self.entries.iter().filter_map(|entry| layout::parse_segment_file(&entry.name));
+        for (base, _) in names.filter(|(_, extension)| *extension == layout::SIDE) {
             let path = layout::segment_file(&self.options.dir, base, layout::SIDE);
             let bytes = disk.read(&path).await.map_err(io_error("read", &path))?;
-            let damaged = |error: side_file::BadSideFile| {
-                Damage::new(&path, error.position, error.expected, error.found)
-            };
-            match side_file::decode(&bytes).map_err(damaged)? {
-                Some(file) if file.base == base => {
-                    read.insert(base, (file, bytes.len() as u64));
-                }
-                Some(file) => {
-                    let found = format!("that of segment {}", file.base);
-                    return Err(Damage::new(&path, 12, "its own segment", found).into());
-                }
-                // Its header was not flushed, so nothing behind it was written.
-                None => self.remove_side_file(base).await?,
+            let file = side_file::decode(&bytes)
+                .map_err(|error| Damage::new(&path, error.position, error.expected, error.found))?;
+            if let Some(file) = file.as_ref().filter(|file| file.base != base) {
+                let found = format!("that of segment {}", file.base);
+                return Err(Damage::new(&path, 12, "its own segment", found).into());
             }
+            read.insert(base, (file, bytes.len() as u64));
         }
         Ok(read)
     }
 
     /// Where the batches of a segment end: from the file that says so, or from the batches. The active segment's says it
     /// only after a clean stop.
-    async fn batches_of(&self, segment: &std::rc::Rc<Segment>) -> Result<Batches, OpenError> {
+    async fn batches_of(&self, segment: &Rc<Segment>) -> Result<Batches, OpenError> {
         let disk = &self.options.shared.runtime.disk;
         let path = layout::segment_file(&self.options.dir, segment.base, layout::ENTRY_INDEX);
         let span = segment.end.get() - segment.base;
@@ -227,7 +282,7 @@ struct Batches {
 
 /// Puts a segment's batches and side entries in the order of their indexes. Side entries behind a hole are left out.
 fn merge(path: &Path, file: SideFile, batches: Batches) -> Result<SegmentEntries, Damage> {
-    let SideFile { base, prev, sides, .. } = file;
+    let SideFile { base, prev, sides, unsound, .. } = file;
     let mut merged = SegmentEntries::new(base, prev);
     merged.ends = batches.ends;
     merged.side_bytes = side_file::HEADER_BYTES as u64;
@@ -249,7 +304,8 @@ fn merge(path: &Path, file: SideFile, batches: Batches) -> Result<SegmentEntries
         };
         let ordinal = (ordinal_before + behind) as usize;
         if ordinal > merged.ends.len() {
-            break;
+            // What follows it cannot have a place either.
+            return close_merged(merged, &batches.terms, ordinal_before, term, path);
         }
         let end = ordinal.checked_sub(1).map_or(base, |before| base + i64::from(merged.ends[before]));
         if side.next_offset != end {
@@ -267,11 +323,34 @@ fn merge(path: &Path, file: SideFile, batches: Batches) -> Result<SegmentEntries
         merged.side_bytes += side_file::record_bytes(&side);
         merged.sides.push(side);
     }
-    let rest = ordinal_before as usize..merged.ends.len();
-    if let Some(stranger) = stranger(&batches.terms, rest, term) {
-        return Err(Damage::new(path, merged.side_bytes, stranger, "none"));
+    // A last record that does not check out was not flushed, so nothing behind it was written; unless it is damaged.
+    if let Some((id, next_offset)) = unsound {
+        let earliest = first + merged.sides.len() as u64 + ordinal_before;
+        let ordinal = id.index.value().checked_sub(earliest).map(|behind| (ordinal_before + behind) as usize);
+        if let Some(ordinal) = ordinal.filter(|ordinal| *ordinal < merged.ends.len()) {
+            let end = ordinal.checked_sub(1).map_or(base, |before| base + i64::from(merged.ends[before]));
+            if next_offset == end {
+                let found = format!("a record of entry {id} with another CRC, and batches behind it");
+                return Err(Damage::new(path, merged.side_bytes, "a sound record", found));
+            }
+        }
     }
-    Ok(merged)
+    close_merged(merged, &batches.terms, ordinal_before, term, path)
+}
+
+/// The batches behind the last side entry are of its reign.
+fn close_merged(
+    merged: SegmentEntries,
+    terms: &[LeaderEpoch],
+    ordinal_before: u64,
+    term: Option<LeaderEpoch>,
+    path: &Path,
+) -> Result<SegmentEntries, Damage> {
+    let rest = ordinal_before as usize..merged.ends.len();
+    match stranger(terms, rest, term) {
+        Some(stranger) => Err(Damage::new(path, merged.side_bytes, stranger, "none")),
+        None => Ok(merged),
+    }
 }
 
 /// What is missing before a batch whose term no side entry has begun.

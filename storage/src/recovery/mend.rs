@@ -285,7 +285,7 @@ const AGAIN_BYTES: usize = 1 << 20;
 
 /// Writes a file's bytes from a position on where they are, so that the next flush really flushes them. A crash meanwhile
 /// changes nothing: they are the same bytes.
-async fn write_again(file: &File, from: u64) -> std::io::Result<()> {
+pub(super) async fn write_again(file: &File, from: u64) -> std::io::Result<()> {
     let mut at = from;
     loop {
         let bytes = file.read_at(at, AGAIN_BYTES).await?;
