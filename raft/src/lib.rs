@@ -15,6 +15,7 @@ mod acks;
 mod bytes_codec;
 pub mod codec;
 mod entry;
+mod genesis;
 pub mod gossip;
 pub mod group;
 mod in_sync;
@@ -37,6 +38,7 @@ mod types;
 
 pub use codec::{Envelope, envelope};
 pub use entry::Retention;
+pub use genesis::genesis_of;
 pub use group::{
     GroupSettings, GroupStatus, OpenGroup, OpenGroupError, RaftGroup, ReconfigureError, RetainError, Role,
     Ticks, TransferError,

@@ -4,12 +4,14 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::{Cluster, append, replica, run};
-use ouzel_model::{Offset, ReplicaId};
+use cluster::{Cluster, NOW, append, at, replica, run};
+use ouzel_model::{EntryId, EntryIndex, Offset, ReplicaId};
 use ouzel_raft::suite::batch;
 use ouzel_raft::suite::memory::Faults;
-use ouzel_raft::{RaftGroup, ReplicatedLog};
-use ouzel_storage::{Durability, LogConfig};
+use ouzel_raft::{RaftGroup, ReplicatedLog, Solo, genesis_of};
+use ouzel_storage::genesis::{self, term_after};
+use ouzel_storage::wal::{Change, SoloState};
+use ouzel_storage::{Durability, Log, LogConfig};
 
 /// A group whose segments are sealed after a few batches.
 async fn found(cluster: &Cluster, nodes: &[i32]) -> Vec<ReplicaId> {
@@ -190,5 +192,49 @@ fn a_voter_that_was_away_too_long_comes_back() {
         cluster.settled().await;
         let expected = cluster::committed(&cluster.leader().await).await;
         assert_eq!(cluster::committed(&cluster.group(away)).await, expected);
+    });
+}
+
+/// A partition that had one replica, with records and a producer, becomes a group and grows to three. Its first record
+/// still has offset 0, and its producer goes on as if nothing had happened.
+#[test]
+fn a_single_replica_grows_to_three() {
+    run(6, 3, |cluster| async move {
+        let config = LogConfig { segment_bytes: 1_000, ..cluster.log_config.borrow().clone() };
+        cluster.log_config.replace(config);
+        let (wal, open) = cluster.disk_of(1).await;
+        let log = Log::open(open).await.expect("a new log");
+        let state = SoloState::opened(None, log.latest_epoch(), Offset::ZERO, cluster.boot_of(1));
+        wal.commit(vec![Change::Put(at(), state)]).await.expect("a sound disk");
+        let solo = Solo::new(log.clone(), state.leader_epoch, Durability::Durable);
+        for i in 0..40 {
+            let receipt = solo.append(batch(1, Some((7, 0, i))), NOW).await.expect("a sound disk");
+            receipt.acknowledged().await.expect("a sound disk");
+        }
+        let entry = EntryId { term: term_after(&log, &state), index: EntryIndex(0) };
+        genesis::found(&log, &wal, genesis_of(at(), replica(1), entry)).await.expect("a sound disk");
+        drop((wal, log, solo));
+
+        let first = cluster.start(1).await;
+        first.elect().await;
+        let leader = cluster.leader().await;
+        assert!(leader.epoch() > entry.term);
+        let again = append(&leader, batch(1, Some((7, 0, 39)))).await.expect("it leads");
+        assert_eq!((again.duplicate, again.base_offset), (true, Offset(39)));
+        for id in [2, 3] {
+            cluster.start(id).await;
+        }
+        cluster.reconfigure(&cluster.voters()).await;
+        let next = cluster.produce(batch(1, Some((7, 0, 40)))).await;
+        assert_eq!(next.base_offset, Offset(40));
+        cluster.settled().await;
+        let expected = cluster::committed(&cluster.group(1)).await;
+        assert_eq!((expected.len(), expected[0].0), (41, 0));
+        for id in [2, 3] {
+            assert_eq!(cluster::committed(&cluster.group(id)).await, expected, "replica {id}");
+        }
+        cluster.kill(1);
+        let next = cluster.produce(batch(1, Some((7, 0, 41)))).await;
+        assert_eq!((next.duplicate, next.base_offset), (false, Offset(41)));
     });
 }

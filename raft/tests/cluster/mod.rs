@@ -101,10 +101,9 @@ impl Cluster {
         self.nodes.values().map(|node| node.replica.get()).collect()
     }
 
-    /// Starts a node's replica from what is on its disk.
-    pub(crate) async fn try_start(&self, id: i32) -> Result<RaftGroup, OpenGroupError> {
-        let node = self.node(id);
-        let machine = node.machine();
+    /// A node's write-ahead file, and how its log is opened.
+    pub(crate) async fn disk_of(&self, id: i32) -> (MetaWal, OpenLog) {
+        let machine = self.node(id).machine();
         let (runtime, data_dir) = (machine.runtime(), machine.data_dir());
         let replayed = replay(&runtime.disk, data_dir).await.expect("a sound disk");
         replayed.rewrite(&runtime.disk, data_dir, 1, |_| 0).await.expect("a sound disk");
@@ -114,19 +113,29 @@ impl Cluster {
             tail_cache: TailCache::new(1 << 20),
             open_segments: OpenSegments::new(16),
             disk_low: Rc::new(Cell::new(false)),
-            runtime: runtime.clone(),
+            runtime,
         };
         let mut config = self.log_config.borrow().clone();
         config.durability = self.settings.borrow().durability;
-        let boot = BootId([node.boot.get(); 16]);
-        let open = open_log(shared, data_dir.join("t-0"), config);
+        (wal, open_log(shared, data_dir.join("t-0"), config))
+    }
+
+    /// The boot that a node's machine is in.
+    pub(crate) fn boot_of(&self, id: i32) -> BootId {
+        BootId([self.node(id).boot.get(); 16])
+    }
+
+    /// Starts a node's replica from what is on its disk.
+    pub(crate) async fn try_start(&self, id: i32) -> Result<RaftGroup, OpenGroupError> {
+        let (wal, open) = self.disk_of(id).await;
+        let (runtime, boot) = (open.shared.runtime.clone(), self.boot_of(id));
         let log = open_group(open, wal.get_group(&at()).as_ref(), boot)
             .await
             .unwrap_or_else(|error| panic!("node {id}: {error}"));
         let settings = self.settings.borrow().clone();
         let group = RaftGroup::open(OpenGroup {
             at: at(),
-            replica: node.replica.get(),
+            replica: self.node(id).replica.get(),
             log,
             wal,
             runtime,
@@ -136,7 +145,7 @@ impl Cluster {
         })
         .await?;
         self.network.join(&group);
-        node.group.replace(Some(group.clone()));
+        self.node(id).group.replace(Some(group.clone()));
         Ok(group)
     }
 
@@ -256,7 +265,7 @@ fn open_log(shared: LogShared, dir: PathBuf, config: LogConfig) -> OpenLog {
         flushed: Offset::ZERO,
         clean_end: None,
         now: NOW,
-        with_entries: true,
+        with_entries: false,
     }
 }
 
