@@ -135,6 +135,9 @@ impl RaftLogStorage<Types> for Store {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let last = last.as_ref().map(entry_id);
+        if self.state.log.last_entry() <= last {
+            return Ok(());
+        }
         self.state.log.truncate_after(last).await.map_err(io::Error::other)?;
         self.state.moved();
         Ok(())
@@ -333,3 +336,6 @@ impl Flush {
         is_here()
     }
 }
+
+#[cfg(test)]
+mod tests;
