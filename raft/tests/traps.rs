@@ -3,6 +3,8 @@
 
 mod cluster;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use cluster::{Cluster, append, at, replica, run};
@@ -120,6 +122,37 @@ fn trap_7_a_transfer_that_gets_stuck_ends_in_an_election() {
         assert_ne!(next.replica(), replica(to));
         append(&next, batch(1, None)).await.expect("somebody leads");
     });
+}
+
+/// A disk that said "flushed" and had not: its replica comes back with less than it had acknowledged. openraft took that for
+/// impossible: a panic of the leader in a debug build, a follower that never gets anywhere in a release.
+#[test]
+fn trap_9_a_follower_whose_disk_lied_is_counted_and_sent_what_it_lacks() {
+    let counted = Rc::new(Cell::new(0));
+    // What a power cut leaves of unflushed data is chance.
+    for seed in 0..20 {
+        let counting = counted.clone();
+        run(seed, 3, |cluster| async move {
+            cluster.found().await;
+            let leader = cluster.leader().await;
+            append(&leader, batch(1, None)).await.expect("it leads");
+            cluster.settled().await;
+            let liar = cluster.others(&leader)[0];
+            cluster.node(liar).machine().disk().set_lies(true);
+            for _ in 0..5 {
+                append(&leader, batch(1, None)).await.expect("it leads");
+            }
+            cluster.settled().await;
+            cluster.power_cut(liar);
+            cluster.node(liar).machine().disk().set_lies(false);
+            let back = cluster.start(liar).await;
+            cluster.settled().await;
+            assert_eq!(cluster::committed(&back).await, cluster::committed(&leader).await, "seed {seed}");
+            assert_eq!(leader.role(), Role::Leader, "seed {seed}");
+            counting.set(counting.get() + leader.status().reversions);
+        });
+    }
+    assert!(counted.get() > 0, "no power cut of twenty took anything, or nobody noticed");
 }
 
 /// A node's number is used again after its disk was lost: counted as the voter it was, it could elect a leader that lacks
