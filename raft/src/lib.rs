@@ -16,6 +16,7 @@ mod bytes_codec;
 pub mod codec;
 mod entry;
 mod genesis;
+pub mod forming;
 pub mod gossip;
 pub mod group;
 mod in_sync;

@@ -147,6 +147,9 @@ pub enum LinkEvent {
 /// Whoever wants to know what becomes of connections.
 pub type LinkObserver = Rc<dyn Fn(NodeId, Lane, LinkEvent)>;
 
+/// Whoever wants to know of members that take this node for one of theirs while it belongs to no cluster.
+pub type StrayObserver = Rc<dyn Fn(&NodeIdentity)>;
+
 /// One core's connections to the other nodes. Clones share them; when the last one is dropped, all end.
 #[derive(Clone)]
 pub struct Peers {
@@ -169,6 +172,7 @@ struct Common {
     /// The process that last welcomed this node.
     processes: RefCell<BTreeMap<NodeId, u64>>,
     observer: RefCell<Option<LinkObserver>>,
+    strays: RefCell<Option<StrayObserver>>,
     services: RefCell<BTreeMap<u8, Rc<dyn PeerService>>>,
     guests: RefCell<Guests>,
     served: Cell<ServerCounters>,
@@ -197,6 +201,7 @@ impl Peers {
             links: RefCell::default(),
             processes: RefCell::default(),
             observer: RefCell::default(),
+            strays: RefCell::default(),
             services: RefCell::default(),
             guests: RefCell::default(),
             served: Cell::default(),
@@ -416,6 +421,12 @@ impl Peers {
         *self.common().observer.borrow_mut() = Some(observer);
     }
 
+    /// Tells `observer` of members of a cluster that call this node while it belongs to none: its disk may have been
+    /// wiped.
+    pub fn observe_strays(&self, observer: StrayObserver) {
+        *self.common().strays.borrow_mut() = Some(observer);
+    }
+
     /// The process that last welcomed this node under a peer's number; another one than before has restarted.
     pub fn process_of(&self, node: NodeId) -> Option<u64> {
         self.common().processes.borrow().get(&node).copied()
@@ -501,6 +512,15 @@ impl Common {
         }
     }
 
+    fn stray(&self, sender: &NodeIdentity) {
+        if sender.cluster_id.is_some() && self.identity.borrow().cluster_id.is_none() {
+            let observer = self.strays.borrow().clone();
+            if let Some(observer) = observer {
+                observer(sender);
+            }
+        }
+    }
+
     fn note_refusal_of_ours(&self, peer: NodeId, reason: &str) {
         if self.is_news(format!("refused by {peer}: {reason}")) {
             tracing::warn!(%peer, %reason, "a peer refuses this node");
@@ -524,6 +544,7 @@ impl Common {
         links.values().for_each(|link| link.stop());
         // Whoever observes or serves may hold these peers.
         self.observer.take();
+        self.strays.take();
         self.services.take();
     }
 }

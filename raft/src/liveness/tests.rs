@@ -56,6 +56,7 @@ impl Node {
             node: NodeId(own),
             directory_id: TopicId([own as u8; 16]),
             process_id: runtime.entropy.u64(),
+            rpc_address: format!("node{own}:33146"),
         };
         let rate = RecoveryRate::new(1 << 30, runtime.clock.now());
         let peers = Peers::new(runtime.clone(), identity, PeersConfig::default(), rate);

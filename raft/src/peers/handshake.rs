@@ -18,6 +18,8 @@ pub const VERSIONS: (u16, u16) = (1, 1);
 pub(crate) const HELLO_BYTES_MAX: usize = 1024;
 /// Kafka's own cluster ids have 22 bytes.
 const CLUSTER_ID_BYTES_MAX: usize = 255;
+/// A host name and a port.
+pub(crate) const ADDRESS_BYTES_MAX: usize = 262;
 const REASON_BYTES_MAX: usize = 600;
 
 /// Who a node is, as its peers know it.
@@ -31,6 +33,8 @@ pub struct NodeIdentity {
     pub directory_id: TopicId,
     /// Drawn at each start: tells a restart from a connection that was lost.
     pub process_id: u64,
+    /// Where it listens to its peers, `HOST:PORT`.
+    pub rpc_address: String,
 }
 
 /// What a connection is for.
@@ -135,6 +139,7 @@ fn put_identity(to: &mut BytesMut, identity: &NodeIdentity) {
     to.put_i32(identity.node.0);
     to.put_slice(&identity.directory_id.0);
     to.put_u64(identity.process_id);
+    put_text(to, &identity.rpc_address, ADDRESS_BYTES_MAX);
 }
 
 fn identity(reader: &mut Reader<'_>) -> Result<NodeIdentity, Malformed> {
@@ -144,6 +149,7 @@ fn identity(reader: &mut Reader<'_>) -> Result<NodeIdentity, Malformed> {
         node: reader.node("node id")?,
         directory_id: reader.topic_id("directory id")?,
         process_id: reader.u64("process id")?,
+        rpc_address: reader.text("rpc address", ADDRESS_BYTES_MAX)?.to_owned(),
     })
 }
 
@@ -333,6 +339,7 @@ mod tests {
             node: NodeId(node),
             directory_id: TopicId([directory; 16]),
             process_id,
+            rpc_address: format!("host-{node}:33146"),
         }
     }
 

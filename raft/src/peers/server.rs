@@ -235,7 +235,11 @@ async fn admit(common: &Rc<Common>, mut stream: Stream) -> Result<Arrived, NotAd
             let hello = Hello::decode(&hello)?;
             let now = common.runtime.clock.now();
             let holder = common.guests.borrow().alive(hello.sender.node, now, common.config.identity_hold);
-            handshake::judge(&common.identity(), &hello, holder).map(|version| (version, hello))
+            let judged = handshake::judge(&common.identity(), &hello, holder);
+            if judged.is_err() {
+                common.stray(&hello.sender);
+            }
+            judged.map(|version| (version, hello))
         }
     };
     let (version, hello) = match judged {

@@ -25,6 +25,7 @@ fn identity(node: i32) -> NodeIdentity {
         node: NodeId(node),
         directory_id: TopicId([node as u8; 16]),
         process_id: node as u64,
+        rpc_address: format!("host-{node}:33146"),
     }
 }
 
