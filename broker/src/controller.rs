@@ -5,6 +5,7 @@
 //! does so after any crash. Making it visible is the [`publisher`]'s, which follows the [log](metadata_log) on every node.
 
 pub(crate) mod changes;
+pub(crate) mod lead;
 pub(crate) mod metadata_log;
 pub(crate) mod publisher;
 pub(crate) mod running;
@@ -265,15 +266,21 @@ pub(crate) async fn register(core: &Rc<Core>, broker: Broker) -> Result<ControlA
     let controller = here(core)?;
     let _turn = controller.turn().await?;
     let image = controller.log.image();
-    let is_alive = image.broker(broker.node).is_some_and(|known| running::is_alive(core, known));
-    let admission = match plan_register_broker(&image, &broker, is_alive) {
-        Ok(admission) => admission,
-        Err(refused) => return Ok(ControlAnswer::Refused(refused.to_string())),
-    };
-    for damage in &admission.damage {
-        tracing::error!(node = %broker.node, %damage, "a broker is back without its disk");
+    let mut records = Vec::new();
+    if image.cluster_id().is_none() {
+        records.push(Record::ClusterCreated { cluster_id: core.node.cluster_id.clone() });
     }
-    let end = controller.write(core, &admission.records).await?;
+    let is_alive = image.broker(broker.node).is_some_and(|known| running::is_alive(core, known));
+    match plan_register_broker(&image, &broker, is_alive) {
+        Ok(admission) => {
+            for damage in &admission.damage {
+                tracing::error!(node = %broker.node, "a broker is back without its data: {damage}");
+            }
+            records.extend(admission.records);
+        }
+        Err(refused) => return Ok(ControlAnswer::Refused(refused.to_string())),
+    }
+    let end = controller.write(core, &records).await?;
     Ok(ControlAnswer::Registered(end))
 }
 

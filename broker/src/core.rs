@@ -9,22 +9,24 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ouzel_metadata::{BrokerConfig, TopicConfig};
+use ouzel_metadata::{BrokerConfig, Partition, TopicConfig};
+use ouzel_model::{LeaderEpoch, TopicIdPartition};
+use ouzel_raft::RaftGroup;
 use ouzel_runtime::mailbox::{MailReceiver, MailSender};
 use ouzel_runtime::{CoreId, Runtime};
 use ouzel_storage::LogConfig;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
+use crate::cluster::Cluster;
 use crate::controller::Controller;
 use crate::coordinators::Coordinators;
 use crate::fetch_sessions::FetchSessions;
 use crate::listener::MemoryBudget;
 use crate::metrics::{CommittedSample, CoreMetrics, CoreSample};
-use crate::node::NodeFacts;
+use crate::node::{NodeFacts, metadata_at};
 use crate::partition::housekeeping;
 use crate::partitions::Partitions;
-use crate::rpc::PeerDoor;
-use crate::view::NodeView;
+use crate::view::{Leadership, NodeView};
 
 /// Work mailed to a core: runs there, in the order it was mailed from any one core.
 pub type Work = Box<dyn FnOnce(&Rc<Core>) + Send>;
@@ -49,8 +51,10 @@ pub struct Core {
     pub budget: MemoryBudget,
     /// The controller, on the core that runs it.
     pub controller: RefCell<Option<Rc<Controller>>>,
-    /// The way to the other nodes, once there is one.
-    door: RefCell<Option<Rc<dyn PeerDoor>>>,
+    /// What it has of the cluster; nothing if the node is alone.
+    cluster: RefCell<Option<Rc<Cluster>>>,
+    /// Told on the controller's core when a node is up or down.
+    pub(crate) liveness_changed: Notify,
     /// Turns true once, when the node begins to stop.
     pub stopping: watch::Receiver<bool>,
     view: RefCell<Arc<NodeView>>,
@@ -81,7 +85,8 @@ impl Core {
             metrics: CoreMetrics::default(),
             budget,
             controller: RefCell::new(None),
-            door: RefCell::new(None),
+            cluster: RefCell::new(None),
+            liveness_changed: Notify::new(),
             stopping,
             view: RefCell::new(view),
         }
@@ -97,9 +102,60 @@ impl Core {
         self.view.borrow().clone()
     }
 
-    /// The way to the other nodes, if there is one.
-    pub(crate) fn door(&self) -> Option<Rc<dyn PeerDoor>> {
-        self.door.borrow().clone()
+    /// What it has of the cluster, if the node is not alone.
+    pub(crate) fn cluster(&self) -> Option<Rc<Cluster>> {
+        self.cluster.borrow().clone()
+    }
+
+    /// Makes it part of a cluster; once, before it takes part in anything.
+    pub(crate) fn set_cluster(&self, cluster: Cluster) {
+        self.cluster.replace(Some(Rc::new(cluster)));
+    }
+
+    /// Which life of the broker this process is: as long as it answers, no other may register under its number.
+    pub(crate) fn process_incarnation(&self) -> [u8; 16] {
+        match &self.node.membership {
+            Some(membership) => incarnation_of(membership.process_id),
+            None => self.runtime.entropy.uuid(),
+        }
+    }
+
+    /// The replica of a group that lives here, that of the controller's log included.
+    pub(crate) fn group(&self, at: &TopicIdPartition) -> Option<RaftGroup> {
+        if *at == metadata_at() {
+            return self.controller.borrow().as_ref().and_then(|controller| controller.log().group());
+        }
+        self.partitions.get(at).and_then(|partition| partition.group())
+    }
+
+    /// The replicas of groups that live here.
+    pub(crate) fn groups(&self) -> Vec<RaftGroup> {
+        let metadata = self.group(&metadata_at());
+        let partitions = self.partitions.all();
+        metadata.into_iter().chain(partitions.iter().filter_map(|partition| partition.group())).collect()
+    }
+
+    /// Who leads a partition: the image says where it is to live, never who leads it.
+    pub(crate) fn leadership_of(&self, at: TopicIdPartition, partition: &Partition) -> Leadership {
+        let view = self.view();
+        let claim = self.cluster().and_then(|cluster| cluster.claim(&at));
+        let own_epoch = view.routes.get(&at).map(|route| LeaderEpoch(route.offsets.read().leader_epoch));
+        match claim {
+            Some(claim) => Leadership {
+                leader: Some(claim.leader.node).filter(|node| view.image.is_live(*node)),
+                epoch: claim.epoch,
+                in_sync: claim.in_sync.iter().map(|replica| replica.node).collect(),
+            },
+            // A single replica leads itself; its epoch rises each time its log is opened.
+            None if partition.holders().count() == 1 => Leadership {
+                leader: partition.preferred_leader().filter(|node| view.image.is_live(*node)),
+                epoch: own_epoch.unwrap_or(LeaderEpoch(0)),
+                in_sync: partition.preferred_leader().into_iter().collect(),
+            },
+            None => {
+                Leadership { leader: None, epoch: own_epoch.unwrap_or(LeaderEpoch(0)), in_sync: Vec::new() }
+            }
+        }
     }
 
     /// Replaces the cluster's image; the controller does this on every core, in its log's order.
@@ -191,6 +247,13 @@ impl Core {
             }
         }
     }
+}
+
+/// How a process is told in a broker's registration.
+pub(crate) fn incarnation_of(process_id: u64) -> [u8; 16] {
+    let mut incarnation = [0; 16];
+    incarnation[..8].copy_from_slice(&process_id.to_be_bytes());
+    incarnation
 }
 
 /// The target core has stopped; the node is going down.

@@ -11,6 +11,7 @@
 //! way of a request as above; `rpc` is the way to other nodes.
 #![forbid(unsafe_code)]
 
+mod cluster;
 pub mod config;
 pub mod controller;
 pub mod coordinators;

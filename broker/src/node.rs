@@ -4,6 +4,7 @@
 //! the controller's log, register, recover the partitions side by side, raise their epochs, accept, say ready.
 //! Stop: say not ready, accept nothing new, let connections finish, close every log and leave its clean mark.
 
+pub(crate) mod joining;
 mod starting;
 
 use std::io;
@@ -34,6 +35,7 @@ use crate::partition::housekeeping;
 use crate::partitions::Partitions;
 use crate::view::NodeView;
 
+use joining::Membership;
 use starting::{Started, Starting};
 
 /// The name of the one listener there is.
@@ -79,6 +81,8 @@ pub struct NodeFacts {
     pub cluster_id: String,
     /// Its data directory's.
     pub directory_id: TopicId,
+    /// Its cluster, if it is not alone.
+    pub(crate) membership: Option<Arc<Membership>>,
 }
 
 /// A way to the node from any thread.
@@ -344,6 +348,9 @@ async fn run_other(
     let Boot { facts, boot_id, up } = boot;
     let wal = MetaWal::open(runtime.disk.clone(), &facts.config.data_dir, runtime.core).await?;
     let core = make_core(runtime, &handle, facts, boot_id, wal);
+    if let Some(membership) = &core.node.membership {
+        joining::open_other(&core, membership);
+    }
     ouzel_runtime::spawn(core.clone().take_mail(mail));
     start_housekeeping(&core);
     let _ = up.send(());
@@ -415,8 +422,15 @@ async fn stop(core: &Rc<Core>) -> usize {
     }
     let controller = core.controller.borrow_mut().take();
     if let Some(controller) = controller {
-        match controller.log().replica().local().close().await {
-            Ok(end) => failed += usize::from(!core.partitions.mark_closed(metadata_at(), end).await),
+        let replica = controller.log().replica();
+        if let Some(group) = replica.group() {
+            group.shutdown().await;
+        }
+        let committed = replica.offsets().high_watermark;
+        match replica.local().close().await {
+            Ok(end) => {
+                failed += usize::from(!core.partitions.mark_closed(metadata_at(), end, committed).await)
+            }
             Err(reason) => {
                 tracing::error!(reason, "the controller's log was not closed in order");
                 failed += 1;

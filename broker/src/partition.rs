@@ -20,7 +20,7 @@ use ouzel_model::batch::batches;
 use ouzel_model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition,
 };
-use ouzel_raft::{Placed, Replica, ReplicaOffsets, ReplicatedLog, Unacknowledged};
+use ouzel_raft::{GroupSettings, Placed, Replica, ReplicaOffsets, ReplicatedLog, Unacknowledged};
 use ouzel_storage::{Log, LogConfig, ReadError};
 use ouzel_sync::published::{OffsetSnapshot, OffsetsWriter};
 
@@ -277,6 +277,14 @@ impl Partition {
                 partition.publish();
             }
         });
+        let weak = Rc::downgrade(&partition);
+        if let Some(group) = partition.group() {
+            group.on_change(move || {
+                if let Some(partition) = weak.upgrade() {
+                    partition.standing_changed();
+                }
+            });
+        }
         partition.standing_changed();
         partition
     }
@@ -294,6 +302,11 @@ impl Partition {
     /// First readable offset.
     pub fn log_start(&self) -> Offset {
         self.log.offsets().log_start
+    }
+
+    /// End of what is committed.
+    pub fn committed_end(&self) -> Offset {
+        self.log.offsets().high_watermark
     }
 
     /// Next offset to be given.
@@ -333,9 +346,17 @@ impl Partition {
     }
 
     /// Takes new settings: the topic's, and what follows from them for the log.
-    pub(crate) fn set_config(&self, config: Arc<TopicConfig>, log_config: LogConfig) {
+    pub(crate) fn set_config(
+        &self,
+        config: Arc<TopicConfig>,
+        log_config: LogConfig,
+        group_settings: GroupSettings,
+    ) {
         self.log.local().set_config(log_config);
-        self.log.set_durability(housekeeping::durability(config.durability));
+        match &self.log {
+            Replica::Solo(solo) => solo.set_durability(housekeeping::durability(config.durability)),
+            Replica::Group(group) => group.set_settings(group_settings),
+        }
         *self.config.borrow_mut() = config;
         self.publish();
     }
@@ -396,11 +417,11 @@ impl Partition {
     }
 
     fn place(&self, batch: BytesMut, acks: Acks, now: TimestampMs) -> Result<Placing, AppendRefused> {
-        if !self.leads() {
+        if !self.may_append() {
             return Err(AppendRefused::NotHere);
         }
         let (wanted, there) = (self.config.borrow().min_insync_replicas, self.in_sync_count());
-        if acks == Acks::All && wanted > there {
+        if acks == Acks::All && self.leads() && wanted > there {
             return Err(AppendRefused::NotEnoughReplicas { wanted, there });
         }
         Ok(Box::pin(self.log.append(batch, now)))

@@ -1,5 +1,8 @@
 //! The partitions that live on one core, and how they come and go.
 
+pub(crate) mod groups;
+pub(crate) mod opening;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -8,21 +11,26 @@ use std::sync::Arc;
 use ouzel_metadata::TopicConfig;
 use ouzel_model::{Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition};
 use ouzel_raft::Solo;
-use ouzel_storage::wal::{BootId, Change, MetaWal, SoloState, stop_of};
+use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, SoloState, stop_of};
 use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
 use ouzel_sync::published::OffsetsWriter;
 use tokio::sync::Notify;
 
+use crate::cluster;
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::partition::leadership::OnStanding;
 use crate::partition::{Partition, housekeeping};
 use crate::view::NodeView;
 
+use opening::{How, Known, how_to_open};
+
 /// A partition to be opened on a core.
 pub(crate) struct Opening {
     pub(crate) at: TopicIdPartition,
     pub(crate) topic_partition: TopicPartition,
+    /// Where the controller wants it to be.
+    pub(crate) partition: ouzel_metadata::Partition,
     pub(crate) replica: ReplicaId,
     pub(crate) offsets: OffsetsWriter,
     pub(crate) config: Arc<TopicConfig>,
@@ -42,8 +50,8 @@ pub struct Partitions {
     /// Those that could not be opened, with the reason; they stop nobody else.
     failed: RefCell<BTreeMap<TopicIdPartition, (TopicPartition, String)>>,
     shared: LogShared,
-    wal: MetaWal,
-    boot_id: BootId,
+    pub(crate) wal: MetaWal,
+    pub(crate) boot_id: BootId,
     appended: Notify,
     appended_watched: Cell<bool>,
 }
@@ -125,15 +133,38 @@ impl Partitions {
     /// Opens partitions: recovers their logs, then raises all their epochs in one commit, then takes them into service.
     /// One that cannot be opened is noted and stops no other.
     pub(crate) async fn open_all(&self, core: &Rc<Core>, openings: Vec<Opening>) {
+        let node = core.node.config.node_id;
+        let how = |opening: &Opening| how_to_open(&opening.partition, node, self.known(&opening.at));
+        let (solos, members): (Vec<_>, Vec<_>) = openings
+            .into_iter()
+            .filter_map(|opening| Some((how(&opening)?, opening)))
+            .partition(|(how, _)| *how == How::Solo);
+        self.open_solos(core, solos.into_iter().map(|(_, opening)| opening).collect()).await;
+        self.open_members(core, members).await;
+    }
+
+    /// What the write-ahead file knows of a partition.
+    fn known(&self, at: &TopicIdPartition) -> Known {
+        match self.wal.get_group(at) {
+            Some(group) => Known::Member(group.replica),
+            None if self.wal.get(at).is_some() => Known::Solo,
+            None => Known::Nothing,
+        }
+    }
+
+    /// Notes that a partition cannot be opened; it stops no other.
+    fn failed_to_open(&self, opening: &Opening, error: &dyn std::fmt::Display) {
+        tracing::error!(partition = %opening.topic_partition, %error, "a partition cannot be opened; the others go on");
+        let failed = (opening.topic_partition.clone(), error.to_string());
+        self.failed.borrow_mut().insert(opening.at, failed);
+    }
+
+    async fn open_solos(&self, core: &Rc<Core>, openings: Vec<Opening>) {
         let mut logs = Vec::with_capacity(openings.len());
         for (opening, opened) in side_by_side(openings, |opening| self.open_log(core, opening)).await {
             match opened {
                 Ok(log) => logs.push((opening, log)),
-                Err(error) => {
-                    tracing::error!(partition = %opening.topic_partition, %error, "a partition cannot be opened; the others go on");
-                    let failed = (opening.topic_partition.clone(), error.to_string());
-                    self.failed.borrow_mut().insert(opening.at, failed);
-                }
+                Err(error) => self.failed_to_open(&opening, &error),
             }
         }
         let mut changes = Vec::with_capacity(logs.len());
@@ -152,14 +183,12 @@ impl Partitions {
         if let Err(error) = self.wal.commit(changes).await {
             // Without the epochs on the disk a lost tail could lend its offsets out twice: nothing is led.
             for (opening, ..) in leading {
-                tracing::error!(partition = %opening.topic_partition, %error, "a partition cannot be led");
-                let failed = (opening.topic_partition.clone(), error.to_string());
-                self.failed.borrow_mut().insert(opening.at, failed);
+                self.failed_to_open(&opening, &error);
             }
             return;
         }
         for (opening, log, epoch) in leading {
-            let Opening { at, topic_partition, replica, offsets, config } = opening;
+            let Opening { at, topic_partition, replica, offsets, config, .. } = opening;
             let solo = Solo::new(log, epoch, housekeeping::durability(config.durability));
             let partition =
                 Partition::new(at, topic_partition, replica, solo.into(), offsets, config, on_standing(core));
@@ -173,21 +202,10 @@ impl Partitions {
         opening: &Opening,
     ) -> impl Future<Output = Result<Log, OpenError>> + use<> {
         let known = self.wal.get(&opening.at);
-        let (stop, flushed, clean_end) = last_stop(known.as_ref(), self.boot_id);
         let is_new = known.is_none();
         let shared = self.shared.clone();
-        let options = OpenLog {
-            shared: shared.clone(),
-            dir: core.node.config.data_dir.join(opening.topic_partition.to_string()),
-            topic_partition: opening.topic_partition.clone(),
-            topic_id: opening.at.topic_id,
-            config: core.log_config(&opening.config),
-            stop,
-            flushed,
-            clean_end,
-            now: TimestampMs(core.runtime.clock.wall_ms()),
-            with_entries: false,
-        };
+        let (stop, flushed, clean_end) = last_stop(known.as_ref(), self.boot_id);
+        let options = OpenLog { stop, flushed, clean_end, ..self.log_options(core, opening) };
         async move {
             match Log::open(options.clone()).await {
                 // A new partition finds its place taken by what nobody here knows: it is set aside, not deleted, for it may
@@ -204,6 +222,22 @@ impl Partitions {
         }
     }
 
+    /// What a log is opened with, whoever had it open before.
+    fn log_options(&self, core: &Core, opening: &Opening) -> OpenLog {
+        OpenLog {
+            shared: self.shared.clone(),
+            dir: core.node.config.data_dir.join(opening.topic_partition.to_string()),
+            topic_partition: opening.topic_partition.clone(),
+            topic_id: opening.at.topic_id,
+            config: core.log_config(&opening.config),
+            stop: Stop::Unknown,
+            flushed: Offset::ZERO,
+            clean_end: None,
+            now: TimestampMs(core.runtime.clock.wall_ms()),
+            with_entries: false,
+        }
+    }
+
     /// Takes partitions out of service and their data away.
     pub(crate) async fn delete_all(&self, core: &Core, gone: Vec<TopicIdPartition>) {
         let mut changes = Vec::with_capacity(gone.len());
@@ -214,6 +248,12 @@ impl Partitions {
             partition.wake_all();
             if partition.topic_partition().topic.as_str() == OFFSETS_TOPIC {
                 core.coordinators.stop_one(at.partition);
+            }
+            if let Some(group) = partition.group() {
+                if let Some(cluster) = core.cluster() {
+                    cluster.elector.remove_group(&at);
+                }
+                group.shutdown().await;
             }
             if let Err(error) = partition.log_handle().delete().await {
                 tracing::error!(partition = %partition.topic_partition(), %error, "a deleted partition's directory stays");
@@ -229,7 +269,8 @@ impl Partitions {
         for partition in self.open.borrow().values() {
             let config = view.topic_configs.of(partition.at().topic_id);
             if !partition.has_config(&config) {
-                partition.set_config(config.clone(), core.log_config(&config));
+                let settings = groups::settings(core, &config);
+                partition.set_config(config.clone(), core.log_config(&config), settings);
             }
         }
     }
@@ -241,15 +282,17 @@ impl Partitions {
         let partitions: Vec<_> = self.open.take().into_iter().collect();
         let close = |(_, partition): &(TopicIdPartition, Rc<Partition>)| {
             partition.wake_all();
-            let log = partition.log_handle();
-            async move { log.close().await }
+            let (log, group) = (partition.log_handle(), partition.group());
+            async move {
+                if let Some(group) = group {
+                    group.shutdown().await;
+                }
+                log.close().await
+            }
         };
         for ((at, partition), closed) in side_by_side(partitions, close).await {
             match closed {
-                Ok(end) => {
-                    let Some(state) = self.wal.get(&at) else { continue };
-                    changes.push(Change::Put(at, state.closed(end)));
-                }
+                Ok(end) => changes.extend(self.closed(at, end, partition.committed_end())),
                 Err(reason) => {
                     failed += 1;
                     tracing::error!(partition = %partition.topic_partition(), reason, "a partition was not closed in order");
@@ -264,9 +307,19 @@ impl Partitions {
     }
 
     /// Leaves the clean mark of a log that was closed elsewhere: the controller's.
-    pub(crate) async fn mark_closed(&self, at: TopicIdPartition, end: Offset) -> bool {
-        let Some(state) = self.wal.get(&at) else { return false };
-        self.wal.commit(vec![Change::Put(at, state.closed(end))]).await.is_ok()
+    pub(crate) async fn mark_closed(&self, at: TopicIdPartition, end: Offset, committed: Offset) -> bool {
+        let Some(change) = self.closed(at, end, committed) else { return false };
+        self.wal.commit(vec![change]).await.is_ok()
+    }
+
+    /// The clean mark of a log that ends at `end`. What is noted as flushed must never be cut, so of a group's log it is
+    /// only what is committed.
+    fn closed(&self, at: TopicIdPartition, end: Offset, committed: Offset) -> Option<Change> {
+        if let Some(state) = self.wal.get_group(&at) {
+            let flushed = committed.min(end);
+            return Some(Change::PutGroup(at, GroupState { closed_at: Some(end), flushed, ..state }));
+        }
+        self.wal.get(&at).map(|state| Change::Put(at, state.closed(end)))
     }
 }
 
@@ -278,6 +331,7 @@ fn on_standing(core: &Rc<Core>) -> OnStanding {
         if partition.topic_partition().topic.as_str() == OFFSETS_TOPIC {
             core.coordinators.follow(&core, partition);
         }
+        cluster::standing_changed(&core, partition);
     })
 }
 

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use ouzel_metadata::Image;
-use ouzel_metadata::Partition;
 use ouzel_metadata::image::Topic;
 use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_runtime::CoreId;
@@ -72,16 +71,5 @@ impl NodeView {
     /// The topic of a request that may name it either way: by id if there is one, else by name.
     pub fn topic(&self, name: &str, id: TopicId) -> Option<&Topic> {
         if id.is_zero() { self.topic_by_name(name) } else { self.topic_by_id(id) }
-    }
-
-    /// Who leads a partition: the image says where it is to live, never who leads it.
-    pub fn leadership_of(&self, at: TopicIdPartition, partition: &Partition) -> Leadership {
-        // A single replica leads itself; its epoch rises each time its log is opened.
-        let epoch = self.routes.get(&at).map_or(0, |route| route.offsets.read().leader_epoch);
-        Leadership {
-            leader: partition.preferred_leader().filter(|node| self.image.is_live(*node)),
-            epoch: LeaderEpoch(epoch),
-            in_sync: partition.preferred_leader().into_iter().collect(),
-        }
     }
 }

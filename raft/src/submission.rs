@@ -242,6 +242,14 @@ impl<'log> Forming<'log> {
         {
             self.producers.insert(header.producer_id, entry);
         }
+        if self.is_early(&header, now) {
+            let producer_id = header.producer_id;
+            return Judged::Refused(AppendRefused::OutOfOrderSequence {
+                producer_id,
+                expected: 0,
+                found: header.base_sequence,
+            });
+        }
         let verdict = self.producers.check(&header);
         if let ProducerVerdict::Duplicate(known) = verdict {
             let first = known.first_offset();
@@ -266,6 +274,17 @@ impl<'log> Forming<'log> {
         self.bytes += batch.len();
         self.batches.push((batch, now));
         Judged::Submit(nth)
+    }
+
+    /// Whether a batch came before the first of its producer. A producer that the log does not know may begin anywhere, as
+    /// in Kafka, for the log may have forgotten it. But where nothing was ever forgotten, its first batch is on its way:
+    /// it was sent to a replica that did not lead at that moment, while this one came a moment later, when it did. Taken,
+    /// it would shut that first one out for ever.
+    fn is_early(&self, header: &Header, now: TimestampMs) -> bool {
+        header.has_producer()
+            && header.base_sequence > 0
+            && self.producers.get(header.producer_id).is_none()
+            && !self.log.may_have_forgotten_producers(now)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

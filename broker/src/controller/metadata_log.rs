@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use ouzel_metadata::{Image, Record};
 use ouzel_model::batch::{BatchBuilder, Codec, RecordParts, RecordStream, batches};
 use ouzel_model::{NodeId, Offset, TimestampMs, TopicId};
-use ouzel_raft::{Replica, ReplicatedLog};
+use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Role};
 use tokio::sync::{Notify, watch};
 
 use super::ControllerError;
@@ -71,14 +71,29 @@ impl MetadataLog {
 
     /// Whether decisions are written here.
     pub(crate) fn leads(&self) -> bool {
-        self.inner.replica.leads()
+        match &self.inner.replica {
+            Replica::Solo(_) => true,
+            Replica::Group(group) => group.role() == Role::Leader,
+        }
+    }
+
+    /// The replica, if it is one of a group.
+    pub(crate) fn group(&self) -> Option<RaftGroup> {
+        match &self.inner.replica {
+            Replica::Solo(_) => None,
+            Replica::Group(group) => Some(group.clone()),
+        }
     }
 
     /// The node where decisions are written, if this one knows.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         match &self.inner.replica {
             Replica::Solo(_) => Some(self.inner.node),
-            Replica::Group(group) => group.status().leader.map(|leader| leader.node),
+            Replica::Group(group) => match group.status() {
+                status if status.role == Role::Leader => Some(self.inner.node),
+                // One that stands for election, or was elected and does not serve yet, is no place to ask.
+                status => status.leader.map(|leader| leader.node).filter(|node| *node != self.inner.node),
+            },
         }
     }
 

@@ -11,6 +11,7 @@ use ouzel_runtime::CoreId;
 use ouzel_sync::published::published_offsets;
 
 use super::metadata_log::MetadataLog;
+use crate::cluster;
 use crate::core::{Core, Stopped};
 use crate::partitions::Opening;
 use crate::topic_config::TopicConfigs;
@@ -99,6 +100,7 @@ impl Publisher {
                 opening.entry(owner).or_default().push(Opening {
                     at,
                     topic_partition: TopicPartition { topic: topic.name.clone(), partition: index },
+                    partition: partition.clone(),
                     replica,
                     offsets,
                     config: topic_configs.of(topic.id),
@@ -132,6 +134,7 @@ impl Publisher {
             core.call(to, move |core| {
                 core.set_view(view.clone());
                 core.partitions.settings_changed(core, &view);
+                cluster::members_changed(core);
                 async {}
             })
             .await?;

@@ -2,23 +2,31 @@
 //! replicas of its log are; and elections, which others hold. Plans are given this as values.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use ouzel_metadata::Claim;
 use ouzel_metadata::image::Broker;
 use ouzel_metadata::plan::{ElectLeadersError, Election};
-use ouzel_model::{LeaderEpoch, NodeId, Offset, TopicIdPartition};
-use ouzel_raft::ReplicatedLog;
+use ouzel_model::{LeaderEpoch, NodeId, Offset, ReplicaId, TopicIdPartition};
+use ouzel_raft::{ReplicatedLog, gossip};
 
 use super::metadata_log::MetadataLog;
-use crate::core::Core;
+use crate::core::{Core, incarnation_of};
+use crate::rpc::ask;
+use crate::rpc::control::ControlCall;
 
 /// The newest claim about a partition.
 pub(super) fn claim(core: &Core, at: TopicIdPartition) -> Option<Claim> {
+    if let Some(claim) = core.cluster().and_then(|cluster| cluster.claim(&at)) {
+        let gossip::Claim { epoch, leader, in_sync, voters, .. } = claim;
+        return Some(Claim { epoch, leader, in_sync, voters });
+    }
     let view = core.view();
     let replica = view.image.partition(at)?.replica_on(core.node.config.node_id)?;
     let route = view.routes.get(&at)?;
-    // A single replica leads itself.
-    Some(Claim {
+    // A single replica leads itself; of others nothing is known that nobody claims.
+    let is_single = view.image.partition(at)?.holders().count() == 1;
+    is_single.then(|| Claim {
         epoch: LeaderEpoch(route.offsets.read().leader_epoch),
         leader: replica,
         in_sync: vec![replica],
@@ -28,18 +36,38 @@ pub(super) fn claim(core: &Core, at: TopicIdPartition) -> Option<Claim> {
 
 /// Whether the process that registered a broker still answers.
 pub(super) fn is_alive(core: &Core, broker: &Broker) -> bool {
-    // This node is alive in one process, the one that asks; of others it has not heard.
-    let _ = (core, broker);
-    false
+    // A node that is alone is alive in one process, the one that asks.
+    let Some(cluster) = core.cluster() else { return false };
+    let process = cluster.peers.process_of(broker.node).map(incarnation_of);
+    cluster.is_up(broker.node) && process == Some(broker.incarnation)
 }
+
+/// How long an election may take.
+const ELECTION_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether it is over.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Makes one of the candidates lead; resolves when it does.
 ///
 /// # Errors
 /// When none came to lead in time.
 pub(super) async fn hold_election(core: &Rc<Core>, election: Election) -> Result<(), ElectLeadersError> {
-    let leads = claim(core, election.at).is_some_and(|claim| election.candidates.contains(&claim.leader));
-    if leads { Ok(()) } else { Err(ElectLeadersError::PreferredNotAvailable) }
+    let holding = async {
+        loop {
+            let claim = claim(core, election.at);
+            if claim.as_ref().is_some_and(|claim| election.candidates.contains(&claim.leader)) {
+                return;
+            }
+            if let (Some(claim), Some(to)) = (claim, election.candidates.first()) {
+                // Whoever leads hands over; what becomes of it is seen by who leads next.
+                let asked = ControlCall::Transfer(election.at, *to);
+                let _ = ask::ask_or_answer(core, claim.leader.node, asked).await;
+            }
+            core.runtime.clock.sleep(LOOK_INTERVAL).await;
+        }
+    };
+    let held = core.runtime.clock.timeout(ELECTION_TIME_MAX, holding).await;
+    held.map_err(|_| ElectLeadersError::PreferredNotAvailable)
 }
 
 /// How the controller's own log stands, as its leader sees it.
@@ -72,16 +100,29 @@ pub(crate) struct QuorumReplica {
 pub(super) fn quorum(core: &Core, log: &MetadataLog) -> Quorum {
     let offsets = log.replica().offsets();
     let now_ms = core.runtime.clock.wall_ms();
-    let leader = QuorumReplica {
+    let own = QuorumReplica {
         node: core.node.config.node_id,
         log_end: Some(offsets.log_end),
         heard_ms: Some(now_ms),
         caught_up_ms: Some(now_ms),
     };
-    Quorum {
-        epoch: log.replica().epoch(),
-        high_watermark: offsets.high_watermark,
-        voters: vec![leader],
-        observers: Vec::new(),
+    let (mut voters, mut observers) = (vec![own], Vec::new());
+    if let Some(group) = log.group() {
+        let status = group.status();
+        let replica = |replica: &ReplicaId| {
+            let held = status.held.iter().find(|(known, _)| known == replica).and_then(|(_, held)| *held);
+            let is_up = core.cluster().is_some_and(|cluster| cluster.is_up(replica.node));
+            let is_in_sync = status.in_sync.contains(replica);
+            QuorumReplica {
+                node: replica.node,
+                log_end: held.and_then(|held| log.replica().local().entry_end(held)),
+                heard_ms: is_up.then_some(now_ms),
+                caught_up_ms: is_in_sync.then_some(now_ms),
+            }
+        };
+        let is_other = |id: &&ReplicaId| id.node != core.node.config.node_id;
+        voters.extend(status.voters.iter().filter(is_other).map(replica));
+        observers.extend(status.learners.iter().filter(is_other).map(replica));
     }
+    Quorum { epoch: log.replica().epoch(), high_watermark: offsets.high_watermark, voters, observers }
 }

@@ -143,7 +143,7 @@ async fn find_one(core: &Rc<Core>, key_type: i8, key: StrBytes) -> Coordinator {
         return failed(ErrorCode::CoordinatorNotAvailable, Some("The coordinator is not available."));
     };
     let at = TopicIdPartition { topic_id: topic.id, partition };
-    let leader = topic.partition(partition).and_then(|partition| view.leadership_of(at, partition).leader);
+    let leader = topic.partition(partition).and_then(|partition| core.leadership_of(at, partition).leader);
     match leader.and_then(|node: NodeId| view.image.broker(node)) {
         Some(broker) => {
             let (host, port) = advertised(broker);

@@ -25,13 +25,13 @@ pub(crate) async fn metadata(core: &Rc<Core>, version: i16, request: MetadataReq
     let asked = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     let mut topics = Vec::new();
     match asked {
-        None => topics.extend(view.image.topics().map(|topic| described(topic, &view))),
+        None => topics.extend(view.image.topics().map(|topic| described(core, topic, &view))),
         Some(asked) => {
             let mut to_create = Vec::new();
             for topic in asked {
                 let id = topic_id(topic.topic_id);
                 let name = topic.name.as_ref().map(|name| name.as_str().to_owned());
-                topics.push(answer_one(&view, version, name, id, &mut to_create));
+                topics.push(answer_one(&view, core, version, name, id, &mut to_create));
             }
             let may_create = version < 4 || request.allow_auto_topic_creation;
             if may_create && !to_create.is_empty() && core.broker_config().auto_create_topics {
@@ -57,6 +57,7 @@ pub(crate) async fn metadata(core: &Rc<Core>, version: i16, request: MetadataReq
 
 fn answer_one(
     view: &NodeView,
+    core: &Core,
     version: i16,
     name: Option<String>,
     id: TopicId,
@@ -79,11 +80,11 @@ fn answer_one(
         _ if version < 12 && !id.is_zero() => failed(ErrorCode::InvalidRequest),
         None if id.is_zero() => failed(ErrorCode::UnknownTopicId),
         None => match view.topic_by_id(id) {
-            Some(topic) => described(topic, view),
+            Some(topic) => described(core, topic, view),
             None => failed(ErrorCode::UnknownTopicId),
         },
         Some(wanted) => match view.topic_by_name(wanted) {
-            Some(topic) => described(topic, view),
+            Some(topic) => described(core, topic, view),
             None if TopicName::new(wanted).is_err() => failed(ErrorCode::InvalidTopic),
             None => {
                 to_create.push(wanted.clone());
@@ -111,11 +112,11 @@ async fn create(core: &Rc<Core>, names: Vec<String>, answers: &mut [MetadataResp
     }
 }
 
-fn described(topic: &Topic, view: &NodeView) -> MetadataResponseTopic {
+fn described(core: &Core, topic: &Topic, view: &NodeView) -> MetadataResponseTopic {
     let brokers = |nodes: &[NodeId]| nodes.iter().map(|node| BrokerId(node.0)).collect();
     let partitions = topic.indexed_partitions().map(|(index, partition)| {
         let at = TopicIdPartition { topic_id: topic.id, partition: index };
-        let Leadership { leader, epoch, in_sync } = view.leadership_of(at, partition);
+        let Leadership { leader, epoch, in_sync } = core.leadership_of(at, partition);
         let holders = partition.holder_nodes();
         let offline = holders.iter().filter(|node| !view.image.is_live(**node));
         MetadataResponsePartition::default()

@@ -7,29 +7,33 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use ouzel_metadata::Image;
 use ouzel_metadata::configs::broker::Identity;
 use ouzel_metadata::image::{Broker, Endpoint, SecurityProtocol};
-use ouzel_metadata::{Image, Record};
-use ouzel_model::{PartitionIndex, TimestampMs, TopicId, TopicIdPartition, TopicName, TopicPartition};
-use ouzel_raft::Solo;
+use ouzel_model::{
+    PartitionIndex, ReplicaId, TimestampMs, TopicId, TopicIdPartition, TopicName, TopicPartition,
+};
+use ouzel_raft::{GroupSettings, Solo, Ticks};
 use ouzel_runtime::disk::LockGuard;
 use ouzel_runtime::mailbox::MailReceiver;
 use ouzel_runtime::{JoinHandle, Runtime};
 use ouzel_storage::checkpoint::MetaProperties;
 use ouzel_storage::strays::remove_strays;
-use ouzel_storage::wal::{BootId, Change, MetaWal, Replayed, SoloState, replay};
+use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, Replayed, SoloState, replay};
 use ouzel_storage::{Durability, Log, LogConfig, OpenLog};
 use tokio::sync::oneshot;
 
 use crate::config::NodeConfig;
-use crate::controller::Controller;
 use crate::controller::metadata_log::MetadataLog;
 use crate::controller::publisher::{Owners, Publisher};
+use crate::controller::{Controller, lead};
 use crate::core::{Core, Work};
 use crate::listener::{self, ConnectionCounts};
+use crate::partitions::groups::open_group;
 use crate::rpc::ask;
 use crate::rpc::control::{ControlAnswer, ControlCall};
 
+use super::joining::{self, Joined};
 use super::{
     Boot, LISTENER, METADATA_TOPIC_ID, NodeFacts, NodeHandle, StartError, log_shared, make_core, metadata_at,
     start_housekeeping, unwritable,
@@ -51,6 +55,7 @@ pub(super) struct Starting {
     listener: ouzel_runtime::net::Listener,
     kafka_address: SocketAddr,
     properties: MetaProperties,
+    joined: Option<Joined>,
     boot_id: BootId,
     wal: MetaWal,
     owners: Owners,
@@ -79,7 +84,13 @@ impl Starting {
             StartError(format!("cannot tell the address of {}: {error}", config.kafka_listener))
         })?;
         let config = with_identity(config, kafka_address);
-        let properties = identify(&runtime, &config).await?;
+        let found = read_identity(&runtime, &config).await?;
+        let directory_id = found.as_ref().map(|found| found.directory_id);
+        let joined = joining::join(&runtime, &config, directory_id, &handle.shared.cores).await?;
+        let properties = match found {
+            Some(found) => found,
+            None => write_identity(&runtime, &config, joined.as_ref()).await?,
+        };
         let boot_id = boot_id(&runtime).await;
         let replayed = replay(&runtime.disk, &dir).await.map_err(|error| StartError(error.to_string()))?;
         for torn in &replayed.torn {
@@ -96,6 +107,7 @@ impl Starting {
             listener,
             kafka_address,
             properties,
+            joined,
             boot_id,
             wal,
             owners,
@@ -116,6 +128,7 @@ impl Starting {
             listener,
             kafka_address,
             properties,
+            joined,
             boot_id,
             wal,
             owners,
@@ -124,6 +137,7 @@ impl Starting {
             connection_counts: ConnectionCounts::new(runtime.core_count),
             cluster_id: properties.cluster_id,
             directory_id: properties.directory_id,
+            membership: joined.as_ref().map(|joined| joined.membership.clone()),
             kafka_address,
             config,
         });
@@ -136,6 +150,9 @@ impl Starting {
             coming_up.push(when_up);
         }
         let core = make_core(runtime, &handle, facts.clone(), boot_id, wal.clone());
+        if let Some(joined) = joined {
+            joined.open_first(&core);
+        }
         ouzel_runtime::spawn(core.clone().take_mail(mail));
         for up in coming_up {
             up.await.map_err(|_| StartError("a core failed while the broker was starting".to_owned()))?;
@@ -165,6 +182,7 @@ impl Starting {
             .await
             .map_err(|_| StartError("a core failed while it opened its partitions".to_owned()))?;
         let following = ouzel_runtime::spawn(publisher.run(core.clone()));
+        ouzel_runtime::spawn(lead::lead(core.clone()));
         start_housekeeping(&core);
         let _ = handle.shared.facts.set(facts);
         ouzel_runtime::spawn(listener::accept(core.clone(), listener));
@@ -178,7 +196,7 @@ fn this_broker(core: &Core) -> Broker {
     let (host, port) = advertised(config, core.node.kafka_address);
     Broker {
         node: config.node_id,
-        incarnation: core.runtime.entropy.uuid(),
+        incarnation: core.process_incarnation(),
         endpoints: vec![Endpoint {
             listener: LISTENER.to_owned(),
             host,
@@ -187,36 +205,33 @@ fn this_broker(core: &Core) -> Broker {
         }],
         rack: config.broker.rack.clone(),
         directory_id: core.node.directory_id,
-        rpc_address: String::new(),
+        rpc_address: core
+            .node
+            .membership
+            .as_ref()
+            .map_or_else(String::new, |membership| membership.rpc_address.clone()),
         fenced: false,
         features: ouzel_metadata::features::supported(),
     }
 }
 
-/// Founds the cluster if it is new, and tells it where this broker is.
+/// Tells the cluster where this broker is, until it knows.
 async fn register(core: &Rc<Core>, log: &MetadataLog, broker: Broker) -> Result<(), StartError> {
-    let config = &core.node.config;
-    let cluster_id = &core.node.cluster_id;
-    match log.image().cluster_id() {
-        None if log.leads() => {
-            let founded = [Record::ClusterCreated { cluster_id: cluster_id.clone() }];
-            let now = TimestampMs(core.runtime.clock.wall_ms());
-            let written = log.append(&founded, now).await;
-            written.map_err(|error| StartError(format!("the controller's log takes no records: {error}")))?;
-        }
-        Some(own) if own != cluster_id => {
-            let dir = config.data_dir.display();
-            return Err(StartError(format!(
-                "{META_PROPERTIES} in {dir} names cluster {cluster_id}, but the controller's log is of cluster {own}; \
-                 one of them was copied from elsewhere"
-            )));
-        }
-        _ => {}
+    let (image, cluster_id) = (log.image(), &core.node.cluster_id);
+    if let Some(own) = image.cluster_id().filter(|own| *own != &**cluster_id) {
+        let dir = core.node.config.data_dir.display();
+        return Err(StartError(format!(
+            "{META_PROPERTIES} in {dir} names cluster {cluster_id}, but the controller's log is of cluster {own}; \
+             one of them was copied from elsewhere"
+        )));
     }
     loop {
         match ask::ask(core, ControlCall::Register(broker.clone())).await {
             Ok(ControlAnswer::Registered(_)) => return Ok(()),
             Ok(ControlAnswer::Refused(words)) => return Err(StartError(words)),
+            Ok(ControlAnswer::Failed(words)) if core.node.membership.is_none() => {
+                return Err(StartError(format!("the controller's log takes no records: {words}")));
+            }
             Ok(other) => tracing::warn!(?other, "this broker is not registered yet"),
             Err(error) => tracing::warn!(%error, "this broker is not registered yet; asking again"),
         }
@@ -276,10 +291,9 @@ fn with_identity(mut config: NodeConfig, bound: SocketAddr) -> NodeConfig {
     config
 }
 
-/// Reads, or at the first start writes, who this directory belongs to.
-async fn identify(runtime: &Runtime, config: &NodeConfig) -> Result<MetaProperties, StartError> {
+/// Reads who this directory belongs to, if it belongs to anybody.
+async fn read_identity(runtime: &Runtime, config: &NodeConfig) -> Result<Option<MetaProperties>, StartError> {
     let path = config.data_dir.join(META_PROPERTIES);
-    let failed = |error: io::Error| StartError(format!("{} cannot be read: {error}", path.display()));
     match runtime.disk.read(&path).await {
         Ok(bytes) => {
             let found = MetaProperties::decode(&bytes).map_err(|error| {
@@ -297,21 +311,33 @@ async fn identify(runtime: &Runtime, config: &NodeConfig) -> Result<MetaProperti
                     found.node_id
                 )));
             }
-            Ok(found)
+            Ok(Some(found))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let id = || TopicId(runtime.entropy.uuid());
-            let made =
-                MetaProperties { cluster_id: id().to_string(), node_id: config.node_id, directory_id: id() };
-            let written = runtime.disk.write_atomic(&path, made.encode().into()).await;
-            written.map_err(|error| {
-                unwritable(&config.data_dir, &error)
-                    .unwrap_or_else(|| StartError(format!("{} cannot be written: {error}", path.display())))
-            })?;
-            Ok(made)
-        }
-        Err(error) => Err(failed(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StartError(format!("{} cannot be read: {error}", path.display()))),
     }
+}
+
+/// Writes who this directory belongs to, at its first start.
+async fn write_identity(
+    runtime: &Runtime,
+    config: &NodeConfig,
+    joined: Option<&Joined>,
+) -> Result<MetaProperties, StartError> {
+    let path = config.data_dir.join(META_PROPERTIES);
+    let id = || TopicId(runtime.entropy.uuid());
+    let made = MetaProperties {
+        cluster_id: joined
+            .map_or_else(|| id().to_string(), |joined| joined.membership.card.cluster_id.clone()),
+        node_id: config.node_id,
+        directory_id: joined.map_or_else(id, |joined| joined.directory_id),
+    };
+    let written = runtime.disk.write_atomic(&path, made.encode().into()).await;
+    written.map_err(|error| {
+        unwritable(&config.data_dir, &error)
+            .unwrap_or_else(|| StartError(format!("{} cannot be written: {error}", path.display())))
+    })?;
+    Ok(made)
 }
 
 /// Removes what deletions left behind, also one that a crash cut short before it touched the directory, or that was
@@ -358,12 +384,19 @@ fn metadata_name() -> TopicPartition {
     }
 }
 
-/// Opens the controller's log and takes it into service, in an epoch of its own.
-async fn open_metadata(core: &Core, wal: &MetaWal, boot_id: BootId) -> Result<MetadataLog, StartError> {
+/// Opens the controller's log and takes it into service: in an epoch of its own if this node is alone, else as a replica
+/// of the controller's group.
+async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Result<MetadataLog, StartError> {
     let config = &core.node.config;
     let dir = metadata_dir(config);
-    let known = wal.get(&metadata_at());
-    let (stop, flushed, clean_end) = crate::partitions::last_stop(known.as_ref(), boot_id);
+    let membership = core.node.membership.clone();
+    let (solo, group) = (wal.get(&metadata_at()), wal.get_group(&metadata_at()));
+    let as_solo = group.as_ref().map(GroupState::as_solo);
+    let (stop, flushed, clean_end) =
+        crate::partitions::last_stop(solo.as_ref().or(as_solo.as_ref()), boot_id);
+    let failed = |error: &dyn std::fmt::Display| {
+        StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
+    };
     let log = Log::open(OpenLog {
         shared: log_shared(&core.runtime, config),
         dir: dir.clone(),
@@ -380,16 +413,32 @@ async fn open_metadata(core: &Core, wal: &MetaWal, boot_id: BootId) -> Result<Me
         flushed,
         clean_end,
         now: TimestampMs(core.runtime.clock.wall_ms()),
-        with_entries: false,
+        with_entries: membership.is_some(),
     })
     .await
-    .map_err(|error| {
-        StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
-    })?;
-    let state = SoloState::opened(known.as_ref(), log.latest_epoch(), log.offsets().flushed_end, boot_id);
-    wal.commit(vec![Change::Put(metadata_at(), state)])
-        .await
-        .map_err(|error| StartError(error.to_string()))?;
-    let solo = Solo::new(log, state.leader_epoch, Durability::Durable);
-    Ok(MetadataLog::new(config.node_id, solo.into()))
+    .map_err(|error| failed(&error))?;
+    let Some(membership) = membership else {
+        let state = SoloState::opened(solo.as_ref(), log.latest_epoch(), log.offsets().flushed_end, boot_id);
+        wal.commit(vec![Change::Put(metadata_at(), state)])
+            .await
+            .map_err(|error| StartError(error.to_string()))?;
+        let solo = Solo::new(log, state.leader_epoch, Durability::Durable);
+        return Ok(MetadataLog::new(config.node_id, solo.into()));
+    };
+    if !membership.card.is_founder(core.node.directory_id) {
+        return Err(StartError(format!(
+            "node {} is none of the founders of cluster {}, and a cluster takes in no further nodes yet; give all nodes the \
+             same --seeds when they start for the first time",
+            config.node_id, membership.card.cluster_id
+        )));
+    }
+    let replica = ReplicaId::first(config.node_id);
+    let settings = GroupSettings { ticks: Ticks::Own, ..GroupSettings::default() };
+    let opened = open_group(core, metadata_at(), replica, log, settings).await;
+    let opened = opened.map_err(|error| failed(&error))?;
+    if group.is_none() {
+        let founders: Vec<_> = membership.founders().into_iter().map(ReplicaId::first).collect();
+        opened.found(&founders).await.map_err(|error| failed(&error))?;
+    }
+    Ok(MetadataLog::new(config.node_id, opened.into()))
 }

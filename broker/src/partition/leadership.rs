@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use ouzel_model::{LeaderEpoch, NodeId, ReplicaId};
-use ouzel_raft::{GroupStatus, Replica, ReplicatedLog, Role};
+use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Role};
 
 use super::Partition;
 
@@ -40,22 +40,48 @@ impl Partition {
                 learners: Vec::new(),
             },
             Replica::Group(group) => {
-                let GroupStatus { role, epoch, leader, in_sync, voters, learners, .. } = group.status();
-                Standing { leads: role == Role::Leader, epoch, leader, in_sync, voters, learners }
+                let status = group.status();
+                Standing {
+                    leads: status.role == Role::Leader,
+                    epoch: status.epoch,
+                    leader: status.leader,
+                    in_sync: status.in_sync,
+                    voters: status.voters,
+                    learners: status.learners,
+                }
             }
+        }
+    }
+
+    /// The replica, if it is one of a group.
+    pub(crate) fn group(&self) -> Option<RaftGroup> {
+        match &self.log {
+            Replica::Solo(_) => None,
+            Replica::Group(group) => Some(group.clone()),
         }
     }
 
     /// Whether this replica leads.
     pub fn leads(&self) -> bool {
-        self.log.leads()
+        match &self.log {
+            Replica::Solo(_) => true,
+            Replica::Group(group) => group.role() == Role::Leader,
+        }
+    }
+
+    /// Whether it is worth asking this replica to append: one that was just elected takes batches as soon as it serves.
+    pub(super) fn may_append(&self) -> bool {
+        match &self.log {
+            Replica::Solo(_) => true,
+            Replica::Group(group) => matches!(group.role(), Role::Leader | Role::Candidate),
+        }
     }
 
     /// How many replicas are in sync, on the leader.
     pub(super) fn in_sync_count(&self) -> i32 {
         match &self.log {
             Replica::Solo(_) => 1,
-            Replica::Group(group) => i32::try_from(group.status().in_sync.len()).unwrap_or(i32::MAX),
+            Replica::Group(group) => group.status().in_sync.len() as i32,
         }
     }
 

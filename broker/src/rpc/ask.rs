@@ -4,21 +4,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ouzel_model::NodeId;
+use ouzel_model::{NodeId, ReplicaId, TopicIdPartition};
 use ouzel_protocol::header::{self, RequestHeader};
 use ouzel_protocol::{
     ApiKey, Request, Response, decode_request, decode_response, encode_request, encode_response, frame,
 };
 use ouzel_raft::Lane;
+use ouzel_raft::peers::service;
 
 use super::control::{ControlAnswer, ControlCall};
 use crate::controller::{self, CONTROLLER_CORE, ControllerError};
 use crate::core::Core;
 use crate::dispatch::Client;
 use crate::handlers;
-
-/// The peer service of [`ControlCall`]s.
-pub(crate) const CONTROL_SERVICE: u8 = 16;
+use crate::node::metadata_at;
 
 /// How long a question looks for a controller that answers it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -126,8 +125,8 @@ pub(crate) async fn ask(core: &Rc<Core>, call: ControlCall) -> Result<ControlAns
 
 /// Asks one node; `None` if it is not the controller, or cannot be reached.
 pub(crate) async fn ask_node(core: &Core, node: NodeId, call: &ControlCall) -> Option<ControlAnswer> {
-    let door = core.door()?;
-    match door.call(node, Lane::Control, CONTROL_SERVICE, call.encode()).await {
+    let cluster = core.cluster()?;
+    match cluster.peers.call(node, Lane::Control, service::CONTROL, call.encode()).await {
         Ok(message) => match ControlAnswer::decode(&message) {
             Ok(ControlAnswer::NotController(_)) => None,
             Ok(answer) => Some(answer),
@@ -143,8 +142,42 @@ pub(crate) async fn ask_node(core: &Core, node: NodeId, call: &ControlCall) -> O
     }
 }
 
+/// As [`ask_node`], also if the node is this one.
+pub(crate) async fn ask_or_answer(core: &Rc<Core>, node: NodeId, call: ControlCall) -> Option<ControlAnswer> {
+    if node == core.node.config.node_id {
+        return Some(answer(core, call).await);
+    }
+    ask_node(core, node, &call).await
+}
+
+/// Hands a group that is led here over to another replica.
+async fn transfer(core: &Rc<Core>, at: TopicIdPartition, to: ReplicaId) -> ControlAnswer {
+    let owner = match core.view().routes.get(&at) {
+        Some(route) => route.core,
+        None if at == metadata_at() => CONTROLLER_CORE,
+        None => return ControlAnswer::Refused("this node has no replica of that group".to_owned()),
+    };
+    let transferred = core.call(owner, move |core| {
+        let group = core.group(&at);
+        async move {
+            match group {
+                Some(group) => group.transfer(to).await.map_err(|error| error.to_string()),
+                None => Err("this node's replica of that group is not open".to_owned()),
+            }
+        }
+    });
+    match transferred.await {
+        Ok(Ok(())) => ControlAnswer::Done,
+        Ok(Err(words)) => ControlAnswer::Failed(words),
+        Err(stopped) => ControlAnswer::Failed(stopped.to_string()),
+    }
+}
+
 /// Answers another node's question, on the controller's core.
 pub(crate) async fn answer(core: &Rc<Core>, call: ControlCall) -> ControlAnswer {
+    if let ControlCall::Transfer(at, to) = call {
+        return transfer(core, at, to).await;
+    }
     match controller::place(core) {
         Place::Here => {}
         Place::At(node) => return ControlAnswer::NotController(Some(node)),
@@ -159,6 +192,7 @@ pub(crate) async fn answer(core: &Rc<Core>, call: ControlCall) -> ControlAnswer 
         ControlCall::ProducerIds(node) => controller::allocate_producer_ids(core, node)
             .await
             .map(|block| ControlAnswer::ProducerIds(block.first, block.size)),
+        ControlCall::Transfer(..) => unreachable!("answered above, by any node"),
     };
     answered.unwrap_or_else(|error| match error {
         ControllerError::NotController => ControlAnswer::NotController(None),

@@ -5,7 +5,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use ouzel_metadata::image::Broker;
 use ouzel_metadata::{DecodeError, Record};
-use ouzel_model::{NodeId, Offset, ProducerId};
+use ouzel_model::{NodeId, Offset, PartitionIndex, ProducerId, ReplicaId, TopicId, TopicIdPartition};
 use ouzel_protocol::reader::{Malformed, Reader};
 use ouzel_raft::PeerMessage;
 
@@ -18,6 +18,8 @@ pub(crate) enum ControlCall {
     Register(Broker),
     /// A broker needs ids for idempotent producers.
     ProducerIds(NodeId),
+    /// Whoever leads this group on the node that is asked is to hand over to that replica. For any node.
+    Transfer(TopicIdPartition, ReplicaId),
 }
 
 /// The controller's answer.
@@ -31,6 +33,8 @@ pub(crate) enum ControlAnswer {
     Registered(Offset),
     /// So many ids from this one on are the broker's.
     ProducerIds(ProducerId, i32),
+    /// It is done.
+    Done,
     /// No, and it is no use to ask again.
     Refused(String),
     /// Not this time.
@@ -58,6 +62,8 @@ const PRODUCER_IDS: i8 = 3;
 const NOT_CONTROLLER: i8 = 4;
 const REFUSED: i8 = 5;
 const FAILED: i8 = 6;
+const TRANSFER: i8 = 7;
+const DONE: i8 = 8;
 
 impl ControlCall {
     /// As bytes.
@@ -77,6 +83,12 @@ impl ControlCall {
                 head.put_i8(PRODUCER_IDS);
                 head.put_i32(node.0);
             }
+            ControlCall::Transfer(group, to) => {
+                head.put_i8(TRANSFER);
+                head.put_slice(&group.topic_id.0);
+                head.put_i32(group.partition.0);
+                head.put_i64(to.to_u64() as i64);
+            }
         }
         PeerMessage { head: head.freeze(), bodies }
     }
@@ -92,6 +104,11 @@ impl ControlCall {
                 _ => return Err(BadControl::NoBroker),
             },
             PRODUCER_IDS => ControlCall::ProducerIds(NodeId(head.i32()?)),
+            TRANSFER => {
+                let topic_id = TopicId(head.uuid()?);
+                let group = TopicIdPartition { topic_id, partition: PartitionIndex(head.i32()?) };
+                ControlCall::Transfer(group, ReplicaId::from_u64(head.i64()? as u64))
+            }
             kind => return Err(BadControl::UnknownKind(kind)),
         };
         head.end()?;
@@ -123,6 +140,7 @@ impl ControlAnswer {
                 head.put_i64(first.0);
                 head.put_i32(*size);
             }
+            ControlAnswer::Done => head.put_i8(DONE),
             ControlAnswer::Refused(words) => {
                 head.put_i8(REFUSED);
                 bodies.push(words.clone().into());
@@ -148,6 +166,7 @@ impl ControlAnswer {
             KAFKA => ControlAnswer::Kafka(body()?, Offset(head.i64()?)),
             REGISTER => ControlAnswer::Registered(Offset(head.i64()?)),
             PRODUCER_IDS => ControlAnswer::ProducerIds(ProducerId(head.i64()?), head.i32()?),
+            DONE => ControlAnswer::Done,
             REFUSED => ControlAnswer::Refused(words()?),
             FAILED => ControlAnswer::Failed(words()?),
             kind => return Err(BadControl::UnknownKind(kind)),

@@ -164,6 +164,8 @@ pub struct BrokerConfig {
     pub default_replication_factor: i16,
     /// The broker's rack.
     pub rack: Option<String>,
+    /// How long a follower may have been behind and still be in sync.
+    pub replica_lag_time_max_ms: u64,
     /// Largest request.
     pub socket_request_max_bytes: u32,
     /// Close a connection silent for this long; `None` for never.
@@ -269,6 +271,7 @@ impl BrokerConfig {
             num_partitions: read.number("num.partitions") as i32,
             default_replication_factor: read.number("default.replication.factor") as i16,
             rack: read.text("broker.rack"),
+            replica_lag_time_max_ms: read.long_count("replica.lag.time.max.ms"),
             socket_request_max_bytes: read.count("socket.request.max.bytes"),
             connections_max_idle_ms: u64::try_from(read.number("connections.max.idle.ms")).ok(),
             max_connections: read.count("max.connections"),

@@ -98,10 +98,11 @@ pub(crate) fn keyed_batch(codec: Codec, records: &[(&str, Option<&str>)]) -> Vec
     builder.build()
 }
 
-/// Offset, key and value of each record of a fetched partition, and the offset behind its last batch.
-pub(crate) fn keyed_records(
-    fetched: &FetchPartitionResponse,
-) -> (Vec<(i64, String, Option<String>)>, Option<i64>) {
+/// Offset, key and value of a record.
+pub(crate) type Keyed = (i64, String, Option<String>);
+
+/// The records of a fetched partition, and the offset behind its last batch.
+pub(crate) fn keyed_records(fetched: &FetchPartitionResponse) -> (Vec<Keyed>, Option<i64>) {
     assert_eq!(fetched.error_code, 0);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (mut found, mut next) = (Vec::new(), None);

@@ -1,0 +1,181 @@
+//! A node among others: its connections, who it takes for alive, who it believes leads what.
+//!
+//! Each core has its own connections and looks after the elections of its own groups; one core asks who is alive and
+//! passes on who leads what, and tells the others. A node that is alone has none of this.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use ouzel_model::{NodeId, TopicIdPartition};
+use ouzel_raft::forming::Discovery;
+use ouzel_raft::gossip::{Claim, ClaimTable, Gossip};
+use ouzel_raft::liveness::{Change, Due, Elector, GroupWatch, Liveness, Standing};
+use ouzel_raft::peers::Peers;
+
+use crate::controller::CONTROLLER_CORE;
+use crate::core::Core;
+use crate::partition::Partition;
+
+/// What a core has of the cluster.
+pub(crate) struct Cluster {
+    /// The way to the other nodes.
+    pub(crate) peers: Peers,
+    /// Starts the elections of this core's groups.
+    pub(crate) elector: Elector,
+    /// Who leads what, as the node believes.
+    claims: RefCell<ClaimTable>,
+    /// On the core that asks and tells.
+    first: Option<First>,
+}
+
+/// What one core does for all.
+pub(crate) struct First {
+    pub(crate) gossip: Gossip,
+    pub(crate) liveness: Liveness,
+    /// Answers nodes that look for their cluster.
+    pub(crate) discovery: Discovery,
+}
+
+impl Cluster {
+    /// Puts a core's part together.
+    pub(crate) fn new(peers: Peers, elector: Elector, first: Option<First>) -> Cluster {
+        Cluster { peers, elector, claims: RefCell::default(), first }
+    }
+
+    /// What is believed of a group's leader.
+    pub(crate) fn claim(&self, group: &TopicIdPartition) -> Option<Claim> {
+        self.claims.borrow().get(group).cloned()
+    }
+
+    /// Whether a node is taken for alive; on the core that asks.
+    pub(crate) fn is_up(&self, node: NodeId) -> bool {
+        self.first.as_ref().is_some_and(|first| first.liveness.standing(node) == Standing::Up)
+    }
+
+    fn hear(&self, claims: &[Claim]) {
+        let mut table = self.claims.borrow_mut();
+        for claim in claims {
+            table.merge(claim.clone(), None);
+        }
+    }
+}
+
+/// Tells every core what was claimed elsewhere.
+pub(crate) fn spread_claims(core: &Rc<Core>, claims: &[Claim]) {
+    let claims: Rc<[Claim]> = claims.into();
+    for to in core.cores.ids() {
+        let claims: Vec<Claim> = claims.to_vec();
+        core.post(to, move |core| {
+            if let Some(cluster) = core.cluster() {
+                cluster.hear(&claims);
+            }
+        });
+    }
+}
+
+/// Tells every core that a node is up or down: its connections, the elections, who is in sync.
+pub(crate) fn spread_change(core: &Rc<Core>, change: Change) {
+    if let Some(first) = core.cluster().as_ref().and_then(|cluster| cluster.first.as_ref()) {
+        match change {
+            Change::Up(node) => first.gossip.peer_up(node),
+            Change::Down(node, _) => first.gossip.peer_down(node),
+        }
+    }
+    for to in core.cores.ids() {
+        core.post(to, move |core| {
+            let Some(cluster) = core.cluster() else { return };
+            cluster.elector.node_changed(change);
+            let (node, is_up) = match change {
+                Change::Up(node) => (node, true),
+                Change::Down(node, _) => (node, false),
+            };
+            for group in core.groups() {
+                group.note_node(node, is_up);
+            }
+            if core.id() == CONTROLLER_CORE {
+                core.liveness_changed.notify_waiters();
+            } else if is_up {
+                cluster.peers.peer_up(node);
+            } else {
+                cluster.peers.peer_down(node, "the peer is down");
+            }
+        });
+    }
+}
+
+/// Carries out what the elector of a core says is due.
+pub(crate) fn act(core: &Rc<Core>, due: &Due) {
+    for at in due.elect.iter().chain(&due.check) {
+        if let Some(group) = core.group(at) {
+            ouzel_runtime::spawn(async move { group.elect().await });
+        }
+    }
+    for at in &due.heartbeat {
+        if let Some(group) = core.group(at) {
+            ouzel_runtime::spawn(async move { group.heartbeat().await });
+        }
+    }
+}
+
+/// A partition's leader changed, or what it says: the elections are told, and if it leads here, all nodes are.
+pub(crate) fn standing_changed(core: &Rc<Core>, partition: &Partition) {
+    let Some(cluster) = core.cluster() else { return };
+    let (at, standing) = (*partition.at(), partition.standing());
+    if partition.group().is_some() {
+        let voters = standing.voters.iter().map(|replica| replica.node).collect();
+        let leader = standing.leader.map(|replica| replica.node);
+        cluster.elector.set_group(at, GroupWatch { voters, leader });
+    }
+    let claim = standing.leader.filter(|_| standing.leads).map(|leader| Claim {
+        group: at,
+        epoch: standing.epoch,
+        sequence: 0,
+        leader,
+        in_sync: standing.in_sync,
+        voters: standing.voters,
+        learners: standing.learners,
+    });
+    core.post(CONTROLLER_CORE, move |core| {
+        let cluster = core.cluster();
+        let Some(first) = cluster.as_ref().and_then(|cluster| cluster.first.as_ref()) else { return };
+        match claim {
+            Some(claim) => {
+                first.gossip.publish(claim);
+                let published = first.gossip.table().get(&at).cloned();
+                spread_claims(core, published.as_slice());
+            }
+            None => first.gossip.withdraw(&at),
+        }
+    });
+}
+
+/// The cluster has other members, or they are elsewhere: whom to call where. On every core.
+pub(crate) fn members_changed(core: &Rc<Core>) {
+    let Some(cluster) = core.cluster() else { return };
+    let view = core.view();
+    let own = core.node.config.node_id;
+    for broker in view.image.brokers().filter(|broker| broker.node != own) {
+        if !broker.rpc_address.is_empty() {
+            cluster.peers.set_address(broker.node, &broker.rpc_address);
+            if let Some(first) = &cluster.first {
+                first.liveness.watch(broker.node);
+            }
+        }
+    }
+    for node in cluster.peers.known() {
+        if view.image.broker(node).is_none() && view.image.brokers().len() > 0 {
+            cluster.peers.forget(node);
+            if let Some(first) = &cluster.first {
+                first.liveness.unwatch(node);
+            }
+        }
+    }
+    if let Some(first) = &cluster.first {
+        let members = view.image.brokers().filter(|broker| !broker.rpc_address.is_empty());
+        first
+            .discovery
+            .set_members(members.map(|broker| (broker.node, broker.rpc_address.clone())).collect());
+        let metadata = crate::node::metadata_at();
+        first.gossip.retain(|at| *at == metadata || view.image.partition(*at).is_some());
+    }
+}

@@ -1,0 +1,243 @@
+//! How a node comes to be one of several: it listens to its peers, finds or founds its cluster, and gives each core its
+//! part of it. A node that was given no seeds, and whose directory names no cluster of several, is alone.
+
+use std::cell::RefCell;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use ouzel_model::{NodeId, TopicId};
+use ouzel_raft::forming::{ClusterCard, Discovery, Formed};
+use ouzel_raft::gossip::Gossip;
+use ouzel_raft::liveness::{ElectionConfig, Elector, Liveness, LivenessConfig};
+use ouzel_raft::peers::{
+    Admitted, NodeIdentity, PeerIdentity, PeerService, Peers, PeersConfig, RecoveryRate, ServeResult,
+};
+use ouzel_raft::{LocalBoxFuture, PeerMessage};
+use ouzel_runtime::{CoreId, Runtime};
+
+use crate::cluster::{self, Cluster, First};
+use crate::config::NodeConfig;
+use crate::core::{Core, Cores};
+use crate::rpc::serve::BrokerService;
+
+use super::StartError;
+
+/// What the directory keeps of the cluster it belongs to.
+const CARD_FILE: &str = "cluster.card";
+/// What catching up with others may take of the network, all cores together.
+const RECOVERY_BYTES_PER_S: u64 = 100 << 20;
+
+/// What every core knows of the cluster from the start.
+pub(crate) struct Membership {
+    /// Who founded it, and who belonged to it when this node came.
+    pub(crate) card: ClusterCard,
+    /// Where this node listens to its peers.
+    pub(crate) rpc_address: String,
+    /// Which process of the node this is.
+    pub(crate) process_id: u64,
+    rate: RecoveryRate,
+}
+
+impl Membership {
+    /// The nodes that founded the cluster.
+    pub(crate) fn founders(&self) -> Vec<NodeId> {
+        self.card.founders.iter().map(|founder| founder.node).collect()
+    }
+}
+
+/// A node that belongs to a cluster, on its first core, before its other cores are up.
+pub(super) struct Joined {
+    pub(super) membership: Arc<Membership>,
+    pub(super) directory_id: TopicId,
+    peers: Peers,
+    door: Rc<Door>,
+    discovery: Discovery,
+}
+
+/// Takes in peers' messages from the moment the node listens; what they say is answered once the core is there.
+#[derive(Default)]
+struct Door {
+    service: RefCell<Option<BrokerService>>,
+}
+
+impl PeerService for Door {
+    fn serve(&self, from: &PeerIdentity, service: u8, message: PeerMessage) -> LocalBoxFuture<ServeResult> {
+        match &*self.service.borrow() {
+            Some(broker) => broker.serve(from, service, message),
+            None => Box::pin(std::future::ready(Err("this node is starting".to_owned()))),
+        }
+    }
+}
+
+fn card_path(config: &NodeConfig) -> PathBuf {
+    config.data_dir.join(CARD_FILE)
+}
+
+/// The card in the directory, if it belongs to a cluster of several.
+async fn read_card(runtime: &Runtime, config: &NodeConfig) -> Result<Option<ClusterCard>, StartError> {
+    let path = card_path(config);
+    match runtime.disk.read(&path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StartError(format!("{} cannot be read: {error}", path.display()))),
+        Ok(bytes) => match ClusterCard::decode_text(&String::from_utf8_lossy(&bytes)) {
+            Ok(card) => Ok(Some(card)),
+            Err((line, expected)) => Err(StartError(format!(
+                "{} is damaged: expected {expected} in line {line}; restore the file from another member of the cluster",
+                path.display()
+            ))),
+        },
+    }
+}
+
+/// Finds or founds the cluster of a node that is not alone. `directory_id` is the directory's, if it has one.
+pub(super) async fn join(
+    runtime: &Runtime,
+    config: &NodeConfig,
+    directory_id: Option<TopicId>,
+    cores: &Cores,
+) -> Result<Option<Joined>, StartError> {
+    let card = read_card(runtime, config).await?;
+    if config.seeds.is_empty() && card.is_none() {
+        return Ok(None);
+    }
+    if let (Some(_), None) = (directory_id, &card) {
+        return Err(StartError(format!(
+            "data directory {} belongs to a cluster of one, which cannot take in others yet; start it without --seeds, or \
+             choose an empty directory with --data-dir",
+            config.data_dir.display()
+        )));
+    }
+    let listener = runtime.net.listen(&config.rpc_listener).await.map_err(|error| {
+        StartError(format!(
+            "cannot listen on {} for other nodes: {error}; choose another address with --rpc-listener",
+            config.rpc_listener
+        ))
+    })?;
+    let bound = listener.local_addr().map_err(|error| {
+        StartError(format!("cannot tell the address of {}: {error}", config.rpc_listener))
+    })?;
+    // As it was written, so that it is found in the list of seeds; but for a port that was picked.
+    let rpc_address = match config.rpc_listener.rsplit_once(':') {
+        Some((host, "0")) => format!("{host}:{}", bound.port()),
+        _ => config.rpc_listener.clone(),
+    };
+    // A founder that was stopped before it had noted who it is: the card says it.
+    let of_card = |card: &ClusterCard| {
+        let own = card.founders.iter().find(|founder| founder.node == config.node_id);
+        own.map(|founder| founder.directory_id)
+    };
+    let directory_id = directory_id
+        .or_else(|| card.as_ref().and_then(of_card))
+        .unwrap_or_else(|| TopicId(runtime.entropy.uuid()));
+    let process_id = runtime.entropy.u64();
+    let rate = RecoveryRate::new(RECOVERY_BYTES_PER_S, runtime.clock.now());
+    let identity = NodeIdentity {
+        cluster_id: card.as_ref().map(|card| card.cluster_id.clone()),
+        node: config.node_id,
+        directory_id,
+        process_id,
+        rpc_address: rpc_address.clone(),
+    };
+    let peers = Peers::new(runtime.clone(), identity, PeersConfig::default(), rate.clone());
+    let door = Rc::new(Door::default());
+    let place = {
+        let cores = cores.clone();
+        Rc::new(move |admitted: Admitted| {
+            let to = CoreId(admitted.from().core % cores.count());
+            cores.post(to, move |core| {
+                if let Some(cluster) = core.cluster() {
+                    cluster.peers.serve_admitted(admitted, Rc::new(BrokerService::new(core)));
+                }
+            });
+        })
+    };
+    peers.serve_spread(listener, door.clone(), place);
+    let discovery = Discovery::start(runtime.clone(), peers.clone(), config.seeds.clone(), card.clone());
+    let card = match card {
+        Some(card) => card,
+        None => {
+            let card = match discovery.form().await {
+                Formed::Join(card) => card,
+                Formed::Found(founders) => ClusterCard {
+                    cluster_id: TopicId(runtime.entropy.uuid()).to_string(),
+                    members: founders.iter().map(|one| (one.node, one.rpc_address.clone())).collect(),
+                    founders,
+                },
+            };
+            let written = runtime.disk.write_atomic(&card_path(config), card.encode_text().into()).await;
+            written.map_err(|error| {
+                super::unwritable(&config.data_dir, &error).unwrap_or_else(|| {
+                    StartError(format!("{} cannot be written: {error}", card_path(config).display()))
+                })
+            })?;
+            discovery.settle(card.clone());
+            card
+        }
+    };
+    peers.set_cluster_id(&card.cluster_id);
+    tracing::info!(cluster = %card.cluster_id, node = %config.node_id, rpc = %rpc_address, "this node belongs to a cluster");
+    let membership = Arc::new(Membership { card, rpc_address, process_id, rate });
+    Ok(Some(Joined { membership, directory_id, peers, door, discovery }))
+}
+
+impl Joined {
+    /// Gives the first core its part.
+    pub(super) fn open_first(self, core: &Rc<Core>) {
+        self.door.service.replace(Some(BrokerService::new(core)));
+        let runtime = core.runtime.clone();
+        let gossip = Gossip::start(runtime.clone(), self.peers.clone());
+        let weak = Rc::downgrade(core);
+        gossip.observe(Rc::new(move |claims| {
+            if let Some(core) = weak.upgrade() {
+                cluster::spread_claims(&core, claims);
+            }
+        }));
+        let weak = Rc::downgrade(core);
+        let observer = Rc::new(move |change| {
+            if let Some(core) = weak.upgrade() {
+                cluster::spread_change(&core, change);
+            }
+        });
+        let liveness = Liveness::start(runtime, self.peers.clone(), LivenessConfig::default(), observer);
+        for (node, _) in others(core, &self.membership) {
+            liveness.watch(node);
+        }
+        let first = First { gossip, liveness, discovery: self.discovery };
+        open(core, self.peers, &self.membership, Some(first));
+    }
+}
+
+/// Gives another core its part.
+pub(super) fn open_other(core: &Rc<Core>, membership: &Membership) {
+    let identity = NodeIdentity {
+        cluster_id: Some(membership.card.cluster_id.clone()),
+        node: core.node.config.node_id,
+        directory_id: core.node.directory_id,
+        process_id: membership.process_id,
+        rpc_address: membership.rpc_address.clone(),
+    };
+    let peers = Peers::new(core.runtime.clone(), identity, PeersConfig::default(), membership.rate.clone());
+    open(core, peers, membership, None);
+}
+
+fn open(core: &Rc<Core>, peers: Peers, membership: &Membership, first: Option<First>) {
+    for (node, address) in others(core, membership) {
+        peers.set_address(node, &address);
+    }
+    let weak = Rc::downgrade(core);
+    let action = Rc::new(move |due| {
+        if let Some(core) = weak.upgrade() {
+            cluster::act(&core, &due);
+        }
+    });
+    let own = core.node.config.node_id;
+    let elector = Elector::start(core.runtime.clone(), own, ElectionConfig::default(), action);
+    core.set_cluster(Cluster::new(peers, elector, first));
+}
+
+fn others(core: &Core, membership: &Membership) -> Vec<(NodeId, String)> {
+    let own = core.node.config.node_id;
+    membership.card.members.iter().filter(|(node, _)| *node != own).cloned().collect()
+}

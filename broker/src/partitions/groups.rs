@@ -1,0 +1,127 @@
+//! Replicas of groups: opened with what the write-ahead file knows of them, founded if they are the first.
+
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ouzel_metadata::TopicConfig;
+use ouzel_model::ReplicaId;
+use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks};
+use ouzel_storage::wal::{Change, GroupState};
+use ouzel_storage::{Durability, Log, OpenLog, snapshot_files};
+
+use super::opening::How;
+use super::{Opening, Partitions, on_standing};
+use crate::core::Core;
+use crate::partition::{Partition, housekeeping};
+use crate::rpc::groups::GroupTransport;
+
+/// How a topic's groups behave.
+pub(super) fn settings(core: &Core, config: &TopicConfig) -> GroupSettings {
+    GroupSettings {
+        durability: housekeeping::durability(config.durability),
+        min_insync_replicas: usize::try_from(config.min_insync_replicas).unwrap_or(1),
+        lag_time_max: Duration::from_millis(core.broker_config().replica_lag_time_max_ms),
+        ticks: Ticks::Served,
+        ..GroupSettings::default()
+    }
+}
+
+impl Partitions {
+    /// Opens replicas of groups. One that cannot be opened is noted and stops no other.
+    pub(super) async fn open_members(&self, core: &Rc<Core>, members: Vec<(How, Opening)>) {
+        for (how, opening) in members {
+            match self.open_member(core, &how, &opening).await {
+                Ok(group) => {
+                    let Opening { at, topic_partition, replica, offsets, config, .. } = opening;
+                    let on_standing = on_standing(core);
+                    let partition = Partition::new(
+                        at,
+                        topic_partition,
+                        replica,
+                        group.into(),
+                        offsets,
+                        config,
+                        on_standing,
+                    );
+                    self.open.borrow_mut().insert(at, partition);
+                }
+                Err(error) => self.failed_to_open(&opening, &error),
+            }
+        }
+    }
+
+    async fn open_member(&self, core: &Rc<Core>, how: &How, opening: &Opening) -> Result<RaftGroup, String> {
+        match how {
+            How::Solo => unreachable!("a single replica is no member"),
+            How::Genesis => return Err("a partition with one replica cannot become a group yet".to_owned()),
+            How::Anew => self.wipe(core, opening).await?,
+            How::Member | How::Founder(_) => {}
+        }
+        let known = self.wal.get_group(&opening.at);
+        let options = OpenLog { with_entries: true, ..self.log_options(core, opening) };
+        let log = snapshot_files::open_group(options, known.as_ref(), self.boot_id).await;
+        let log = log.map_err(|error| error.to_string())?;
+        let settings = settings(core, &opening.config);
+        let group = open_group(core, opening.at, opening.replica, log, settings).await?;
+        if let How::Founder(voters) = how {
+            // It waits for the first of them, and may have to stand for election itself: many partitions are founded at once.
+            let (founding, voters) = (group.clone(), voters.clone());
+            let name = opening.topic_partition.clone();
+            ouzel_runtime::spawn(async move {
+                if let Err(error) = founding.found(&voters).await {
+                    tracing::error!(partition = %name, error, "a group is not founded by this replica");
+                }
+            });
+        }
+        Ok(group)
+    }
+
+    /// Takes away what an earlier life of a replica left: it must not be taken for what this one has.
+    async fn wipe(&self, core: &Core, opening: &Opening) -> Result<(), String> {
+        let dir = core.node.config.data_dir.join(opening.topic_partition.to_string());
+        let disk = &core.runtime.disk;
+        tracing::warn!(partition = %opening.topic_partition, replica = %opening.replica, "a replica begins a new life: what the one before it had is removed");
+        let removed = async {
+            if disk.exists(&dir).await? {
+                disk.remove_dir_all(&dir).await?;
+                disk.sync_dir(dir.parent().unwrap_or(Path::new("/"))).await?;
+            }
+            std::io::Result::Ok(())
+        };
+        // First the data, then what is known of it: a crash in between is followed by the same again.
+        removed.await.map_err(|error| format!("remove {}: {error}", dir.display()))?;
+        self.wal.commit(vec![Change::Remove(opening.at)]).await.map_err(|error| error.to_string())
+    }
+}
+
+/// Opens a replica of a group on its log: notes first that it is open in this boot of the kernel.
+pub(crate) async fn open_group(
+    core: &Rc<Core>,
+    at: ouzel_model::TopicIdPartition,
+    replica: ReplicaId,
+    log: Log,
+    settings: GroupSettings,
+) -> Result<RaftGroup, String> {
+    let partitions = &core.partitions;
+    let Some(cluster) = core.cluster() else {
+        return Err(
+            "a replica of a group cannot be opened by a node that is alone; start it with --seeds".to_owned()
+        );
+    };
+    let boot = partitions.boot_id;
+    let state = partitions.wal.get_group(&at).unwrap_or_else(|| GroupState::new(replica, boot));
+    let opened = state.opened(settings.durability == Durability::Durable, boot);
+    partitions.wal.commit(vec![Change::PutGroup(at, opened)]).await.map_err(|error| error.to_string())?;
+    let group = RaftGroup::open(OpenGroup {
+        at,
+        replica,
+        log,
+        wal: partitions.wal.clone(),
+        runtime: core.runtime.clone(),
+        transport: Rc::new(GroupTransport { peers: cluster.peers.clone() }),
+        settings,
+        boot,
+    });
+    group.await.map_err(|error| error.to_string())
+}
