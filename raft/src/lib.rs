@@ -6,8 +6,9 @@
 //!
 //! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`group`]; below it `entry` (what an entry
 //! holds), `submission` (a batch's way to its place), `replica_state`, `store` and `state_machine` (what openraft calls),
-//! `network`, `snapshot` and `codec` (what goes between replicas), `in_sync`, `acks`, `types` and `runtime`; [`peers`] (what carries it
-//! between nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what). `suite` (for tests)
+//! `network`, `snapshot` and `codec` (what goes between replicas), `in_sync`, `acks`, `types` and `runtime`; [`peers`]
+//! (what carries it between nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what),
+//! [`forming`] (how nodes become a cluster). `suite` (for tests)
 //! is what every implementation must show.
 #![forbid(unsafe_code)]
 
