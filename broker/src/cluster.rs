@@ -117,6 +117,13 @@ pub(crate) fn act(core: &Rc<Core>, due: &Due) {
     }
 }
 
+/// A group on this core has heard from its leader: it is not stuck.
+pub(crate) fn heard_leader(core: &Core, at: &TopicIdPartition) {
+    if let Some(cluster) = core.cluster() {
+        cluster.elector.contact(at, core.runtime.clock.now());
+    }
+}
+
 /// A partition's leader changed, or what it says: the elections are told, and if it leads here, all nodes are.
 pub(crate) fn standing_changed(core: &Rc<Core>, partition: &Partition) {
     let Some(cluster) = core.cluster() else { return };

@@ -232,7 +232,11 @@ impl Core {
             let fenced = partition.log_handle().fenced()?;
             Some(format!("{}: {fenced}", partition.topic_partition()))
         });
-        failed.chain(fenced).collect()
+        let stopped = self.groups().into_iter().filter_map(|group| {
+            let failure = group.status().failure?;
+            Some(format!("{group:?}: this replica is out of service: {failure}"))
+        });
+        failed.chain(fenced).chain(stopped).collect()
     }
 
     /// Takes mail for as long as the node lives.

@@ -9,6 +9,7 @@ use ouzel_runtime::CoreId;
 
 use super::control::ControlCall;
 use super::{ask, groups};
+use crate::cluster;
 use crate::controller::CONTROLLER_CORE;
 use crate::core::Core;
 use crate::node::metadata_at;
@@ -63,7 +64,12 @@ fn serve_group(core: &Rc<Core>, from: &PeerIdentity, message: PeerMessage) -> Lo
     let Some(owner) = owner_of(core, &at) else { return refused("this node has no replica of that group") };
     // What must happen in the order of the messages happens in the call, which is in the order of the mail.
     let handled = core.call(owner, move |core| {
-        let handling = core.group(&at).map(|group| group.handle(sender, message));
+        let handling = core.group(&at).map(|group| {
+            if group.status().leader == Some(sender) {
+                cluster::heard_leader(core, &at);
+            }
+            group.handle(sender, message)
+        });
         async move {
             match handling {
                 Some(handling) => Ok(handling.await),
