@@ -198,6 +198,24 @@ fn a_partition_is_down_on_both_sides_and_heals() {
     }
 }
 
+/// Where one direction swallows everything, the deaf one hears nothing and the other is never answered: both count the
+/// other as down, so neither keeps groups waiting for a leader that cannot be heard.
+#[test]
+fn a_partition_of_one_way_is_down_on_both_sides() {
+    for seed in 0..5 {
+        let mut cluster = three(seed);
+        run_for(&mut cluster, 1_000);
+        cluster.partition_oneway("node1", "node3");
+        run_for(&mut cluster, 1_500);
+        assert_eq!(changes(1)[2..], [Change::Down(NodeId(3), Cause::Silent)], "seed {seed}");
+        assert_eq!(changes(3)[2..], [Change::Down(NodeId(1), Cause::Silent)], "seed {seed}");
+        cluster.repair_oneway("node1", "node3");
+        run_for(&mut cluster, 2_500);
+        assert_eq!(changes(1)[3..], [Change::Up(NodeId(3))], "seed {seed}");
+        assert_eq!(changes(3)[3..], [Change::Up(NodeId(1))], "seed {seed}");
+    }
+}
+
 /// On real sockets a process that ends is noticed by its refused connections, and a deposed leader's old word does not
 /// come back over its successor's.
 #[test]

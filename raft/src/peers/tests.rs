@@ -331,6 +331,36 @@ fn what_waits_for_a_peer_is_bounded_and_other_lanes_do_not_wait() {
     });
 }
 
+/// Connections of a peer's other cores are judged where they arrive and served where they are sent; what replaces one
+/// of them ends it there.
+#[test]
+fn connections_of_other_cores_are_served_by_other_cores() {
+    on_loopback(|runtime| async move {
+        let other_core = Runtime { core: ouzel_runtime::CoreId(1), core_count: 2, ..runtime.clone() };
+        let (first, second) = (peers(&runtime, 2), peers(&other_core, 2));
+        let listener = runtime.net.listen("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (on_first, on_second) = (Rc::new(Echo::default()), Rc::new(Echo::default()));
+        let (lands, handler) = (second.clone(), on_second.clone());
+        let place = move |admitted: Admitted| {
+            assert_eq!(admitted.from().core, 1);
+            lands.serve_admitted(admitted, handler.clone());
+        };
+        first.serve_spread(listener, on_first.clone(), Rc::new(place));
+        for (runtime, head) in [(&runtime, "core 0"), (&other_core, "core 1")] {
+            let one = peers(runtime, 1);
+            one.set_address(NodeId(2), &address);
+            for _ in 0..2 {
+                assert_eq!(one.call(NodeId(2), Lane::Data, TEST, message(head)).await, Ok(message(head)));
+                one.peer_down(NodeId(2), "a test says so");
+            }
+        }
+        assert_eq!(*on_first.started.borrow(), ["core 0", "core 0"]);
+        assert_eq!(*on_second.started.borrow(), ["core 1", "core 1"]);
+        assert_eq!((first.served().accepted, first.served().calls, second.served().calls), (4, 2, 2));
+    });
+}
+
 // In the simulation ----------------------------------------------------------------------------------------------------
 
 fn simulate<F: Future<Output = ()> + 'static>(
