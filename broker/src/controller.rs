@@ -2,7 +2,7 @@
 //!
 //! It runs on one core, and every change goes through one queue there, so a decision is always made on the image that
 //! all decisions before it have made. A change is visible only once its records are safe: what a client was told exists
-//! does so after any crash. Making it visible is the [`publisher`]'s, which follows the [log](metadata_log) on every node.
+//! does so after any crash. Making it visible is the `publisher`'s, which follows the log (`metadata_log`) on every node.
 
 pub(crate) mod changes;
 pub(crate) mod lead;

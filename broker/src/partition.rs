@@ -1,6 +1,6 @@
 //! One partition on this node, owned by one core.
 //!
-//! Split by question: [`leadership`] says who may write, [`append`] what may enter, [`head`] what goes, [`waiters`] who
+//! Split by question: [`leadership`] says who may write, [`append`] what may enter, `head` what goes, [`waiters`] who
 //! waits, [`housekeeping`] when to roll, retain, compact and checkpoint; the log itself, and its epoch, are the replicated
 //! log's. This file only routes, and keeps the one setter of the published offsets.
 

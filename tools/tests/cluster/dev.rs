@@ -69,7 +69,6 @@ fn what_cannot_start_is_one_sentence() {
 }
 
 #[test]
-#[ignore = "nodes do not form a cluster yet"]
 fn a_cluster_of_three_is_one_cluster_and_heals() {
     let cluster = Cluster::new();
     let nodes = cluster.items("up -n 3 --kafka-port 0");
