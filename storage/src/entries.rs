@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Every reign begins with a side entry, so terms change at side entries alone, and the term of any index is that of the
-//! newest side entry at or before it. Pure: the files are [`crate::side_file`]'s and [`crate::log`]'s business.
+//! newest side entry at or before it. Pure: the files are `side_file`'s and [`crate::log`]'s business.
 
 use std::collections::VecDeque;
 
