@@ -17,7 +17,7 @@
 //!   there was a moment at which no seed belonged to anything, neither on its disk nor in its mind.
 //! * A newborn that tells a possible founder so forgets the questions it has out. What comes back to them may be older
 //!   than that moment: the word of a cluster that has been wiped since.
-//! * A newborn that has decided to join says so from that moment, before its disk does.
+//! * A newborn that has heard of a cluster it may join says so from that moment, before its disk does.
 //!
 //! Where all seeds were wiped, nobody is left among them who could know. But members of a cluster go on calling one that
 //! was wiped: a newborn that is called by a member asks it too. That is why even the first of the list listens for a
@@ -179,7 +179,7 @@ enum Rule {
     AsksTheSame,
     /// Who told a possible founder that it is newborn forgets what it asked before.
     ForgetsWhenAsked,
-    /// Who has decided to join says so at once.
+    /// Who has heard of its cluster says so at once.
     SaysWhatItJoins,
 }
 
@@ -230,14 +230,19 @@ impl Forming {
 
     /// Answers a question of a node that was given `seeds`.
     pub fn answer(&mut self, seeds: &[String]) -> Known {
-        if let Some(card) = &self.joining
-            && self.keeps(Rule::SaysWhatItJoins)
-        {
-            return Known::Belongs(card.clone());
+        if self.keeps(Rule::SaysWhatItJoins) {
+            // What has been heard counts, whether or not it has been decided upon.
+            if self.joining.is_none() {
+                self.joining = self.cluster().ok().flatten().cloned();
+            }
+            if let Some(card) = &self.joining {
+                return Known::Belongs(card.clone());
+            }
         }
         // Whoever has the same list may be its first, and found by this answer.
         if self.keeps(Rule::ForgetsWhenAsked) && seeds == self.seeds {
             self.generation += 1;
+            self.answers.retain(|_, answer| matches!(answer.known, Known::Newborn { .. }));
         }
         Known::Newborn { seeds: self.seeds.clone() }
     }

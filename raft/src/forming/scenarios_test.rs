@@ -110,6 +110,34 @@ fn who_founds_who_joins_and_who_waits() {
     });
 }
 
+/// The model once tore a cluster in two after fifty-odd thousand lives: a seed had heard of its cluster but not decided
+/// yet, was asked by the wiped first seed, said that it was new, twice, and joined the old cluster while the first founded
+/// another. What has been heard is said, decided or not; and where it cannot be joined, it is forgotten before this node
+/// says that it is new.
+#[test]
+fn what_was_heard_is_said_before_it_is_decided_upon() {
+    ouzel_runtime::sim::run(1, |node| async move {
+        let now = node.runtime().clock.now();
+        let mut forming = Forming::new(who(2), list(&[1, 2, 3]), now);
+        let asked = forming.ask();
+        forming.answered("host-3:1", asked, speaker(3), Known::Belongs(card("east")));
+        assert_eq!(forming.answer(&list(&[1, 2, 3])), Known::Belongs(card("east")));
+        assert_eq!(forming.decide(now), Decision::Join(card("east")));
+
+        let mut torn = Forming::new(who(2), list(&[1, 2, 3]), now);
+        let asked = torn.ask();
+        torn.answered("host-1:1", asked, speaker(1), Known::Belongs(card("west")));
+        torn.answered("host-3:1", asked, speaker(3), Known::Belongs(card("east")));
+        assert!(matches!(torn.decide(now), Decision::Wait(Wait::SeveralClusters { .. })));
+        assert_eq!(torn.answer(&list(&[1, 2, 3])), Known::Newborn { seeds: list(&[1, 2, 3]) });
+        torn.answered("host-1:1", asked, speaker(1), Known::Belongs(card("west")));
+        assert!(
+            matches!(torn.decide(now), Decision::Wait(wait) if !wait.is_mistake()),
+            "it was asked before"
+        );
+    });
+}
+
 #[test]
 fn mistakes_are_named_in_words() {
     let newborn = |node: i32, seeds: &[i32]| {

@@ -331,6 +331,39 @@ fn what_waits_for_a_peer_is_bounded_and_other_lanes_do_not_wait() {
     });
 }
 
+/// What an older connection still holds must not start once a newer one of the same sender, lane and core is welcomed:
+/// it would come after what was called later.
+#[test]
+fn a_newer_connection_ends_the_older_one_before_it_is_welcomed() {
+    on_loopback(|runtime| async move {
+        let two = peers(&runtime, 2);
+        let (address, echo) = listening(&runtime, &two).await;
+        let hello = Hello {
+            versions: VERSIONS,
+            purpose: Purpose::Member(Lane::Data),
+            sender: identity(1),
+            core: 0,
+            target: NodeId(2),
+        };
+        let connect = async || {
+            let stream = runtime.net.connect(&address).await.unwrap();
+            match link::greet(stream, &hello, None).await {
+                Ok((reader, writer, _)) => (reader, writer),
+                Err(_) => panic!("it is not welcome"),
+            }
+        };
+        let call = |head: &'static str| VecDeque::from([frame::front(Kind::Call, TEST, 1, &message(head))]);
+        let (mut older_reader, mut older) = connect().await;
+        let (mut newer_reader, mut newer) = connect().await;
+        // It may be closed already, or close on this.
+        let _ = older.write(&mut call("older")).await;
+        assert!(older_reader.header(1 << 20).await.is_err());
+        newer.write(&mut call("newer")).await.unwrap();
+        assert_eq!(newer_reader.header(1 << 20).await.unwrap().kind, Kind::Answer);
+        assert_eq!(*echo.started.borrow(), ["newer"]);
+    });
+}
+
 /// Connections of a peer's other cores are judged where they arrive and served where they are sent; what replaces one
 /// of them ends it there.
 #[test]
