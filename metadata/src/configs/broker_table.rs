@@ -272,7 +272,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("Bytes a follower asks for in all."),
     key("replica.fetch.wait.max.ms", Int, "500").without_effect(NO_REPLICATION)
         .doc("How long a follower's fetch waits for records."),
-    key("replica.lag.time.max.ms", Long, "30000").at_least(1)
+    key("replica.lag.time.max.ms", Long, "30000")
         .doc("A follower that has not caught up for this long is out of sync."),
     key("replica.selector.class", String, "").unset().without_effect(NO_REPLICATION)
         .doc("How a replica is chosen for a consumer."),
