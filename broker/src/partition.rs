@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ouzel_metadata::TopicConfig;
-use ouzel_model::batch::batches;
+use ouzel_model::batch::{Header, batches};
 use ouzel_model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition,
 };
@@ -417,14 +417,18 @@ impl Partition {
     }
 
     fn place(&self, batch: BytesMut, acks: Acks, now: TimestampMs) -> Result<Placing, AppendRefused> {
-        if !self.may_append() {
-            return Err(AppendRefused::NotHere);
-        }
         let (wanted, there) = (self.config.borrow().min_insync_replicas, self.in_sync_count());
-        if acks == Acks::All && self.leads() && wanted > there {
-            return Err(AppendRefused::NotEnoughReplicas { wanted, there });
+        let refused = if !self.may_append() {
+            AppendRefused::NotHere
+        } else if acks == Acks::All && self.leads() && wanted > there {
+            AppendRefused::NotEnoughReplicas { wanted, there }
+        } else {
+            return Ok(Box::pin(self.log.append(batch, now)));
+        };
+        if let Ok(header) = Header::parse(&batch) {
+            self.log.local().turn_away(&header);
         }
-        Ok(Box::pin(self.log.append(batch, now)))
+        Err(refused)
     }
 
     fn count_placed(&self, placed: &Placed, bytes: u64) {

@@ -73,7 +73,10 @@ impl Solo {
         }
         let appended = log.append(batch, self.inner.epoch, now).map_err(|error| match error {
             AppendError::Fenced(fenced) => AppendRefused::Fenced(fenced),
-            AppendError::DiskLow => AppendRefused::DiskLow,
+            AppendError::DiskLow => {
+                log.turn_away(&header);
+                AppendRefused::DiskLow
+            }
             AppendError::NotABatch(reason) | AppendError::OutOfOrder(reason) => {
                 AppendRefused::Invalid(reason)
             }

@@ -99,6 +99,15 @@ impl Ticket {
         self.items.borrow()[nth].outcome.clone()
     }
 
+    /// What openraft has not taken is to come back before anything its producers have sent behind it.
+    pub(crate) fn turn_away_returned(&self, log: &Log) {
+        for item in self.items.borrow().iter().filter(|item| matches!(item.outcome, Outcome::Returned)) {
+            if let Some(batch) = &item.batch {
+                turn_away(log, batch);
+            }
+        }
+    }
+
     fn settle(&self, nth: usize, outcome: Outcome) {
         let item = &mut self.items.borrow_mut()[nth];
         if !matches!(item.outcome, Outcome::Open) {
@@ -161,6 +170,13 @@ impl From<AppendError> for AppendRefused {
                 AppendRefused::Invalid(reason)
             }
         }
+    }
+}
+
+/// Takes note of a batch that is refused for now: see [`Log::turn_away`].
+pub(crate) fn turn_away(log: &Log, batch: &[u8]) {
+    if let Ok(header) = Header::parse(batch) {
+        log.turn_away(&header);
     }
 }
 
@@ -242,14 +258,6 @@ impl<'log> Forming<'log> {
         {
             self.producers.insert(header.producer_id, entry);
         }
-        if self.is_early(&header, now) {
-            let producer_id = header.producer_id;
-            return Judged::Refused(AppendRefused::OutOfOrderSequence {
-                producer_id,
-                expected: 0,
-                found: header.base_sequence,
-            });
-        }
         let verdict = self.producers.check(&header);
         if let ProducerVerdict::Duplicate(known) = verdict {
             let first = known.first_offset();
@@ -266,6 +274,10 @@ impl<'log> Forming<'log> {
         if let Some(refused) = refusal_of(verdict) {
             return Judged::Refused(refused);
         }
+        if let Some(expected) = self.awaited_before(&header) {
+            let (producer_id, found) = (header.producer_id, header.base_sequence);
+            return Judged::Refused(AppendRefused::OutOfOrderSequence { producer_id, expected, found });
+        }
         header.base_offset = self.next;
         self.producers.update(&header, now);
         let nth = self.batches.len();
@@ -276,15 +288,9 @@ impl<'log> Forming<'log> {
         Judged::Submit(nth)
     }
 
-    /// Whether a batch came before the first of its producer. A producer that the log does not know may begin anywhere, as
-    /// in Kafka, for the log may have forgotten it. But where nothing was ever forgotten, its first batch is on its way:
-    /// it was sent to a replica that did not lead at that moment, while this one came a moment later, when it did. Taken,
-    /// it would shut that first one out for ever.
-    fn is_early(&self, header: &Header, now: TimestampMs) -> bool {
-        header.has_producer()
-            && header.base_sequence > 0
-            && self.producers.get(header.producer_id).is_none()
-            && !self.log.may_have_forgotten_producers(now)
+    /// The sequence of a batch that was turned away and must come first, if neither log nor submission know the producer.
+    fn awaited_before(&self, header: &Header) -> Option<i32> {
+        self.producers.get(header.producer_id).is_none().then(|| self.log.awaited_before(header)).flatten()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

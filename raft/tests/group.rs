@@ -4,9 +4,9 @@ mod cluster;
 
 use std::time::Duration;
 
-use cluster::{append, run};
+use cluster::{Failed, append, run};
 use ouzel_raft::suite::{self, batch};
-use ouzel_raft::{ReplicatedLog, Role};
+use ouzel_raft::{AppendRefused, ReplicatedLog, Role};
 
 #[test]
 fn a_new_group_elects_and_replicates() {
@@ -41,6 +41,31 @@ fn a_group_passes_the_suite() {
             }
         };
         suite::run(fresh).await;
+    });
+}
+
+/// A producer's first batch met a replica that did not lead yet, its second one, a moment later, the same replica when it
+/// did. The log did not know the producer, took the second batch, and refused the first for ever: Kafka's producer tried
+/// until its delivery timeout. A log that knows nobody takes any sequence all the same: producers whose topic was made anew
+/// begin in the middle.
+#[test]
+fn what_was_refused_for_a_moment_comes_first() {
+    run(5, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        let next = cluster.group(cluster.others(&leader)[0]);
+        let (first, second) = (|| batch(1, Some((7, 0, 0))), || batch(1, Some((7, 0, 1))));
+        assert_eq!(append(&next, first()).await, Err(Failed::Refused(AppendRefused::NotLeader)));
+        leader.transfer(next.replica()).await.expect("it is handed over");
+        let out_of_order = AppendRefused::OutOfOrderSequence {
+            producer_id: ouzel_model::ProducerId(7),
+            expected: 0,
+            found: 1,
+        };
+        assert_eq!(append(&next, second()).await, Err(Failed::Refused(out_of_order)));
+        assert_eq!(append(&next, first()).await.expect("it comes first").base_offset.value(), 0);
+        assert_eq!(append(&next, second()).await.expect("now").base_offset.value(), 1);
+        assert_eq!(append(&next, batch(1, Some((8, 0, 77)))).await.expect("anywhere").base_offset.value(), 2);
     });
 }
 

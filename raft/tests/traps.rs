@@ -34,6 +34,23 @@ fn trap_1_an_idle_leader_takes_its_first_write() {
     });
 }
 
+/// openraft keeps a leader that has lost its quorum silent for a while, then lets it ask, in turns of some seconds. A leader
+/// that is served has heard of its quorum only when it last wrote: half of all first writes, by how long ago that was, were
+/// refused without asking anybody. Producers with acks=0 lost everything they sent, others waited and were reordered.
+#[test]
+fn trap_1_an_idle_leader_asks_its_quorum_however_long_it_was_idle() {
+    run(101, 3, |cluster| async move {
+        served(&cluster).await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        for tenths in 5..80 {
+            cluster.sleep(Duration::from_millis(100 * tenths)).await;
+            let taken = append(&leader, batch(1, None)).await;
+            taken.unwrap_or_else(|error| panic!("idle for {tenths} tenths of a second: {error:?}"));
+        }
+    });
+}
+
 /// A leader just elected has not heard of its quorum yet, and refuses as well.
 #[test]
 fn trap_2_a_fresh_leader_takes_its_first_write() {

@@ -48,6 +48,7 @@ use crate::entries::EntryMap;
 use crate::error::{AppendError, Fenced, ReadError};
 use crate::flush::Committer;
 use crate::leader_epochs::LeaderEpochs;
+use crate::producers::turned_away::TurnedAway;
 use crate::producers::{ProducerVerdict, Producers};
 use crate::segment::{OpenSegments, Segment};
 use crate::side_file::encode_ends;
@@ -171,6 +172,8 @@ pub(crate) struct State {
     /// The offsets of segments whose files are being replaced: they are not dropped meanwhile.
     swapping: Option<std::ops::Range<Offset>>,
     producers: Producers,
+    /// Of producers it does not know: who is to come back with an earlier batch.
+    turned_away: TurnedAway,
     epochs: LeaderEpochs,
     /// The epochs' file does not say what `epochs` says.
     epochs_dirty: bool,
@@ -296,7 +299,32 @@ impl Log {
 
     /// Judges a batch by what the log knows of its producer.
     pub fn check_producer(&self, header: &Header) -> ProducerVerdict {
-        self.inner.state.borrow().producers.check(header)
+        let verdict = self.inner.state.borrow().producers.check(header);
+        match self.awaited_before(header) {
+            Some(expected) if verdict == ProducerVerdict::Append => {
+                let (producer_id, found) = (header.producer_id, header.base_sequence);
+                ProducerVerdict::OutOfOrder { producer_id, expected, found }
+            }
+            _ => verdict,
+        }
+    }
+
+    /// Takes note of a batch that was refused for a reason that may soon be gone: what its producer has sent behind it
+    /// waits until it is back.
+    pub fn turn_away(&self, header: &Header) {
+        let state = &mut *self.inner.state.borrow_mut();
+        if state.producers.get(header.producer_id).is_none() {
+            state.turned_away.note(header);
+        }
+    }
+
+    /// The sequence of a batch that was turned away and must come before this one, if the log does not know the producer.
+    pub fn awaited_before(&self, header: &Header) -> Option<i32> {
+        let state = self.inner.state.borrow();
+        if !header.has_producer() || state.producers.get(header.producer_id).is_some() {
+            return None;
+        }
+        state.turned_away.awaited_before(header)
     }
 
     /// Begins a leader's reign at the log's end: the epoch is in the history before its first batch is.
@@ -451,6 +479,7 @@ impl State {
             first_dirty,
             swapping: None,
             producers,
+            turned_away: TurnedAway::default(),
             epochs,
             epochs_dirty,
             queue: VecDeque::new(),
@@ -501,6 +530,7 @@ impl Inner {
         self.roll_if_needed(state, header, now);
         state.assign_epoch(header.partition_leader_epoch, header.base_offset);
         state.producers.update(header, now);
+        state.turned_away.forget(header.producer_id);
         let interval_bytes = state.config.index_interval_bytes;
         let active = state.active().clone();
         let position = active.size_bytes.get();

@@ -11,6 +11,7 @@
 //! would be stored twice.
 
 pub mod snapshot;
+pub(crate) mod turned_away;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

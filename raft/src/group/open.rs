@@ -182,8 +182,9 @@ fn config(settings: &GroupSettings) -> Result<Config, OpenGroupError> {
         state_machine_channel_size: Some(256),
         enable_tick: settings.ticks == Ticks::Own,
         enable_pre_vote: Some(true),
-        // A leader that has lost its quorum lets the others elect one that has it.
-        quorum_loss_probe_interval: Some(2 * ms(election_max)),
+        // A leader that has lost its quorum lets the others elect one that has it. One that does not tick has heard of its
+        // quorum only when it last had something to say, and must be able to ask it at any time.
+        quorum_loss_probe_interval: (settings.ticks == Ticks::Own).then(|| 2 * ms(election_max)),
         // openraft would stop, or panic in a debug build, when a follower comes back with less than it acknowledged. Its
         // loss is its disk's; the leader sends it what it lacks, and the status counts it.
         allow_log_reversion: Some(true),

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::Inner;
 use crate::entry::Data;
 use crate::replicated_log::{AppendRefused, Placed, Receipt, Wait};
-use crate::submission::{Forming, Judged, Outcome, Ticket};
+use crate::submission::{Forming, Judged, Outcome, Ticket, turn_away};
 
 /// A batch that waits for a submission.
 pub(super) struct Pending {
@@ -57,6 +57,7 @@ impl Inner {
                 Err(refused) => {
                     let refused_all = std::mem::take(&mut *self.pending.borrow_mut());
                     for pending in refused_all {
+                        turn_away(&self.state.log, &pending.batch);
                         // Whoever gave up waiting misses only the answer.
                         let _ = pending.tell.send(Err(refused.clone()));
                     }
@@ -100,6 +101,7 @@ impl Inner {
         let (ticket, waiting) = self.form(term);
         let Some(ticket) = ticket else { return };
         let refused = self.place(&ticket).await;
+        ticket.turn_away_returned(&self.state.log);
         for Waiting { nth, is_repeat, tell } in waiting {
             let answer = match ticket.outcome(nth) {
                 Outcome::Placed(appended) => Ok(self.receipt(term, placed(&appended, is_repeat))),

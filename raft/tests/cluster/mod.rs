@@ -269,7 +269,7 @@ fn open_log(shared: LogShared, dir: PathBuf, config: LogConfig) -> OpenLog {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Failed {
     Refused(AppendRefused),
     Unacknowledged(Unacknowledged),

@@ -66,23 +66,6 @@ impl Log {
         self.inner.state.borrow().producers.get(id).cloned()
     }
 
-    /// Whether the log may once have known producers that it knows no more: its head was dropped, or a producer may have
-    /// been silent for so long that it was forgotten.
-    pub fn may_have_forgotten_producers(&self, now: TimestampMs) -> bool {
-        let state = self.inner.state.borrow();
-        let first = &state.segments[0];
-        if state.log_start > Offset::ZERO || first.base > Offset::ZERO {
-            return true;
-        }
-        let since = match first.first_timestamp.get() {
-            Some(timestamp) => timestamp,
-            None if first.size_bytes.get() == 0 => return false,
-            // A segment that has not been read since the log was opened.
-            None => return true,
-        };
-        now.value().saturating_sub(since.value()) >= state.config.producer_expiration_ms
-    }
-
     /// Appends a leader's batch, as [`Log::append`] does, as the entry `id`; its term is the leader epoch.
     ///
     /// # Errors
