@@ -133,7 +133,10 @@ pub(crate) fn standing_changed(core: &Rc<Core>, partition: &Partition) {
         let leader = standing.leader.map(|replica| replica.node);
         cluster.elector.set_group(at, GroupWatch { voters, leader });
     }
-    let claim = standing.leader.filter(|_| standing.leads).map(|leader| Claim {
+    // Clients come to whoever claims, on any core. Nobody is told before this core knows of the partition: the others do
+    // so in the same step of the publisher, which has the claim made when all do.
+    let is_shown = core.view().routes.contains_key(&at);
+    let claim = standing.leader.filter(|_| standing.leads && is_shown).map(|leader| Claim {
         group: at,
         epoch: standing.epoch,
         sequence: 0,

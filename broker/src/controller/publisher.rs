@@ -108,6 +108,10 @@ impl Publisher {
                 routes.insert(at, Route { core: owner, offsets: readers });
             }
         }
+        let new: Vec<(CoreId, Vec<TopicIdPartition>)> = opening
+            .iter()
+            .map(|(owner, openings)| (*owner, openings.iter().map(|opening| opening.at).collect()))
+            .collect();
         // All cores at once: at a start that is most of the work.
         let opened: Vec<_> = opening
             .into_iter()
@@ -138,6 +142,12 @@ impl Publisher {
                 async {}
             })
             .await?;
+        }
+        for (owner, partitions) in new {
+            core.post(owner, move |core| {
+                let opened = partitions.iter().filter_map(|at| core.partitions.get(at));
+                opened.for_each(|partition| cluster::standing_changed(core, &partition));
+            });
         }
         for (owner, partitions) in gone {
             core.call(owner, move |core| {
