@@ -26,7 +26,7 @@ use crate::metrics::{CommittedSample, CoreMetrics, CoreSample};
 use crate::node::{NodeFacts, metadata_at};
 use crate::partition::housekeeping;
 use crate::partitions::Partitions;
-use crate::view::{Leadership, NodeView};
+use crate::view::{Leadership, NodeView, still_in_sync};
 
 /// Work mailed to a core: runs there, in the order it was mailed from any one core.
 pub type Work = Box<dyn FnOnce(&Rc<Core>) + Send>;
@@ -144,7 +144,9 @@ impl Core {
             Some(claim) => Leadership {
                 leader: Some(claim.leader.node).filter(|node| view.image.is_live(*node)),
                 epoch: claim.epoch,
-                in_sync: claim.in_sync.iter().map(|replica| replica.node).collect(),
+                in_sync: still_in_sync(claim.in_sync.iter().map(|replica| replica.node).collect(), |node| {
+                    view.image.is_live(node)
+                }),
             },
             // A single replica leads itself; its epoch rises each time its log is opened.
             None if partition.holders().count() == 1 => Leadership {

@@ -45,6 +45,14 @@ pub struct Leadership {
     pub in_sync: Vec<NodeId>,
 }
 
+/// Who of those that were caught up still is. A leader that died cannot say who died with it: without this its last word
+/// stood for ever, and a partition without a leader did not count as under-replicated. The last ones stay when none of
+/// them lives, as in Kafka: they have all there is.
+pub(crate) fn still_in_sync(claimed: Vec<NodeId>, is_live: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+    let live: Vec<NodeId> = claimed.iter().copied().filter(|node| is_live(*node)).collect();
+    if live.is_empty() { claimed } else { live }
+}
+
 impl NodeView {
     /// What a core knows before the controller's log is read: nothing.
     pub(crate) fn empty(config: &NodeConfig) -> NodeView {
@@ -71,5 +79,29 @@ impl NodeView {
     /// The topic of a request that may name it either way: by id if there is one, else by name.
     pub fn topic(&self, name: &str, id: TopicId) -> Option<&Topic> {
         if id.is_zero() { self.topic_by_name(name) } else { self.topic_by_id(id) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dead_are_not_in_sync_unless_nobody_else_is() {
+        let nodes = |list: &[i32]| list.iter().copied().map(NodeId).collect::<Vec<_>>();
+        let cases: [(&[i32], &[i32], &[i32]); 4] = [
+            (&[1, 2, 3], &[1, 2, 3], &[1, 2, 3]),
+            (&[2, 3], &[1, 3], &[3]),
+            (&[2], &[1, 3], &[2]),
+            (&[], &[1], &[]),
+        ];
+        for (claimed, live, wanted) in cases {
+            let is_live = |node: NodeId| live.contains(&node.0);
+            assert_eq!(
+                still_in_sync(nodes(claimed), is_live),
+                nodes(wanted),
+                "{claimed:?} of which {live:?} live"
+            );
+        }
     }
 }
