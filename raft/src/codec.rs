@@ -277,6 +277,7 @@ fn write_entry(writer: &mut Writer, bodies: &mut Vec<Bytes>, entry: &RaftEntry) 
         Payload::Normal(Data::Submitted(_)) => unreachable!("what is sent was read from the log"),
         Payload::Normal(Data::Retention(retention)) => SideBody::Retention(*retention),
         Payload::Normal(Data::Withdrawn) => SideBody::Withdrawn,
+        Payload::Normal(Data::Decision(number)) => SideBody::Decision(*number),
         Payload::Blank => SideBody::Blank,
         Payload::Membership(members) => SideBody::Membership(members.clone()),
     };

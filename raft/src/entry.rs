@@ -8,6 +8,7 @@
 //! | 1 | membership | count of voter sets, each a count and its replicas; count of learners, and they (u32 and u64) |
 //! | 2 | retention | log start offset (i64); index up to which all in sync hold the log (presence byte, u64) |
 //! | 3 | withdrawn: its place was given, but the batch could not take it | none |
+//! | 4 | decision: what the members are changed to from here on is what it decided, or a later one | its number (u32) |
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,6 +27,7 @@ const BLANK: u8 = 0;
 const MEMBERSHIP: u8 = 1;
 const RETENTION: u8 = 2;
 const WITHDRAWN: u8 = 3;
+const DECISION: u8 = 4;
 
 /// What an entry carries that openraft does not look into.
 pub(crate) enum Data {
@@ -37,6 +39,8 @@ pub(crate) enum Data {
     Retention(Retention),
     /// Nothing: see [`Body::Withdrawn`].
     Withdrawn,
+    /// Whose decision the changes of members behind it carry out.
+    Decision(u32),
 }
 
 impl fmt::Debug for Data {
@@ -52,6 +56,7 @@ impl fmt::Display for Data {
             Data::Stored(batch) => write!(f, "a batch of {} bytes", batch.len()),
             Data::Retention(retention) => write!(f, "{retention:?}"),
             Data::Withdrawn => f.write_str("withdrawn"),
+            Data::Decision(number) => write!(f, "decision {number}"),
         }
     }
 }
@@ -76,6 +81,8 @@ pub(crate) enum SideBody {
     /// reign changed): the number is used up, the batch was refused. A batch must not be refused with its number left
     /// free, for entries have no holes.
     Withdrawn,
+    /// The members are changed as this decision says: no change behind it carries out an earlier one.
+    Decision(u32),
 }
 
 impl SideBody {
@@ -92,6 +99,7 @@ impl SideBody {
                 (RETENTION, writer.finish())
             }
             SideBody::Withdrawn => (WITHDRAWN, Bytes::new()),
+            SideBody::Decision(number) => (DECISION, Writer::default().u32(*number).finish()),
         }
     }
 
@@ -105,6 +113,7 @@ impl SideBody {
                 held_by_all: reader.option(|reader| reader.u64().map(EntryIndex))?,
             }),
             WITHDRAWN => SideBody::Withdrawn,
+            DECISION => SideBody::Decision(reader.u32()?),
             other => return Err(malformed(format!("side entries of kind {other} are not known here"))),
         };
         reader.finish()?;
@@ -117,6 +126,7 @@ impl SideBody {
             SideBody::Membership(members) => Payload::Membership(members),
             SideBody::Retention(retention) => Payload::Normal(Data::Retention(retention)),
             SideBody::Withdrawn => Payload::Normal(Data::Withdrawn),
+            SideBody::Decision(number) => Payload::Normal(Data::Decision(number)),
         }
     }
 }
@@ -180,6 +190,7 @@ mod tests {
         for body in [
             SideBody::Blank,
             SideBody::Withdrawn,
+            SideBody::Decision(7),
             SideBody::Membership(members(&[&[1, 2, 3]], &[])),
             SideBody::Membership(members(&[&[1, 2, 3], &[2, 3, 1 << 40]], &[7])),
             SideBody::Retention(Retention { log_start: Offset(9), held_by_all: None }),

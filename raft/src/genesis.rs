@@ -4,8 +4,8 @@ use ouzel_model::{EntryId, ReplicaId, TopicIdPartition};
 use ouzel_storage::genesis::Genesis;
 
 use crate::entry::SideBody;
-use crate::replica_state::encode_membership;
-use crate::types::{Members, StoredMembers, log_id};
+use crate::members_at::MembersAt;
+use crate::types::Members;
 
 /// What [`ouzel_storage::genesis::found`] needs to make `replica` the only voter of a group whose log holds everything so
 /// far as of `entry`.
@@ -14,14 +14,7 @@ use crate::types::{Members, StoredMembers, log_id};
 /// [`RaftGroup::reconfigure`](crate::RaftGroup::reconfigure): who joins takes what was there as a snapshot.
 pub fn genesis_of(at: TopicIdPartition, replica: ReplicaId, entry: EntryId) -> Genesis {
     let members = Members::new_with_defaults(vec![[replica.to_u64()].into()], []);
-    let at_entry = StoredMembers::new(Some(log_id(entry)), members.clone());
+    let at_entry = MembersAt { at: Some(entry), members: members.clone(), decision: 0 };
     let (membership_kind, membership) = SideBody::Membership(members).encode();
-    Genesis {
-        at,
-        replica,
-        entry,
-        membership_at_entry: encode_membership(&at_entry),
-        membership_kind,
-        membership,
-    }
+    Genesis { at, replica, entry, membership_at_entry: at_entry.encode(), membership_kind, membership }
 }

@@ -163,6 +163,10 @@ pub(crate) struct Inner {
     incoming: Incoming,
     /// The head of the log is being dropped.
     is_retaining: Cell<bool>,
+    /// One step of a change of members at a time.
+    changing: tokio::sync::Mutex<()>,
+    /// The newest decision that this replica has handed to openraft, which may not be in the log yet.
+    decision_proposed: Cell<u32>,
     is_shut_down: Cell<bool>,
 }
 

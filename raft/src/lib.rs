@@ -6,6 +6,7 @@
 //!
 //! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`group`]; below it `entry` (what an entry
 //! holds), `submission` (a batch's way to its place), `replica_state`, `store` and `state_machine` (what openraft calls),
+//! `members_at` (who the members are at an entry),
 //! `network`, `snapshot` and `codec` (what goes between replicas), `in_sync`, `acks`, `types` and `runtime`; [`peers`]
 //! (what carries it between nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what),
 //! [`forming`] (how nodes become a cluster). `suite` (for tests)
@@ -22,6 +23,7 @@ pub mod gossip;
 pub mod group;
 mod in_sync;
 pub mod liveness;
+mod members_at;
 mod network;
 pub mod peers;
 pub mod replica;

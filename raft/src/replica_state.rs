@@ -21,11 +21,12 @@ use ouzel_storage::{Durability, Log, wal::MetaWal};
 use tokio::sync::Notify;
 
 use crate::acks::Acks;
-use crate::entry::{Retention, decode_members, encode_members};
+use crate::entry::{Retention, SideBody};
 use crate::group::GroupSettings;
+use crate::members_at::MembersAt;
 use crate::replicated_log::Unacknowledged;
 use crate::snapshot::has_entry;
-use crate::types::{LeaderId, LogId, Members, RaftVote, StoredMembers, Term, log_id};
+use crate::types::{LeaderId, Members, RaftVote, StoredMembers, Term, log_id};
 
 /// See the module's documentation.
 pub(crate) struct ReplicaState {
@@ -40,8 +41,10 @@ pub(crate) struct ReplicaState {
     /// The newest entry known to be committed.
     committed: Cell<Option<EntryId>>,
     applied: Cell<Option<EntryId>>,
-    /// Memberships by the entry they came with, oldest first; the first one is the one at the purge point.
+    /// Memberships that were applied, by the entry they came with, oldest first; the first one is the one at the purge point.
     memberships: RefCell<Vec<(Option<EntryId>, Members)>>,
+    /// The newest decision at the purge point; later ones are in the log.
+    pub(crate) decision_at_purge: Cell<u32>,
     /// The newest snapshot: a point at or above the purge point.
     pub(crate) snapshot: Cell<Option<EntryId>>,
     /// A snapshot's files that are here as a whole and wait to be put in the log's place.
@@ -69,12 +72,14 @@ impl ReplicaState {
         wal: MetaWal,
         settings: GroupSettings,
         kept: GroupState,
-        memberships: Vec<(Option<EntryId>, Members)>,
+        mut memberships: Vec<(Option<EntryId>, Members)>,
     ) -> Rc<ReplicaState> {
         let purged = log.purged();
         let committed = known_committed(&log, kept.committed);
         let high_watermark =
             committed.and_then(|id| log.entry_end(id.index)).unwrap_or(log.offsets().log_start);
+        // What is not committed may be cut yet; the others are noted as they are applied.
+        memberships.retain(|(at, _)| *at <= committed);
         let state = ReplicaState {
             at,
             replica: kept.replica,
@@ -85,6 +90,7 @@ impl ReplicaState {
             committed: Cell::new(committed),
             applied: Cell::new(committed),
             memberships: RefCell::new(memberships),
+            decision_at_purge: Cell::new(0),
             snapshot: Cell::new(purged),
             staged: RefCell::default(),
             is_installing: Cell::new(false),
@@ -185,6 +191,31 @@ impl ReplicaState {
         memberships.push((Some(id), members));
     }
 
+    /// Takes note of the memberships that are here up to an entry which is known to be committed.
+    pub(crate) fn note_sides(&self, upto: EntryId) {
+        let applied = self.applied();
+        for side in self.log.side_entries() {
+            if Some(side.id) <= applied || side.id > upto {
+                continue;
+            }
+            if let Ok(SideBody::Membership(members)) = SideBody::decode(side.kind, side.body) {
+                self.note_membership(side.id, members);
+            }
+        }
+    }
+
+    /// The newest decision among the entries up to this one.
+    pub(crate) fn decision_at(&self, id: Option<EntryId>) -> u32 {
+        let decisions =
+            self.log.side_entries().into_iter().filter(|side| Some(side.id) <= id).filter_map(|side| {
+                match SideBody::decode(side.kind, side.body) {
+                    Ok(SideBody::Decision(number)) => Some(number),
+                    _ => None,
+                }
+            });
+        decisions.max().unwrap_or_default().max(self.decision_at_purge.get())
+    }
+
     /// The one setter of the high watermark: the end of what is committed here. It never goes back.
     pub(crate) fn note_applied(&self, id: EntryId) {
         self.applied.set(Some(id));
@@ -204,11 +235,7 @@ impl ReplicaState {
     // A snapshot in the log's place.
 
     /// Puts the staged snapshot at `entry` in the place of the log. A log that has the entry already is not touched.
-    pub(crate) async fn install(
-        self: &Rc<Self>,
-        entry: EntryId,
-        membership: &StoredMembers,
-    ) -> io::Result<()> {
+    pub(crate) async fn install(self: &Rc<Self>, entry: EntryId, membership: &MembersAt) -> io::Result<()> {
         let staged = self.staged.take().filter(|install| install.manifest().entry == entry);
         if has_entry(self, entry) {
             if let Some(needless) = staged {
@@ -219,16 +246,16 @@ impl ReplicaState {
                 io::Error::other(format!("the files of the snapshot at {entry} are not here"))
             })?;
             let next_offset = install.manifest().next_offset;
-            let decide = self.clone().keep_installed(entry, encode_membership(membership), next_offset);
+            let decide = self.clone().keep_installed(entry, membership.encode(), next_offset);
             self.is_installing.set(true);
             let outcome = self.log.install(install, decide).await;
             self.is_installing.set(false);
             self.stepped.notify_waiters();
             outcome.map_err(io::Error::other)?;
             self.snapshot.set(Some(entry));
+            self.decision_at_purge.set(membership.decision);
         }
-        let at = membership.log_id().as_ref().map(crate::types::entry_id);
-        let base = (at, membership.membership().clone());
+        let base = (membership.at, membership.members.clone());
         self.memberships.borrow_mut().retain(|(known, _)| *known > Some(entry));
         self.memberships.borrow_mut().insert(0, base);
         self.note_applied(entry);
@@ -327,15 +354,15 @@ impl ReplicaState {
 
     /// Puts the purge point on the medium, with the membership there: the log forgets the entries below it next.
     pub(crate) async fn keep_purged(&self, id: EntryId) -> io::Result<()> {
-        let membership = self.membership_at(Some(id));
+        let members = MembersAt::new(&self.membership_at(Some(id)), self.decision_at(Some(id)));
         {
             let mut kept = self.kept.borrow_mut();
             kept.purged = Some(id);
-            kept.membership_at_purge = encode_membership(&membership);
+            kept.membership_at_purge = members.encode();
         }
         self.keep().await?;
-        let base = membership.log_id().as_ref().map(crate::types::entry_id);
-        self.memberships.borrow_mut().retain(|(at, _)| *at >= base);
+        self.decision_at_purge.set(members.decision);
+        self.memberships.borrow_mut().retain(|(at, _)| *at >= members.at);
         Ok(())
     }
 }
@@ -347,28 +374,4 @@ fn known_committed(log: &Log, hint: Option<EntryId>) -> Option<EntryId> {
     let here = hint.filter(|hint| log.entry_id(hint.index) == Some(*hint));
     let last = log.last_entry().filter(|last| hint.is_some_and(|hint| hint > *last));
     here.or(last).max(purged)
-}
-
-/// A membership with the entry it came with: what is kept at the purge point, and what a snapshot carries.
-pub(crate) fn encode_membership(stored: &StoredMembers) -> bytes::Bytes {
-    let mut writer = crate::bytes_codec::Writer::default();
-    writer.option(stored.log_id().as_ref(), |writer, id: &LogId| {
-        writer.entry_id(crate::types::entry_id(id));
-    });
-    writer.bytes(&encode_members(stored.membership()));
-    writer.finish()
-}
-
-/// Reads [`encode_membership`]; no bytes at all are no membership.
-pub(crate) fn decode_membership(
-    bytes: bytes::Bytes,
-) -> Result<Option<(Option<EntryId>, Members)>, crate::bytes_codec::Malformed> {
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let mut reader = crate::bytes_codec::Reader::new(bytes);
-    let id = reader.option(crate::bytes_codec::Reader::entry_id)?;
-    let members = decode_members(reader.bytes()?)?;
-    reader.finish()?;
-    Ok(Some((id, members)))
 }

@@ -30,12 +30,13 @@ use tokio::sync::Mutex;
 use crate::bytes_codec::{Malformed, Reader, Writer, malformed};
 use crate::codec::{Request, Response, read_vote, write_vote};
 use crate::group::Raft;
+use crate::members_at::MembersAt;
 use crate::network::Network;
-use crate::replica_state::{ReplicaState, decode_membership, encode_membership};
+use crate::replica_state::ReplicaState;
 use crate::runtime::OuzelRuntime;
 use crate::state_machine::{GroupSnapshot, SnapshotHandle};
 use crate::transport::Lane;
-use crate::types::{RaftVote, StoredMembers, Types, log_id};
+use crate::types::{RaftVote, Types, log_id};
 
 /// Bytes in one message; what is on its way to one receiver at any time.
 const PIECE_BYTES_MAX: u64 = 512 << 10;
@@ -156,7 +157,7 @@ impl Sending<'_> {
         let Some(entry) = snapshot.meta.last_log_id.as_ref().map(crate::types::entry_id) else {
             return Err(network_error("a snapshot of nothing"));
         };
-        let membership = encode_membership(&snapshot.meta.last_membership);
+        let membership = MembersAt::new(&snapshot.meta.last_membership, snapshot.snapshot.decision).encode();
         let files = self.network.log.snapshot_files(entry, membership).await.map_err(later)?;
         let vote = self.vote;
         let mut answer = self.ask(Ask::Offer { vote, manifest: files.manifest().encode() }).await?;
@@ -268,18 +269,24 @@ async fn install_whole(
     entry: EntryId,
     install: Option<Install>,
 ) -> Result<RaftVote, String> {
-    let membership = match &install {
+    let members = match &install {
         Some(install) => {
-            let decoded = decode_membership(install.manifest().membership.clone());
-            let (at, members) = decoded.map_err(|error| error.to_string())?.unwrap_or_default();
-            StoredMembers::new(at.map(log_id), members)
+            MembersAt::decode(install.manifest().membership.clone()).map_err(|error| error.to_string())?
         }
-        None if has_entry(state, entry) => state.membership_at(Some(entry)),
+        None if has_entry(state, entry) => {
+            state.note_sides(entry);
+            MembersAt::new(&state.membership_at(Some(entry)), state.decision_at(Some(entry)))
+        }
         None => return Err(format!("the snapshot at {entry} is not here as a whole")),
     };
     state.staged.replace(install);
-    let meta = SnapshotMeta { last_log_id: Some(log_id(entry)), last_membership: membership };
-    let outcome = raft.install_full_snapshot(vote, Snapshot { meta, snapshot: SnapshotHandle }).await;
+    let meta = SnapshotMeta { last_log_id: Some(log_id(entry)), last_membership: members.stored() };
+    let outcome = raft
+        .install_full_snapshot(
+            vote,
+            Snapshot { meta, snapshot: SnapshotHandle { decision: members.decision } },
+        )
+        .await;
     // openraft may have found it needless.
     if let Some(needless) = state.staged.take()
         && let Err(error) = needless.abandon().await

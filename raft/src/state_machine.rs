@@ -16,6 +16,7 @@ use openraft::{RaftSnapshotBuilder, Snapshot, SnapshotMeta};
 use ouzel_model::{EntryId, EntryIndex, Offset};
 
 use crate::entry::{Data, Retention};
+use crate::members_at::MembersAt;
 use crate::replica_state::ReplicaState;
 use crate::types::{CommittedLeaderId, LogId, Payload, StoredMembers, Types, entry_id, log_id};
 
@@ -29,7 +30,10 @@ pub(crate) struct StateMachine {
 
 /// A snapshot's content, as openraft passes it around: the sealed files are where they are.
 #[derive(Clone, Debug)]
-pub(crate) struct SnapshotHandle;
+pub(crate) struct SnapshotHandle {
+    /// The newest decision at its point.
+    pub(crate) decision: u32,
+}
 
 impl StateMachine {
     pub(crate) fn new(state: Rc<ReplicaState>) -> StateMachine {
@@ -38,12 +42,13 @@ impl StateMachine {
 
     fn snapshot(&self) -> Option<GroupSnapshot> {
         let id = self.state.snapshot.get()?;
-        Some(Snapshot { meta: meta_at(&self.state, id), snapshot: SnapshotHandle })
+        Some(snapshot_at(&self.state, id))
     }
 }
 
-fn meta_at(state: &ReplicaState, id: EntryId) -> Meta {
-    SnapshotMeta { last_log_id: Some(log_id(id)), last_membership: state.membership_at(Some(id)) }
+fn snapshot_at(state: &ReplicaState, id: EntryId) -> GroupSnapshot {
+    let meta = SnapshotMeta { last_log_id: Some(log_id(id)), last_membership: state.membership_at(Some(id)) };
+    Snapshot { meta, snapshot: SnapshotHandle { decision: state.decision_at(Some(id)) } }
 }
 
 impl RaftStateMachine<Types> for StateMachine {
@@ -66,7 +71,10 @@ impl RaftStateMachine<Types> for StateMachine {
             match entry.payload {
                 Payload::Membership(members) => self.state.note_membership(id, members),
                 Payload::Normal(Data::Retention(retention)) => self.state.retention.set(Some(retention)),
-                Payload::Normal(Data::Submitted(_) | Data::Stored(_) | Data::Withdrawn) | Payload::Blank => {}
+                Payload::Normal(
+                    Data::Submitted(_) | Data::Stored(_) | Data::Withdrawn | Data::Decision(_),
+                )
+                | Payload::Blank => {}
             }
             last = Some(id);
             // Who waits for an entry must find it applied.
@@ -96,11 +104,12 @@ impl RaftStateMachine<Types> for StateMachine {
         Builder { state: self.state.clone(), point }
     }
 
-    async fn install_snapshot(&mut self, meta: &Meta, _: SnapshotHandle) -> io::Result<()> {
+    async fn install_snapshot(&mut self, meta: &Meta, handle: SnapshotHandle) -> io::Result<()> {
         let Some(last) = meta.last_log_id.as_ref().map(entry_id) else {
             return Err(io::Error::other("a snapshot of nothing"));
         };
-        self.state.install(last, &meta.last_membership).await
+        let members = MembersAt::new(&meta.last_membership, handle.decision);
+        self.state.install(last, &members).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
@@ -153,9 +162,9 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
         let Some(point) = self.point else {
-            return Ok(Snapshot { meta: Meta::default(), snapshot: SnapshotHandle });
+            return Ok(Snapshot { meta: Meta::default(), snapshot: SnapshotHandle { decision: 0 } });
         };
         self.state.snapshot.set(Some(point).max(self.state.snapshot.get()));
-        Ok(Snapshot { meta: meta_at(&self.state, point), snapshot: SnapshotHandle })
+        Ok(snapshot_at(&self.state, point))
     }
 }

@@ -58,6 +58,7 @@ impl Store {
             }
             Payload::Normal(Data::Retention(retention)) => SideBody::Retention(retention),
             Payload::Normal(Data::Withdrawn) => SideBody::Withdrawn,
+            Payload::Normal(Data::Decision(number)) => SideBody::Decision(number),
             Payload::Blank => SideBody::Blank,
             Payload::Membership(members) => SideBody::Membership(members),
         };

@@ -83,7 +83,7 @@ fn a_single_voter_becomes_three_under_load() {
         let load = Load::start(&cluster);
         cluster.sleep(Duration::from_millis(300)).await;
         let leader = cluster.leader().await;
-        leader.reconfigure(&replicas(&[1, 2, 3])).await.expect("it leads");
+        leader.reconfigure(&replicas(&[1, 2, 3]), 1).await.expect("it leads");
         assert_eq!(leader.status().voters, replicas(&[1, 2, 3]));
         cluster.sleep(Duration::from_millis(300)).await;
         let placed = load.end().await;
@@ -131,7 +131,7 @@ fn a_change_survives_its_leader() {
             let leader = cluster.leader().await;
             let changing = {
                 let (leader, wanted) = (leader.clone(), wanted.clone());
-                ouzel_runtime::spawn(async move { leader.reconfigure(&wanted).await })
+                ouzel_runtime::spawn(async move { leader.reconfigure(&wanted, 1).await })
             };
             cluster.sleep(Duration::from_millis(moment)).await;
             let dead = leader.replica().node.0;
@@ -181,11 +181,11 @@ fn a_change_is_refused_where_nobody_leads() {
         found_on(&cluster, &[1, 2, 3]).await;
         let leader = cluster.leader().await;
         let follower = cluster.group(cluster.others(&leader)[0]);
-        assert_eq!(follower.reconfigure(&replicas(&[1])).await, Err(ReconfigureError::NotLeader));
-        assert!(matches!(leader.reconfigure(&[]).await, Err(ReconfigureError::Refused(_))));
+        assert_eq!(follower.reconfigure(&replicas(&[1]), 1).await, Err(ReconfigureError::NotLeader));
+        assert!(matches!(leader.reconfigure(&[], 1).await, Err(ReconfigureError::Refused(_))));
         // Nothing to do is done.
         let entry = leader.status().last_entry;
-        assert_eq!(leader.reconfigure(&replicas(&[1, 2, 3])).await, Ok(()));
+        assert_eq!(leader.reconfigure(&replicas(&[1, 2, 3]), 0).await, Ok(()));
         assert_eq!(leader.status().last_entry, entry);
     });
 }
@@ -201,12 +201,12 @@ fn a_leader_that_was_let_go_of_changes_nothing_more() {
         let stay: Vec<i32> = cluster.others(&leader).into_iter().filter(|id| *id != 4).collect();
         let two = replicas(&stay);
         leader
-            .reconfigure(&two)
+            .reconfigure(&two, 1)
             .await
             .map_or_else(|why| assert_eq!(why, ReconfigureError::NotLeader), |()| ());
         let three = [two.clone(), replicas(&[4])].concat();
         for _ in 0..5 {
-            assert_eq!(leader.reconfigure(&three).await, Err(ReconfigureError::NotLeader));
+            assert_eq!(leader.reconfigure(&three, 2).await, Err(ReconfigureError::NotLeader));
         }
         cluster.reconfigure(&three).await;
         cluster.produced(1).await;

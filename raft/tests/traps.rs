@@ -262,7 +262,7 @@ fn trap_19_a_replica_that_was_removed_disturbs_nobody() {
         let stay: Vec<_> = cluster.voters().into_iter().filter(|voter| *voter != replica(gone)).collect();
         // It does not even hear of it.
         cluster.network.isolate(NodeId(gone), cluster.ids().into_iter().map(NodeId));
-        leader.reconfigure(&stay).await.expect("two are a majority of three");
+        leader.reconfigure(&stay, 1).await.expect("two are a majority of three");
         cluster.network.heal();
         let epoch = leader.epoch();
         cluster.sleep(Duration::from_secs(60)).await;

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
 use openraft::{ChangeMembers, EmptyNode, Precondition};
 use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 
 use super::{GroupStatus, RaftGroup, Role};
 use crate::codec::Request;
+use crate::entry::Data;
 use crate::transport::Lane;
 
 /// A transfer of leadership that took longer is given up.
@@ -41,6 +43,14 @@ pub enum ReconfigureError {
     /// This replica does not lead, or does not any more.
     #[error("this replica does not lead")]
     NotLeader,
+    /// The group has acted on a later decision, or is about to.
+    #[error("decision {wanted} is overruled by decision {newest}")]
+    Overruled {
+        /// The decision it was asked to carry out.
+        wanted: u32,
+        /// The newest one it knows of.
+        newest: u32,
+    },
     /// It cannot be.
     #[error("{0}")]
     Refused(String),
@@ -134,22 +144,28 @@ impl RaftGroup {
     /// by way of a joint membership, and lets go of all others. Whatever was begun before, here or by an earlier leader, is
     /// carried on. Resolves when the change is committed; dropping the future leaves it where it is.
     ///
+    /// `decision` is the number of the decision that this carries out; they rise. The group notes it before its members
+    /// change, and carries out no earlier one ever after, whoever leads: a leader that is behind could otherwise move the
+    /// group to replicas that a later decision has let delete what they had.
+    ///
     /// # Errors
     /// See [`ReconfigureError`].
-    pub async fn reconfigure(&self, voters: &[ReplicaId]) -> Result<(), ReconfigureError> {
+    pub async fn reconfigure(&self, voters: &[ReplicaId], decision: u32) -> Result<(), ReconfigureError> {
         if voters.is_empty() {
             return Err(ReconfigureError::Refused("a group needs at least one voter".to_owned()));
         }
+        self.note_decision(decision).await?;
         let wanted: BTreeSet<u64> = voters.iter().map(|voter| voter.to_u64()).collect();
         for voter in voters {
             let status = self.status();
             if !status.voters.contains(voter) && !status.learners.contains(voter) {
                 let learner = BTreeMap::from([(voter.to_u64(), EmptyNode::default())]);
-                self.change(ChangeMembers::AddNodes(learner)).await?;
+                self.change(ChangeMembers::AddNodes(learner), decision).await?;
             }
         }
         let are_caught_up = |status: &GroupStatus| {
             status.role != Role::Leader
+                || self.inner.decision_proposed.get() > decision
                 || voters.iter().all(|voter| {
                     status.voters.contains(voter)
                         || holds(status, *voter) >= status.committed.map(|id| id.index)
@@ -160,11 +176,11 @@ impl RaftGroup {
             status.voters.iter().map(|voter| voter.to_u64()).collect()
         };
         while members(&self.status()) != wanted || self.is_joint() {
-            self.change(ChangeMembers::ReplaceAllVoters(wanted.clone())).await?;
+            self.change(ChangeMembers::ReplaceAllVoters(wanted.clone()), decision).await?;
         }
         let gone: BTreeSet<u64> = self.status().learners.iter().map(|learner| learner.to_u64()).collect();
         if !gone.is_empty() {
-            self.change(ChangeMembers::RemoveNodes(gone)).await?;
+            self.change(ChangeMembers::RemoveNodes(gone), decision).await?;
         }
         Ok(())
     }
@@ -173,11 +189,54 @@ impl RaftGroup {
         self.inner.metrics().membership_config.membership().get_joint_config().len() > 1
     }
 
+    /// The newest decision that the group has noted, here as far as this replica's log goes.
+    pub fn decision(&self) -> u32 {
+        self.inner.state.decision_at(self.inner.state.log.last_entry())
+    }
+
+    /// Refuses a decision older than any this replica knows of. What it has handed to openraft counts as well: it may
+    /// come to the log before what is handed over next.
+    fn check_decision(&self, wanted: u32) -> Result<(), ReconfigureError> {
+        let newest = self.decision().max(self.inner.decision_proposed.get());
+        if wanted < newest { Err(ReconfigureError::Overruled { wanted, newest }) } else { Ok(()) }
+    }
+
+    /// Has the group note whose decision the changes of members behind this entry carry out.
+    async fn note_decision(&self, decision: u32) -> Result<(), ReconfigureError> {
+        let _one_at_a_time = self.inner.changing.lock().await;
+        if self.status().role != Role::Leader {
+            return Err(ReconfigureError::NotLeader);
+        }
+        self.check_decision(decision)?;
+        // Of a leader's own log: no reign that comes later lacks what it rests on.
+        if self.decision() == decision {
+            return Ok(());
+        }
+        self.inner.decision_proposed.set(decision);
+        for attempt in 0..2 {
+            let answers = self.inner.raft.client_write_many([Data::Decision(decision)]).await;
+            let Ok(mut answers) = answers else { return Err(ReconfigureError::NotLeader) };
+            if let Some(Ok(Ok(_))) = answers.next().await {
+                return Ok(());
+            }
+            if attempt > 0 || self.inner.prove_leadership().await.is_err() {
+                break;
+            }
+        }
+        Err(ReconfigureError::NotLeader)
+    }
+
     /// One change of members, after whatever is in its way.
-    async fn change(&self, change: ChangeMembers<u64, EmptyNode>) -> Result<(), ReconfigureError> {
+    async fn change(
+        &self,
+        change: ChangeMembers<u64, EmptyNode>,
+        decision: u32,
+    ) -> Result<(), ReconfigureError> {
         let clock = self.inner.state.runtime.clock.clone();
         let mut has_proven = false;
         loop {
+            let one_at_a_time = self.inner.changing.lock().await;
+            self.check_decision(decision)?;
             if self.status().role == Role::Stopped {
                 return Err(ReconfigureError::NotLeader);
             }
@@ -190,6 +249,7 @@ impl RaftGroup {
             }
             let seen = Precondition::LastMembershipLogId { last_membership_log_id: *members.log_id() };
             let outcome = self.inner.raft.change_membership_if(change.clone(), false, [seen]).await;
+            drop(one_at_a_time);
             match outcome {
                 Ok(_) => return Ok(()),
                 Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(

@@ -14,8 +14,9 @@ use ouzel_storage::{Durability, Log};
 use super::{GroupSettings, GroupStatus, Inner, Raft, RaftGroup, Role, Ticks, follow};
 use crate::entry::{Retention, SideBody};
 use crate::in_sync::InSync;
+use crate::members_at::MembersAt;
 use crate::network::Network;
-use crate::replica_state::{ReplicaState, decode_membership};
+use crate::replica_state::ReplicaState;
 use crate::runtime::seed_chance;
 use crate::snapshot::Incoming;
 use crate::state_machine::StateMachine;
@@ -98,8 +99,9 @@ impl RaftGroup {
         {
             log.purge(purged).await.map_err(|error| OpenGroupError::Storage(error.to_string()))?;
         }
-        let (memberships, retentions) = sides(&log, &kept)?;
+        let Sides { memberships, retentions, decision } = sides(&log, &kept)?;
         let state = ReplicaState::new(at, log, runtime, wal, settings, kept, memberships);
+        state.decision_at_purge.set(decision);
         let applied = state.applied();
         let newest = retentions.into_iter().rev().find(|(id, _)| Some(*id) <= applied);
         state.retention.set(newest.map(|(_, retention)| retention));
@@ -126,6 +128,8 @@ impl RaftGroup {
             nudged: Rc::default(),
             incoming: Incoming::default(),
             is_retaining: Cell::new(false),
+            changing: tokio::sync::Mutex::default(),
+            decision_proposed: Cell::new(0),
             is_shut_down: Cell::new(false),
         });
         ouzel_runtime::spawn(follow::follow(Rc::downgrade(&inner)));
@@ -133,14 +137,22 @@ impl RaftGroup {
     }
 }
 
-type Memberships = Vec<(Option<EntryId>, Members)>;
-type Retentions = Vec<(EntryId, Retention)>;
+/// What the side entries and the purge point say: memberships and retention, oldest first, and the newest decision at
+/// the purge point.
+struct Sides {
+    memberships: Vec<(Option<EntryId>, Members)>,
+    retentions: Vec<(EntryId, Retention)>,
+    decision: u32,
+}
 
-/// What the side entries and the purge point say: memberships and retention, oldest first.
-fn sides(log: &Log, kept: &GroupState) -> Result<(Memberships, Retentions), OpenGroupError> {
-    let base = decode_membership(kept.membership_at_purge.clone())
+fn sides(log: &Log, kept: &GroupState) -> Result<Sides, OpenGroupError> {
+    let base = MembersAt::decode(kept.membership_at_purge.clone())
         .map_err(|error| OpenGroupError::Damaged(format!("the membership at the purge point: {error}")))?;
-    let mut memberships: Vec<_> = base.into_iter().collect();
+    let decision = base.decision;
+    let mut memberships = match kept.membership_at_purge.is_empty() {
+        true => Vec::new(),
+        false => vec![(base.at, base.members)],
+    };
     let mut retentions = Vec::new();
     for entry in log.side_entries() {
         let body = SideBody::decode(entry.kind, entry.body)
@@ -152,10 +164,10 @@ fn sides(log: &Log, kept: &GroupState) -> Result<(Memberships, Retentions), Open
                 memberships.push((Some(entry.id), members));
             }
             SideBody::Retention(retention) => retentions.push((entry.id, retention)),
-            SideBody::Membership(_) | SideBody::Blank | SideBody::Withdrawn => {}
+            SideBody::Membership(_) | SideBody::Blank | SideBody::Withdrawn | SideBody::Decision(_) => {}
         }
     }
-    Ok((memberships, retentions))
+    Ok(Sides { memberships, retentions, decision })
 }
 
 fn config(settings: &GroupSettings) -> Result<Config, OpenGroupError> {

@@ -52,6 +52,8 @@ pub(crate) struct Cluster {
     nodes: Rc<BTreeMap<i32, Node>>,
     pub(crate) settings: Rc<RefCell<GroupSettings>>,
     pub(crate) log_config: Rc<RefCell<LogConfig>>,
+    /// Changes of the members that were decided.
+    decisions: Rc<Cell<u32>>,
 }
 
 pub(crate) struct Node {
@@ -85,6 +87,7 @@ impl Cluster {
             nodes: Rc::new(nodes),
             settings: Rc::new(RefCell::new(settings)),
             log_config: Rc::new(RefCell::new(LogConfig { retention_ms: None, ..LogConfig::default() })),
+            decisions: Rc::new(Cell::new(1)),
             machine,
         }
     }
@@ -374,12 +377,18 @@ impl Cluster {
 impl Cluster {
     /// Changes the members as the controller does: asks whoever leads, until it is done.
     pub(crate) async fn reconfigure(&self, voters: &[ReplicaId]) {
+        self.decisions.set(self.decisions.get() + 1);
+        self.carry_out(voters, self.decisions.get()).await;
+    }
+
+    /// As [`Cluster::reconfigure`], for a decision that may have been made before.
+    pub(crate) async fn carry_out(&self, voters: &[ReplicaId], decision: u32) {
         let clock = self.machine.runtime().clock;
         let deadline = clock.now() + SOON;
         loop {
             assert!(clock.now() < deadline, "the members do not change");
             let leader = self.leader().await;
-            if let Ok(Ok(())) = clock.timeout(SOON, leader.reconfigure(voters)).await {
+            if let Ok(Ok(())) = clock.timeout(SOON, leader.reconfigure(voters, decision)).await {
                 return;
             }
             clock.sleep(Duration::from_millis(50)).await;

@@ -342,12 +342,14 @@ async fn move_replica(world: World, number: u32, mut rng: Rng) {
             world.sleep_ms(100).await;
             continue;
         };
-        let asked = wanted.clone();
+        let (asked, decision) = (wanted.clone(), incarnation + 1);
         let outcome = world.ask(at, move |inside| {
             let replica = inside.group(number);
             Box::pin(async move {
                 match replica {
-                    Some(replica) => replica.reconfigure(&asked).await.map_err(|error| error.to_string()),
+                    Some(replica) => {
+                        replica.reconfigure(&asked, decision).await.map_err(|error| error.to_string())
+                    }
                     None => Err("nobody is here".to_owned()),
                 }
             })
