@@ -18,10 +18,10 @@ use ouzel_metadata::image::Broker;
 use ouzel_metadata::plan::alter_configs::{AlterConfigsError, ConfigAlteration, plan_alter_configs};
 use ouzel_metadata::plan::create_topics::{CreateTopicError, NewTopic, PlannedTopic, plan_create_topics};
 use ouzel_metadata::plan::delete_topics::{DeleteTopicError, DeletedTopic, TopicRef, plan_delete_topics};
-use ouzel_metadata::plan::plan_register_broker;
 use ouzel_metadata::plan::producer_ids::{ProducerIdBlock, plan_producer_id_block};
-use ouzel_metadata::{BrokerConfig, Record};
-use ouzel_model::{NodeId, Offset, ProducerId, TimestampMs, TopicId};
+use ouzel_metadata::plan::{plan_register_broker, plan_settle};
+use ouzel_metadata::{BrokerConfig, Partition, Record};
+use ouzel_model::{NodeId, Offset, ProducerId, TimestampMs, TopicId, TopicIdPartition};
 use ouzel_raft::ReplicatedLog;
 use ouzel_runtime::{Clock, CoreId};
 use tokio::sync::{Mutex, MutexGuard};
@@ -282,6 +282,21 @@ pub(crate) async fn register(core: &Rc<Core>, broker: Broker) -> Result<ControlA
     }
     let end = controller.write(core, &records).await?;
     Ok(ControlAnswer::Registered(end))
+}
+
+/// Takes note that a partition is where it should be, on its leader's word. On the controller's core.
+pub(crate) async fn settle(
+    core: &Rc<Core>,
+    at: TopicIdPartition,
+    seen: &Partition,
+) -> Result<ControlAnswer, ControllerError> {
+    let controller = here(core)?;
+    let _turn = controller.turn().await?;
+    // A word about what is decided no more comes late, and means nothing.
+    if let Some(record) = plan_settle(&controller.log.image(), at, seen) {
+        controller.write(core, &[record]).await?;
+    }
+    Ok(ControlAnswer::Done)
 }
 
 fn here(core: &Core) -> Result<Rc<Controller>, ControllerError> {

@@ -1,6 +1,7 @@
 //! The partitions that live on one core, and how they come and go.
 
 pub(crate) mod groups;
+pub(crate) mod moving;
 pub(crate) mod opening;
 
 use std::cell::{Cell, RefCell};
@@ -54,6 +55,7 @@ pub struct Partitions {
     pub(crate) boot_id: BootId,
     appended: Notify,
     appended_watched: Cell<bool>,
+    pub(crate) moves: moving::Moves,
 }
 
 impl Partitions {
@@ -67,6 +69,7 @@ impl Partitions {
             boot_id,
             appended: Notify::new(),
             appended_watched: Cell::new(false),
+            moves: moving::Moves::default(),
         }
     }
 
@@ -332,6 +335,7 @@ fn on_standing(core: &Rc<Core>) -> OnStanding {
             core.coordinators.follow(&core, partition);
         }
         cluster::standing_changed(&core, partition);
+        moving::look(&core, *partition.at());
     })
 }
 

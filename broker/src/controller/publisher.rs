@@ -6,14 +6,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ouzel_metadata::Image;
-use ouzel_model::{TopicId, TopicIdPartition, TopicName, TopicPartition};
+use ouzel_model::{ReplicaId, TopicId, TopicIdPartition, TopicName, TopicPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::published_offsets;
 
 use super::metadata_log::MetadataLog;
 use crate::cluster;
 use crate::core::{Core, Stopped};
-use crate::partitions::Opening;
+use crate::partitions::{Opening, moving};
 use crate::topic_config::TopicConfigs;
 use crate::view::{NodeView, Route};
 
@@ -21,12 +21,14 @@ use crate::view::{NodeView, Route};
 pub(crate) struct Publisher {
     log: MetadataLog,
     owners: Owners,
+    /// Which life of each partition is open here.
+    lives: BTreeMap<TopicIdPartition, ReplicaId>,
 }
 
 impl Publisher {
     /// A publisher that has read nothing yet.
     pub(crate) fn new(log: MetadataLog, owners: Owners) -> Publisher {
-        Publisher { log, owners }
+        Publisher { log, owners, lives: BTreeMap::new() }
     }
 
     /// Reads on until the image is as wanted, without making any of it true yet.
@@ -83,19 +85,24 @@ impl Publisher {
         let mut gone: BTreeMap<CoreId, Vec<TopicIdPartition>> = BTreeMap::new();
         for at in self.gone(&image, core) {
             routes.remove(&at);
+            self.lives.remove(&at);
             let owner = self.owners.of(at);
             gone.entry(owner).or_default().push(at);
             self.owners.give_back(&at);
         }
         let mut opening: BTreeMap<CoreId, Vec<Opening>> = BTreeMap::new();
+        // What is open and is to begin a new life. It is taken away first: nothing of the old one may be taken for the new.
+        let mut over: BTreeMap<CoreId, Vec<TopicIdPartition>> = BTreeMap::new();
         for topic in image.topics() {
             for (index, partition) in topic.indexed_partitions() {
                 let at = TopicIdPartition { topic_id: topic.id, partition: index };
                 let Some(replica) = partition.replica_on(core.node.config.node_id) else { continue };
-                if routes.contains_key(&at) {
-                    continue;
-                }
                 let owner = self.owners.of(at);
+                match self.lives.insert(at, replica) {
+                    Some(life) if life == replica => continue,
+                    Some(_) => over.entry(owner).or_default().push(at),
+                    None => {}
+                }
                 let (offsets, readers) = published_offsets(crate::view::UNOPENED);
                 opening.entry(owner).or_default().push(Opening {
                     at,
@@ -112,6 +119,13 @@ impl Publisher {
             .iter()
             .map(|(owner, openings)| (*owner, openings.iter().map(|opening| opening.at).collect()))
             .collect();
+        for (owner, partitions) in over {
+            core.call(owner, move |core| {
+                let core = core.clone();
+                async move { core.partitions.delete_all(&core, partitions).await }
+            })
+            .await?;
+        }
         // All cores at once: at a start that is most of the work.
         let opened: Vec<_> = opening
             .into_iter()
@@ -139,6 +153,7 @@ impl Publisher {
                 core.set_view(view.clone());
                 core.partitions.settings_changed(core, &view);
                 cluster::members_changed(core);
+                moving::decided(core);
                 async {}
             })
             .await?;

@@ -192,6 +192,7 @@ pub(crate) async fn answer(core: &Rc<Core>, call: ControlCall) -> ControlAnswer 
         ControlCall::ProducerIds(node) => controller::allocate_producer_ids(core, node)
             .await
             .map(|block| ControlAnswer::ProducerIds(block.first, block.size)),
+        ControlCall::Settle(at, seen) => controller::settle(core, at, &seen).await,
         ControlCall::Transfer(..) => unreachable!("answered above, by any node"),
     };
     answered.unwrap_or_else(|error| match error {

@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ouzel_metadata::image::Broker;
-use ouzel_metadata::{DecodeError, Record};
+use ouzel_metadata::{DecodeError, Partition, Record};
 use ouzel_model::{NodeId, Offset, PartitionIndex, ProducerId, ReplicaId, TopicId, TopicIdPartition};
 use ouzel_protocol::reader::{Malformed, Reader};
 use ouzel_raft::PeerMessage;
@@ -20,6 +20,8 @@ pub(crate) enum ControlCall {
     ProducerIds(NodeId),
     /// Whoever leads this group on the node that is asked is to hand over to that replica. For any node.
     Transfer(TopicIdPartition, ReplicaId),
+    /// A partition's leader has made the replicas of what it names its members.
+    Settle(TopicIdPartition, Partition),
 }
 
 /// The controller's answer.
@@ -52,6 +54,8 @@ pub(crate) enum BadControl {
     Record(#[from] DecodeError),
     #[error("control message: it registers no broker")]
     NoBroker,
+    #[error("control message: it names no partition")]
+    NoPartition,
     #[error("control message: the frame is missing")]
     NoFrame,
 }
@@ -64,6 +68,7 @@ const REFUSED: i8 = 5;
 const FAILED: i8 = 6;
 const TRANSFER: i8 = 7;
 const DONE: i8 = 8;
+const SETTLE: i8 = 9;
 
 impl ControlCall {
     /// As bytes.
@@ -89,6 +94,12 @@ impl ControlCall {
                 head.put_i32(group.partition.0);
                 head.put_i64(to.to_u64() as i64);
             }
+            ControlCall::Settle(at, seen) => {
+                head.put_i8(SETTLE);
+                let TopicIdPartition { topic_id, partition: index } = *at;
+                let record = Record::PartitionChanged { topic_id, index, partition: seen.clone() };
+                bodies.push(record.encode().into());
+            }
         }
         PeerMessage { head: head.freeze(), bodies }
     }
@@ -109,6 +120,12 @@ impl ControlCall {
                 let group = TopicIdPartition { topic_id, partition: PartitionIndex(head.i32()?) };
                 ControlCall::Transfer(group, ReplicaId::from_u64(head.i64()? as u64))
             }
+            SETTLE => match Record::decode(&body()?)? {
+                Record::PartitionChanged { topic_id, index, partition } => {
+                    ControlCall::Settle(TopicIdPartition { topic_id, partition: index }, partition)
+                }
+                _ => return Err(BadControl::NoPartition),
+            },
             kind => return Err(BadControl::UnknownKind(kind)),
         };
         head.end()?;
