@@ -9,8 +9,9 @@ pub(crate) mod lead;
 pub(crate) mod metadata_log;
 pub(crate) mod publisher;
 pub(crate) mod running;
+pub(crate) mod snapshots;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct Controller {
     clock: Clock,
     /// One change at a time: held from the decision until every core has seen it.
     changing: Mutex<()>,
+    /// Whether a change was given up that may still get its place in the log: without a majority nobody can tell.
+    unsettled: Cell<bool>,
     /// This node's own block of producer ids, and how many of them are gone.
     producer_ids: RefCell<Option<(ProducerIdBlock, i64)>>,
     /// One block at a time.
@@ -83,6 +86,7 @@ impl Controller {
             log,
             clock,
             changing: Mutex::new(()),
+            unsettled: Cell::new(false),
             producer_ids: RefCell::new(None),
             taking_ids: Mutex::new(()),
         }
@@ -100,8 +104,17 @@ impl Controller {
             return Err(ControllerError::NotController);
         }
         // To the end: what a former reign has left behind is decided as soon as this one has committed anything.
-        let seen = self.log.wait_applied(self.log.replica().offsets().log_end);
+        let seen = async {
+            let mut end = self.log.replica().offsets().log_end;
+            if let Some(cluster_id) = self.log.image().cluster_id().filter(|_| self.unsettled.get()) {
+                // Behind what was given up, since places are given in the order they were asked for. It says nothing new.
+                let known = Record::ClusterCreated { cluster_id: cluster_id.to_owned() };
+                end = end.max(self.log.append(&[known], TimestampMs(self.clock.wall_ms())).await?);
+            }
+            self.log.wait_applied(end).await
+        };
         self.clock.timeout(CHANGE_TIME_MAX, seen).await.map_err(|_| ControllerError::TimedOut)??;
+        self.unsettled.set(false);
         Ok(turn)
     }
 
@@ -112,8 +125,9 @@ impl Controller {
             self.log.wait_applied(end).await.map(|()| end)
         };
         // Without a majority it is never committed. Whether it will be once there is one again, nobody can tell.
-        let end =
-            self.clock.timeout(CHANGE_TIME_MAX, writing).await.map_err(|_| ControllerError::TimedOut)??;
+        let written = self.clock.timeout(CHANGE_TIME_MAX, writing).await;
+        self.unsettled.set(self.unsettled.get() || written.is_err());
+        let end = written.map_err(|_| ControllerError::TimedOut)??;
         // Damage below what is noted here is never taken for an unfinished write: topics hang on these records.
         core.partitions.note_flushed(metadata_at(), self.log.replica().local().offsets().flushed_end).await;
         Ok(end)

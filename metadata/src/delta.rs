@@ -129,6 +129,9 @@ pub enum ApplyError {
         /// The record's.
         found: i64,
     },
+    /// A record that decides nothing, in a place where only decisions may be.
+    #[error("a record of a snapshot is no decision")]
+    NotADecision,
 }
 
 /// What contradicts itself in a partition.
@@ -288,6 +291,10 @@ impl Image {
                     return Err(ApplyError::FeaturesWentBack { epoch, found });
                 }
                 self.features = Arc::new(features.clone());
+            }
+            // `snapshot::Replay` is who reads these.
+            Record::SnapshotStarted | Record::SnapshotPiece { .. } | Record::SnapshotEnded { .. } => {
+                return Err(ApplyError::NotADecision);
             }
         }
         Ok(())

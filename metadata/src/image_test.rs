@@ -22,7 +22,7 @@ use crate::plan::{
 use crate::record::Record;
 
 #[derive(Clone, Debug)]
-enum Request {
+pub(crate) enum Request {
     Register(i32),
     Unregister(i32),
     Create {
@@ -49,7 +49,7 @@ enum Request {
     ProducerIds,
 }
 
-fn requests() -> impl Strategy<Value = Vec<Request>> {
+pub(crate) fn requests() -> impl Strategy<Value = Vec<Request>> {
     // Few names, so that requests meet each other's topics; two of them collide.
     let name = || prop::sample::select(vec!["a", "a.b", "a_b", "c", "bad name"]);
     let by_hand = prop_oneof![
@@ -85,7 +85,7 @@ fn requests() -> impl Strategy<Value = Vec<Request>> {
 }
 
 /// The records a request leads to; none if it is refused.
-fn plan(image: &Image, request: &Request, ids: &mut dyn FnMut() -> TopicId) -> Vec<Record> {
+pub(crate) fn plan(image: &Image, request: &Request, ids: &mut dyn FnMut() -> TopicId) -> Vec<Record> {
     let config = StaticConfig::default();
     let layers = Layers::of_static(&config);
     match request {
@@ -228,7 +228,7 @@ fn holds(before: &Image, after: &Image, record: &Record) -> bool {
 
 type Apply = fn(&mut Image, &Record) -> Result<(), ApplyError>;
 
-fn counting_ids() -> impl FnMut() -> TopicId {
+pub(crate) fn counting_ids() -> impl FnMut() -> TopicId {
     let mut next = 1u128;
     move || {
         next += 1;

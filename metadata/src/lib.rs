@@ -9,7 +9,7 @@
 //! Deliberately unknown here: disks, sockets, clocks, random numbers (ids are an argument), wire messages and Kafka's
 //! error codes, and how a log is replicated.
 //!
-//! Reading order: [`image`], [`partition`], [`claims`], [`record`], [`delta`], [`features`], [`placement`], [`plan`], then [`configs`].
+//! Reading order: [`image`], [`partition`], [`claims`], [`record`], [`delta`], [`snapshot`], [`features`], [`placement`], [`plan`], then [`configs`].
 #![forbid(unsafe_code)]
 
 pub mod claims;
@@ -21,11 +21,14 @@ pub mod partition;
 pub mod placement;
 pub mod plan;
 pub mod record;
+pub mod snapshot;
 
 #[cfg(test)]
 mod image_test;
 #[cfg(test)]
 mod partition_test;
+#[cfg(test)]
+mod snapshot_test;
 
 pub use claims::{Claim, Claims};
 pub use configs::{BrokerConfig, Layers, Overrides, StaticConfig, TopicConfig};

@@ -100,6 +100,18 @@ pub enum Record {
     },
     /// The levels of features changed.
     FeaturesSet(Features),
+    /// A snapshot begins: pieces follow that make the image again, from nothing. See [`crate::snapshot`].
+    SnapshotStarted,
+    /// A piece of the snapshot that began last. It changes nothing: it says what is so already.
+    SnapshotPiece {
+        /// What a reader applies that begins with the snapshot; no record of a snapshot itself.
+        record: Box<Record>,
+    },
+    /// The snapshot that began last is whole.
+    SnapshotEnded {
+        /// How many pieces it has.
+        pieces: u32,
+    },
 }
 
 /// Whose setting it is.

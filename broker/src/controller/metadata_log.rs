@@ -1,9 +1,10 @@
 //! The controller's log on this node: where decisions are written, and what has been decided so far.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bytes::BytesMut;
+use ouzel_metadata::snapshot::Replay;
 use ouzel_metadata::{Image, Record};
 use ouzel_model::batch::{BatchBuilder, Codec, RecordParts, RecordStream, batches};
 use ouzel_model::{NodeId, Offset, TimestampMs, TopicId};
@@ -26,7 +27,11 @@ struct Inner {
     replica: Replica,
     /// Told when more may be committed than was.
     moved: Notify,
-    /// What has been decided, up to `applied`. Decisions are made on it.
+    /// The reader of the log, which is at `read_to`.
+    replay: RefCell<Replay>,
+    read_to: Cell<Offset>,
+    /// What has been decided, up to `applied`. Decisions are made on it. It is the reader's, but for a replica that was
+    /// away for longer than the log's head: that one goes on with what it knew until it has read a whole snapshot.
     image: RefCell<Image>,
     /// Exclusive end of the records that `image` holds.
     applied: watch::Sender<Offset>,
@@ -51,9 +56,11 @@ impl MetadataLog {
             node,
             replica,
             moved: Notify::new(),
+            replay: RefCell::new(Replay::from(start)),
+            read_to: Cell::new(start),
             image: RefCell::default(),
-            applied: watch::channel(start).0,
-            shown: watch::channel(start).0,
+            applied: watch::channel(Offset::ZERO).0,
+            shown: watch::channel(Offset::ZERO).0,
         });
         let weak = Rc::downgrade(&inner);
         inner.replica.on_progress(move || {
@@ -136,9 +143,26 @@ impl MetadataLog {
         self.inner.shown.send_replace(end);
     }
 
-    /// Resolves when something is committed that is not applied. For one at a time: the publisher.
+    /// Where the newest whole snapshot begins that this node has read.
+    pub(crate) fn newest_snapshot(&self) -> Option<Offset> {
+        self.inner.replay.borrow().newest_snapshot()
+    }
+
+    /// Whether `bytes_max` bytes of records, and as many as the last snapshot has, have come since that one.
+    pub(crate) fn is_snapshot_due(&self, bytes_max: u64) -> bool {
+        self.inner.replay.borrow().is_snapshot_due(bytes_max)
+    }
+
+    /// Resolves when the image holds more than it did below `end`.
+    pub(crate) async fn wait_beyond(&self, end: Offset) {
+        let mut applied = self.inner.applied.subscribe();
+        // The sender lives as long as this.
+        let _ = applied.wait_for(|applied| *applied > end).await;
+    }
+
+    /// Resolves when something is committed that is not read. For one at a time: the publisher.
     pub(crate) async fn more_committed(&self) {
-        while self.inner.replica.offsets().high_watermark <= self.applied() {
+        while self.inner.replica.offsets().high_watermark <= self.inner.read_to.get() {
             self.inner.moved.notified().await;
         }
     }
@@ -148,22 +172,41 @@ impl MetadataLog {
     /// # Errors
     /// In words, when the log cannot be read or holds what no controller of this release wrote.
     pub(crate) async fn apply_committed(&self) -> Result<Replayed, String> {
-        let end = self.inner.replica.offsets().high_watermark;
-        let mut image = self.image();
-        let mut from = self.applied();
+        let replica = &self.inner.replica;
+        let end = replica.offsets().high_watermark;
+        let (mut replay, mut from) = (self.inner.replay.borrow().clone(), self.inner.read_to.get());
         let mut replayed = Replayed::default();
         while from < end {
-            let read = self.inner.replica.local().read(from, end, READ_BYTES, true).await;
-            let before = from;
-            for chunk in &read.map_err(|error| error.to_string())?.batches {
-                from = replay_batches(&mut image, chunk, &mut replayed)?;
+            let log_start = replica.offsets().log_start;
+            if from < log_start {
+                // The head went, and what this node had not read of it: what is left begins with a snapshot of it.
+                tracing::info!(%from, %log_start, "the controller's log is read from its new start");
+                (replay, from) = (Replay::from(log_start), log_start);
+                continue;
             }
-            if from <= before {
+            let read = replica.local().read(from, end, READ_BYTES, true).await;
+            // The head may go at any time, also while it is being read.
+            let before = from;
+            let is_gone = || replica.offsets().log_start > before;
+            let batches = match read {
+                Ok(read) => read.batches,
+                Err(_) if is_gone() => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            for chunk in &batches {
+                from = replay_batches(&mut replay, before, chunk, &mut replayed)?;
+            }
+            if from <= before && !is_gone() {
                 return Err(format!("it ends at offset {from}, before its own end {end}"));
             }
         }
-        self.inner.image.replace(image);
-        self.inner.applied.send_replace(from);
+        let image = replay.image().cloned();
+        self.inner.replay.replace(replay);
+        self.inner.read_to.set(from);
+        if let Some(image) = image {
+            self.inner.image.replace(image);
+            self.inner.applied.send_replace(from);
+        }
         Ok(replayed)
     }
 }
@@ -174,9 +217,14 @@ async fn wait(reached: &watch::Sender<Offset>, end: Offset) -> Result<(), Contro
     reached.wait_for(|reached| *reached >= end).await.map(|_| ()).map_err(|_| ControllerError::Stopped)
 }
 
-/// Applies whole batches; gives the offset behind them.
-fn replay_batches(image: &mut Image, chunk: &[u8], replayed: &mut Replayed) -> Result<Offset, String> {
-    let mut end = Offset::ZERO;
+/// Applies whole batches from an offset on; gives the offset behind them.
+fn replay_batches(
+    replay: &mut Replay,
+    from: Offset,
+    chunk: &[u8],
+    replayed: &mut Replayed,
+) -> Result<Offset, String> {
+    let mut end = from;
     for batch in batches(chunk) {
         let batch = batch.map_err(|error| error.to_string())?;
         for record in RecordStream::new(&batch, usize::MAX).map_err(|error| error.to_string())? {
@@ -184,8 +232,12 @@ fn replay_batches(image: &mut Image, chunk: &[u8], replayed: &mut Replayed) -> R
             let words =
                 |error: &dyn std::fmt::Display| format!("record at offset {}: {error}", record.offset);
             let value = record.value.unwrap_or_default();
+            // A log's start need not be a batch's.
+            if record.offset < from {
+                continue;
+            }
             let decoded = Record::decode(&value).map_err(|error| words(&error))?;
-            image.apply(&decoded).map_err(|error| words(&error))?;
+            replay.apply(record.offset, &decoded, value.len()).map_err(|error| words(&error))?;
             replayed.records += 1;
             if let Record::TopicDeleted { topic_id } = decoded {
                 replayed.deleted.push(topic_id);
@@ -202,4 +254,158 @@ fn batch_of(records: &[Record], now: TimestampMs) -> BytesMut {
         builder.push(now, &RecordParts { key: None, value: Some(&record.encode()), headers: &[] });
     }
     BytesMut::from(&builder.build()[..])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ouzel_metadata::snapshot::pieces;
+    use ouzel_metadata::{BrokerScope, ConfigResource};
+    use ouzel_model::{LeaderEpoch, PartitionIndex, TopicName, TopicPartition};
+    use ouzel_raft::Solo;
+    use ouzel_runtime::Runtime;
+    use ouzel_runtime::cores::run_one;
+    use ouzel_runtime::disk::BackendChoice;
+    use ouzel_storage::{
+        Durability, FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, Stop, TailCache,
+    };
+
+    use super::*;
+
+    const NOW: TimestampMs = TimestampMs(0);
+
+    async fn open(runtime: Runtime, dir: PathBuf, epoch: i32) -> Replica {
+        let shared = LogShared {
+            committer: Rc::new(FileCommitter::new(runtime.disk.clone())),
+            tail_cache: TailCache::new(1 << 20),
+            open_segments: OpenSegments::new(16),
+            disk_low: Rc::default(),
+            runtime,
+        };
+        let topic = TopicName::new("m").expect("a good name");
+        let log = Log::open(OpenLog {
+            shared,
+            dir,
+            topic_partition: TopicPartition { topic, partition: PartitionIndex(0) },
+            topic_id: TopicId([1; 16]),
+            config: LogConfig { retention_ms: None, ..LogConfig::default() },
+            stop: Stop::Unknown,
+            flushed: Offset::ZERO,
+            clean_end: None,
+            now: NOW,
+            with_entries: false,
+        });
+        Solo::new(log.await.expect("a sound log"), LeaderEpoch(epoch), Durability::Durable).into()
+    }
+
+    fn set(value: i32) -> Record {
+        let resource = ConfigResource::Broker(BrokerScope::ClusterDefault);
+        Record::ConfigSet { resource, key: format!("k{}", value % 3), value: value.to_string() }
+    }
+
+    /// A reader of its own. The replica's one hook is the newest reader's, but these are not waited for.
+    async fn reader(replica: &Replica) -> MetadataLog {
+        let log = MetadataLog::new(NodeId(1), replica.clone());
+        log.apply_committed().await.expect("a sound log");
+        log
+    }
+
+    async fn decide(log: &MetadataLog, values: std::ops::Range<i32>) {
+        for value in values {
+            log.append(&[set(value)], NOW).await.expect("a sound disk");
+        }
+        log.apply_committed().await.expect("a sound log");
+    }
+
+    /// Writes a snapshot up to `records` of its records; gives where it begins.
+    async fn snapshot(log: &MetadataLog, records: usize) -> Offset {
+        let start = log.replica().offsets().log_end;
+        let rest = pieces(&log.image(), 1 << 20).expect("sound").concat();
+        let all = [vec![Record::SnapshotStarted], rest].concat();
+        for record in all.iter().take(records) {
+            log.append(std::slice::from_ref(record), NOW).await.expect("a sound disk");
+        }
+        log.apply_committed().await.expect("a sound log");
+        start
+    }
+
+    fn in_a_log<F: Future<Output = ()> + 'static>(test: impl FnOnce(Runtime, PathBuf) -> F + Send + 'static) {
+        let root = tempfile::tempdir().expect("a directory");
+        let dir = root.path().join("m-0");
+        run_one(BackendChoice::Auto, &[root.path().to_owned()], |runtime| test(runtime, dir))
+            .expect("a core");
+    }
+
+    #[test]
+    fn a_log_without_its_head_makes_the_same_image() {
+        in_a_log(|runtime, dir| async move {
+            let replica = open(runtime.clone(), dir.clone(), 1).await;
+            let log = reader(&replica).await;
+            decide(&log, 0..20).await;
+            let away = reader(&replica).await;
+            decide(&log, 20..40).await;
+            replica.local().roll();
+            let start = snapshot(&log, usize::MAX).await;
+            decide(&log, 40..45).await;
+            assert_eq!(log.newest_snapshot(), Some(start));
+            replica.local().trim_to(start).await.expect("a sound disk");
+            assert_eq!(replica.offsets().log_start, start);
+
+            // One that had read less than what is gone, one that begins, and one that begins after a restart.
+            let known = away.image();
+            away.apply_committed().await.expect("what is left is enough");
+            assert_ne!(known, away.image());
+            assert_eq!((away.image(), away.applied()), (log.image(), log.applied()));
+            assert_eq!(reader(&replica).await.image(), log.image());
+            replica.local().close().await.expect("a sound disk");
+            let again = reader(&open(runtime, dir, 2).await).await;
+            assert_eq!((again.image(), again.applied()), (log.image(), log.applied()));
+        });
+    }
+
+    /// A controller dies in the middle of a snapshot, at each of its records; the next one decides at once, or takes a
+    /// snapshot of its own, and nobody is the wiser.
+    #[test]
+    fn a_snapshot_broken_off_is_nobodys_business() {
+        in_a_log(|runtime, dir| async move {
+            let replica = open(runtime.clone(), dir, 1).await;
+            let log = reader(&replica).await;
+            decide(&log, 0..5).await;
+            for records in 1..5 {
+                snapshot(&log, records).await;
+                assert_eq!(log.newest_snapshot(), None, "behind {records} records");
+                let next = reader(&replica).await;
+                assert_eq!(next.image(), log.image());
+                if records % 2 == 0 {
+                    decide(&log, 5..6).await;
+                }
+            }
+            let start = snapshot(&log, usize::MAX).await;
+            assert_eq!(log.newest_snapshot(), Some(start));
+            assert_eq!(reader(&replica).await.image(), log.image());
+        });
+    }
+
+    /// A replica that has lost what its log began with, and finds no whole snapshot in what is left, knows nothing yet: it
+    /// goes on with what it knew, decides nothing on it, and says so to nobody.
+    #[test]
+    fn half_a_snapshot_at_the_start_makes_no_image() {
+        in_a_log(|runtime, dir| async move {
+            let replica = open(runtime.clone(), dir, 1).await;
+            let log = reader(&replica).await;
+            decide(&log, 0..5).await;
+            let away = reader(&replica).await;
+            decide(&log, 5..6).await;
+            let start = snapshot(&log, 3).await;
+            replica.local().trim_to(start).await.expect("a sound disk");
+            let (known, applied) = (away.image(), away.applied());
+            away.apply_committed().await.expect("nothing contradicts");
+            assert_eq!((away.image(), away.applied()), (known, applied));
+            assert!(!away.is_snapshot_due(1) && log.is_snapshot_due(1));
+            snapshot(&log, usize::MAX).await;
+            away.apply_committed().await.expect("a whole one");
+            assert_eq!((away.image(), away.applied()), (log.image(), log.applied()));
+        });
+    }
 }

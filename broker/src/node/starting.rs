@@ -20,13 +20,13 @@ use ouzel_runtime::{JoinHandle, Runtime};
 use ouzel_storage::checkpoint::MetaProperties;
 use ouzel_storage::strays::remove_strays;
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, Replayed, SoloState, replay};
-use ouzel_storage::{Durability, Log, LogConfig, OpenLog};
+use ouzel_storage::{Durability, Log, LogConfig, OpenLog, snapshot_files};
 use tokio::sync::oneshot;
 
 use crate::config::NodeConfig;
 use crate::controller::metadata_log::MetadataLog;
 use crate::controller::publisher::{Owners, Publisher};
-use crate::controller::{Controller, lead};
+use crate::controller::{Controller, lead, snapshots};
 use crate::core::{Core, Work};
 use crate::listener::{self, ConnectionCounts};
 use crate::partitions::groups::open_group;
@@ -183,6 +183,7 @@ impl Starting {
             .map_err(|_| StartError("a core failed while it opened its partitions".to_owned()))?;
         let following = ouzel_runtime::spawn(publisher.run(core.clone()));
         ouzel_runtime::spawn(lead::lead(core.clone()));
+        ouzel_runtime::spawn(snapshots::keep(core.clone()));
         start_housekeeping(&core);
         let _ = handle.shared.facts.set(facts);
         ouzel_runtime::spawn(listener::accept(core.clone(), listener));
@@ -397,12 +398,12 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
     let failed = |error: &dyn std::fmt::Display| {
         StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
     };
-    let log = Log::open(OpenLog {
+    let open = OpenLog {
         shared: log_shared(&core.runtime, config),
         dir: dir.clone(),
         topic_partition: metadata_name(),
         topic_id: METADATA_TOPIC_ID,
-        // Flushed in every mode, kept for ever.
+        // Flushed in every mode, kept until a snapshot says it all: `controller::snapshots`.
         config: LogConfig {
             durability: Durability::Durable,
             retention_ms: None,
@@ -414,9 +415,12 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
         clean_end,
         now: TimestampMs(core.runtime.clock.wall_ms()),
         with_entries: membership.is_some(),
-    })
-    .await
-    .map_err(|error| failed(&error))?;
+    };
+    let log = match &membership {
+        Some(_) => snapshot_files::open_group(open, group.as_ref(), boot_id).await,
+        None => Log::open(open).await,
+    };
+    let log = log.map_err(|error| failed(&error))?;
     let Some(membership) = membership else {
         let state = SoloState::opened(solo.as_ref(), log.latest_epoch(), log.offsets().flushed_end, boot_id);
         wal.commit(vec![Change::Put(metadata_at(), state)])

@@ -7,6 +7,7 @@
 mod compaction;
 mod hostile;
 mod idempotence;
+mod metadata_snapshots;
 mod restart;
 mod stopping;
 mod support;

@@ -180,6 +180,8 @@ pub struct BrokerConfig {
     pub retention_check_interval_ms: u64,
     /// How long a silent producer's sequence is remembered.
     pub producer_id_expiration_ms: u64,
+    /// Bytes of the controller's records between two of its snapshots.
+    pub metadata_snapshot_bytes: u64,
     /// Of log compaction.
     pub cleaner: CleanerConfig,
     /// Of classic groups.
@@ -279,6 +281,7 @@ impl BrokerConfig {
             fetch_session_slots: read.count("max.incremental.fetch.session.cache.slots"),
             retention_check_interval_ms: read.long_count("log.retention.check.interval.ms"),
             producer_id_expiration_ms: read.long_count("producer.id.expiration.ms"),
+            metadata_snapshot_bytes: read.long_count("metadata.log.max.record.bytes.between.snapshots"),
             cleaner: CleanerConfig {
                 enable: read.boolean("log.cleaner.enable"),
                 backoff_ms: read.long_count("log.cleaner.backoff.ms"),

@@ -184,6 +184,8 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("Fetch sessions the broker remembers; clients beyond that send full fetches."),
     key("message.max.bytes", Int, "1048588").at_least(0).dynamic()
         .doc("Default of the topics' max.message.bytes."),
+    key("metadata.log.max.record.bytes.between.snapshots", Long, "20971520").at_least(1)
+        .doc("Bytes of the controller's records after which it takes a snapshot; what lies before that goes."),
     key("metric.reporters", List, "org.apache.kafka.common.metrics.JmxReporter").dynamic()
         .without_effect("metrics are served at /metrics")
         .doc("Classes that report metrics."),

@@ -93,6 +93,9 @@ const PRODUCER_IDS_ALLOCATED: u8 = 10;
 const BROKER_FENCED: u8 = 11;
 const CONTROLLER_CHANGED: u8 = 12;
 const FEATURES_SET: u8 = 13;
+const SNAPSHOT_STARTED: u8 = 14;
+const SNAPSHOT_PIECE: u8 = 15;
+const SNAPSHOT_ENDED: u8 = 16;
 
 /// The newest version of a kind: what is written.
 const fn newest(kind: u8) -> u8 {
@@ -176,6 +179,15 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
                 w.i16(*level);
             });
         }
+        Record::SnapshotStarted => w.start(SNAPSHOT_STARTED),
+        Record::SnapshotPiece { record } => {
+            w.start(SNAPSHOT_PIECE);
+            w.0.extend_from_slice(&encode(record));
+        }
+        Record::SnapshotEnded { pieces } => {
+            w.start(SNAPSHOT_ENDED);
+            w.0.extend_from_slice(&pieces.to_be_bytes());
+        }
     }
     w.0
 }
@@ -183,7 +195,7 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
 pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let mut r = Reader { bytes, position: 0 };
     let kind = r.u8("kind of record")?;
-    if !(CLUSTER_CREATED..=FEATURES_SET).contains(&kind) {
+    if !(CLUSTER_CREATED..=SNAPSHOT_ENDED).contains(&kind) {
         return Err(match kind {
             0 => r.bad("kind of record", "0"),
             _ => DecodeError::NewerKind { kind },
@@ -233,10 +245,24 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         }
         BROKER_FENCED => Record::BrokerFenced { node: r.node()?, fenced: r.bool("fenced")? },
         CONTROLLER_CHANGED => Record::ControllerChanged { controller: partition(&mut r)? },
-        // The range was checked above, so this is FEATURES_SET.
-        _ => {
+        FEATURES_SET => {
             Record::FeaturesSet(Features { epoch: r.i64("epoch")?, levels: r.map("features", Reader::i16)? })
         }
+        SNAPSHOT_STARTED => Record::SnapshotStarted,
+        SNAPSHOT_PIECE => {
+            // A piece holds one record and ends with it; pieces of pieces would nest as deep as their writer liked.
+            let inner = r.rest();
+            if inner.first().is_some_and(|kind| (SNAPSHOT_STARTED..=SNAPSHOT_ENDED).contains(kind)) {
+                return Err(DecodeError::BadField {
+                    position: 2,
+                    field: "piece of a snapshot",
+                    found: format!("a record of kind {}", inner[0]),
+                });
+            }
+            Record::SnapshotPiece { record: Box::new(decode(inner)?) }
+        }
+        // The range was checked above, so this is SNAPSHOT_ENDED.
+        _ => Record::SnapshotEnded { pieces: r.u32("pieces")? },
     };
     match bytes.len() - r.position {
         0 => Ok(record),
@@ -365,6 +391,17 @@ impl<'a> Reader<'a> {
 
     fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
         Ok(self.array::<1>(field)?[0])
+    }
+
+    fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        Ok(u32::from_be_bytes(self.array(field)?))
+    }
+
+    /// All that is left.
+    fn rest(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.position..];
+        self.position = self.bytes.len();
+        rest
     }
 
     fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {

@@ -95,6 +95,14 @@ fn golden() -> Vec<(Record, &'static str)> {
             }),
             "0d01 0000000000000005 00000002 00000001 61 0001 00000001 62 012c",
         ),
+        (Record::SnapshotStarted, "0e01"),
+        (
+            Record::SnapshotPiece {
+                record: Box::new(Record::ClusterCreated { cluster_id: "abc".to_owned() }),
+            },
+            "0f01 0101 00000003 616263",
+        ),
+        (Record::SnapshotEnded { pieces: 258 }, "1001 00000102"),
     ]
 }
 
@@ -169,10 +177,10 @@ fn what_single_nodes_wrote_stays_readable() {
 
 #[test]
 fn a_newer_release_is_told_from_damage() {
-    let newer_kind = Record::decode(&[14, 1, 0]).expect_err("unknown kind");
+    let newer_kind = Record::decode(&[17, 1, 0]).expect_err("unknown kind");
     assert_eq!(
         newer_kind.to_string(),
-        "metadata record of kind 14 was written by a newer release; run that release, or a later one"
+        "metadata record of kind 17 was written by a newer release; run that release, or a later one"
     );
     let newer_version = Record::decode(&[5, 2]).expect_err("unknown version");
     assert_eq!(newer_version, DecodeError::NewerVersion { kind: 5, version: 2, newest: 1 });
@@ -224,6 +232,10 @@ fn nonsense_says_where() {
             "metadata record has names out of order at byte 27, which is no features",
         ),
         ("0b01 00000002 02", "metadata record has 2 at byte 6, which is no fenced"),
+        (
+            "0f01 0f01 0e01",
+            "metadata record has a record of kind 15 at byte 2, which is no piece of a snapshot",
+        ),
         ("0901 03 00000001 6b", "metadata record has 3 at byte 2, which is no config resource"),
         (
             "0401 00000001 2f 30313233343536373839616263646566",
@@ -244,8 +256,8 @@ mod properties {
         /// Whatever is read is written back as it was: there is one spelling of each record.
         #[test]
         fn any_bytes_decode_or_are_refused(
-            (kind, version) in (0u8..15, 1u8..3),
-            which in 0usize..14,
+            (kind, version) in (0u8..18, 1u8..3),
+            which in 0usize..17,
             at in 0usize..64,
             with in any::<u8>(),
             tail in proptest::collection::vec(any::<u8>(), 0..80),
