@@ -1,11 +1,13 @@
-//! `cargo xtask bench smoke`: what the broker costs while it does nothing, and how soon it is there. Measures the
-//! release binary from outside, prints text, and JSON with the facts of the machine, and says which aims are met.
+//! `cargo xtask bench`: `smoke` is what the broker costs while it does nothing, and how soon it is there; [`failover`] how
+//! soon a cluster goes on without one of its nodes. Measures the release binary from outside, prints text, and JSON with
+//! the facts of the machine, and says which aims are met.
 
+mod failover;
 mod machine;
+mod metadata;
 mod statistics;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -17,8 +19,14 @@ use crate::provision;
 use statistics::Spread;
 
 const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
+       cargo xtask bench failover [--against ouzel|kafka] [--nodes N] [--partitions N] [--rounds N] [--stopped]
 
-  --runs   starts that are measured, of each kind (11)
+  --runs         starts that are measured, of each kind (11)
+  --against      the brokers that lose a node (ouzel)
+  --nodes        how many there are (3)
+  --partitions   of one topic, on three nodes each (100)
+  --rounds       nodes that are taken down, one after the other (9)
+  --stopped      by SIGTERM instead of SIGKILL
 ";
 
 /// What an idle broker may cost (the aims of the project, on two cores).
@@ -35,16 +43,19 @@ const START_LONGEST: Duration = Duration::from_secs(30);
 /// Runs the bench that is named. A missed aim is said, not failed: a shared machine is no judge.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let runs = match words[..] {
-        ["smoke"] => Some(11),
-        ["smoke", "--runs", runs] => runs.parse().ok().filter(|runs| *runs > 0),
+    let measured = match words[..] {
+        ["smoke"] => Some(smoke(root, 11)),
+        ["smoke", "--runs", runs] => runs.parse().ok().filter(|runs| *runs > 0).map(|runs| smoke(root, runs)),
+        ["failover", ref rest @ ..] => {
+            failover::Options::parse(rest).map(|options| failover::run(root, options))
+        }
         _ => None,
     };
-    let Some(runs) = runs else {
+    let Some(measured) = measured else {
         eprint!("{USAGE}");
         return ExitCode::from(2);
     };
-    match smoke(root, runs) {
+    match measured {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("bench: {message}");
@@ -77,7 +88,9 @@ fn smoke(root: &Path, runs: usize) -> Result<(), String> {
     }
     let data = work.join("topics");
     let (broker, _) = Broker::start(&binary, &data)?;
-    create_topics(broker.kafka_port)?;
+    let names: Vec<String> = (0..TOPICS).map(|nth| format!("smoke-topic-{nth:02}")).collect();
+    metadata::create_topics(broker.kafka_port, &names)?;
+
     std::thread::sleep(SETTLE);
     let pid = broker.child.id();
     let cpu_before = machine::cpu_time(pid)?;
@@ -240,51 +253,6 @@ impl Drop for Broker {
 }
 
 /// Asks for the metadata of ten topics that do not exist, which makes them.
-fn create_topics(port: u16) -> Result<(), String> {
-    let speak = || -> std::io::Result<usize> {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        stream.write_all(&metadata_request())?;
-        let mut length = [0; 4];
-        stream.read_exact(&mut length)?;
-        let mut answer = vec![0; u32::from_be_bytes(length).min(1 << 20) as usize];
-        stream.read_exact(&mut answer)?;
-        let names = (0..TOPICS).filter(|nth| {
-            let name = topic_name(*nth);
-            answer.windows(name.len()).any(|window| window == name.as_bytes())
-        });
-        Ok(names.count())
-    };
-    match speak() {
-        Ok(TOPICS) => Ok(()),
-        Ok(known) => Err(format!("of {TOPICS} topics the broker's metadata names {known}")),
-        Err(error) => Err(format!("create topics: {error}")),
-    }
-}
-
-fn topic_name(nth: usize) -> String {
-    format!("smoke-topic-{nth:02}")
-}
-
-/// A Metadata request of version 4, the last one that is simple, with automatic creation allowed.
-fn metadata_request() -> Vec<u8> {
-    let mut body = Vec::new();
-    body.extend(3i16.to_be_bytes()); // api key
-    body.extend(4i16.to_be_bytes()); // version
-    body.extend(1i32.to_be_bytes()); // correlation id
-    body.extend((-1i16).to_be_bytes()); // no client id
-    body.extend((TOPICS as i32).to_be_bytes());
-    for nth in 0..TOPICS {
-        let name = topic_name(nth);
-        body.extend((name.len() as i16).to_be_bytes());
-        body.extend(name.as_bytes());
-    }
-    body.push(1); // allow_auto_topic_creation
-    let mut frame = (body.len() as i32).to_be_bytes().to_vec();
-    frame.extend(body);
-    frame
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,13 +281,5 @@ mod tests {
         for name in ["idle_rss_kib", "ready_empty_ms", "ready_with_topics_ms", "idle_cpu_percent"] {
             assert_eq!(json[name]["met"], json!(false), "{name}");
         }
-    }
-
-    #[test]
-    fn the_request_is_framed_as_kafka_reads_it() {
-        let frame = metadata_request();
-        assert_eq!(frame.len(), 4 + u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]) as usize);
-        assert_eq!(frame[4..8], [0, 3, 0, 4]);
-        assert_eq!(frame.last(), Some(&1));
     }
 }

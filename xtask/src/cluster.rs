@@ -12,6 +12,8 @@ use crate::broker_process::{Against, BrokerProcess};
 /// How long a cluster may take to be whole after a start or a restart; JVMs share two cores.
 const WHOLE_LONGEST: Duration = Duration::from_secs(150);
 const POLL_EVERY: Duration = Duration::from_millis(100);
+/// Where the time until something holds is a figure.
+const WATCH_EVERY: Duration = Duration::from_millis(5);
 
 /// How a broker is taken down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,17 @@ pub(crate) enum Down {
     Killed,
     /// SIGTERM, and its end awaited.
     Stopped,
+}
+
+/// What came of taking a node down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TakenDown {
+    /// Which; from 1.
+    pub(crate) node: i32,
+    /// Partitions that it led, as another node told.
+    pub(crate) led: usize,
+    /// From its signal until each of the others told of another leader for all of them.
+    pub(crate) others_lead_after: Duration,
 }
 
 /// All nodes of one cluster; node ids count from 1.
@@ -53,6 +66,11 @@ impl Cluster {
         self.nodes.iter().map(BrokerProcess::bootstrap).collect::<Vec<_>>().join(",")
     }
 
+    /// One node's port.
+    pub(crate) fn port(&self) -> u16 {
+        self.nodes[0].kafka_port()
+    }
+
     /// One node's `host:port`.
     pub(crate) fn address(&self) -> String {
         self.nodes[0].bootstrap()
@@ -79,20 +97,45 @@ impl Cluster {
     /// Takes the next node down, in turn, waits until the others lead all that it led, starts it again and waits until
     /// the cluster is whole. Which one it was, and how long it took to serve again. A cluster of one only restarts.
     pub(crate) fn restart_next(&mut self, down: Down) -> Result<(usize, Duration), String> {
+        let node = self.take_down_next(down)?.node;
+        Ok((node as usize, self.bring_back(node)?))
+    }
+
+    /// Takes the next node down, in turn, and waits until the others lead all that it led, if there are others.
+    pub(crate) fn take_down_next(&mut self, down: Down) -> Result<TakenDown, String> {
         let index = self.next % self.nodes.len();
+        let node = index as i32 + 1;
         self.next += 1;
+        let mut led = 0;
+        if self.nodes.len() > 1 {
+            let other = &self.nodes[self.next % self.nodes.len()];
+            led = View::of(other.kafka_port())?.led_by(node);
+        }
+        let began = Instant::now();
         match down {
             Down::Killed => self.nodes[index].kill(),
             Down::Stopped => self.nodes[index].stop()?,
         }
         if self.nodes.len() > 1 {
-            self.await_view("the others lead what the node led", |view| {
-                view.is_led_without(index as i32 + 1)
-            })?;
+            let what = "the others lead what the node led";
+            self.await_view_every(WATCH_EVERY, what, |view| view.is_led_without(node))?;
         }
-        let took = self.nodes[index].start()?;
+        Ok(TakenDown { node, led, others_lead_after: began.elapsed() })
+    }
+
+    /// Starts a node that was taken down, and waits until the cluster is whole. How long it took to serve.
+    pub(crate) fn bring_back(&mut self, node: i32) -> Result<Duration, String> {
+        let took = self.nodes[node as usize - 1].start()?;
         self.await_whole()?;
-        Ok((index + 1, took))
+        Ok(took)
+    }
+
+    /// Waits until every node knows so many partitions, with a leader and all replicas in sync each.
+    pub(crate) fn await_partitions(&self, count: usize) -> Result<(), String> {
+        self.await_view("all partitions are led", |view| match view.partition_count() {
+            known if known < count => Err(format!("{known} of {count} partitions are known")),
+            _ => view.is_whole(self.nodes.len()),
+        })
     }
 
     /// Stops all nodes in order, each of which may need the others for that.
@@ -111,8 +154,17 @@ impl Cluster {
         self.await_view("the cluster is whole", |view| view.is_whole(self.nodes.len()))
     }
 
-    /// Waits until what every node says of the cluster is as it is to be. A node that is down says nothing.
     fn await_view(&self, what: &str, is: impl Fn(&View) -> Result<(), String>) -> Result<(), String> {
+        self.await_view_every(POLL_EVERY, what, is)
+    }
+
+    /// Waits until what every node says of the cluster is as it is to be. A node that is down says nothing.
+    fn await_view_every(
+        &self,
+        pause: Duration,
+        what: &str,
+        is: impl Fn(&View) -> Result<(), String>,
+    ) -> Result<(), String> {
         let began = Instant::now();
         loop {
             let judged = self.nodes.iter().filter(|node| node.was_started()).map(|node| {
@@ -125,7 +177,7 @@ impl Cluster {
                 Err(reason) if began.elapsed() > WHOLE_LONGEST => {
                     return Err(format!("waited {WHOLE_LONGEST:?} in vain until {what}: {reason}"));
                 }
-                Err(_) => std::thread::sleep(POLL_EVERY),
+                Err(_) => std::thread::sleep(pause),
             }
         }
     }

@@ -44,6 +44,14 @@ impl View {
         parse(&mut rest).ok_or_else(|| "the answer about metadata cannot be read".to_owned())
     }
 
+    pub(super) fn partition_count(&self) -> usize {
+        self.partitions.len()
+    }
+
+    pub(super) fn led_by(&self, node: i32) -> usize {
+        self.partitions.iter().filter(|partition| partition.leader == node).count()
+    }
+
     pub(super) fn is_whole(&self, brokers: usize) -> Result<(), String> {
         if self.brokers.len() != brokers {
             return Err(format!("it knows the brokers {:?}, {brokers} are due", self.brokers));
