@@ -165,3 +165,10 @@ pub enum AppendRefused {
     #[error("{0}")]
     Invalid(String),
 }
+
+impl AppendRefused {
+    /// Whether another log could say otherwise: such a refusal is a leader's alone, for clients take it for final.
+    pub(crate) fn depends_on_the_log(&self) -> bool {
+        matches!(self, AppendRefused::OutOfOrderSequence { .. } | AppendRefused::StaleProducerEpoch { .. })
+    }
+}

@@ -243,8 +243,9 @@ impl<'log> Forming<'log> {
         self.batches.len() < SUBMISSION_BATCHES_MAX && self.bytes < SUBMISSION_BYTES_MAX
     }
 
-    pub(crate) fn judge(&mut self, batch: BytesMut, now: TimestampMs) -> Judged {
-        let mut header = match Header::parse(&batch) {
+    /// Judges one more batch, and takes it if it is to be submitted.
+    pub(crate) fn judge(&mut self, batch: &mut BytesMut, now: TimestampMs) -> Judged {
+        let mut header = match Header::parse(batch) {
             Ok(header) => header,
             Err(error) => return Judged::Refused(AppendRefused::Invalid(error.to_string())),
         };
@@ -284,7 +285,7 @@ impl<'log> Forming<'log> {
         self.nth_at.insert(self.next, nth);
         self.next = header.next_offset();
         self.bytes += batch.len();
-        self.batches.push((batch, now));
+        self.batches.push((std::mem::take(batch), now));
         Judged::Submit(nth)
     }
 

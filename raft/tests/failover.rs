@@ -8,7 +8,7 @@ use cluster::{Failed, NOW, append, replica, run};
 use ouzel_model::{LeaderEpoch, NodeId, Offset};
 use ouzel_raft::suite::batch;
 use ouzel_raft::suite::memory::Faults;
-use ouzel_raft::{AppendRefused, ReplicatedLog, Role, Unacknowledged};
+use ouzel_raft::{AppendRefused, ReplicatedLog, Role, Ticks, Unacknowledged};
 use ouzel_storage::Durability;
 
 #[test]
@@ -149,7 +149,8 @@ fn batches_of_one_submission_are_judged_by_each_other() {
         assert_eq!(answers[0], Ok((Offset(0), false)));
         assert_eq!(answers[1], Ok((Offset(2), false)));
         assert_eq!(answers[2], Ok((Offset(2), true)), "a repeat has its original's place");
-        assert!(matches!(answers[3], Err(AppendRefused::OutOfOrderSequence { expected: 4, found: 9, .. })));
+        // Refused for good only by a leader that has proven itself, judged once more; by then the new epoch is there.
+        assert!(matches!(answers[3], Err(AppendRefused::StaleProducerEpoch { .. })));
         assert_eq!(answers[4], Ok((Offset(4), false)));
         assert_eq!(answers[5], Ok((Offset(5), false)));
         assert!(matches!(answers[6], Err(AppendRefused::StaleProducerEpoch { .. })));
@@ -289,5 +290,52 @@ fn a_message_of_random_bytes_is_refused() {
             |_| (),
         );
         cluster.produce(batch(1, None)).await;
+    });
+}
+
+/// A leader was replaced while its process stood still, and went on without having heard of it. Its log lacked what its
+/// successor had acknowledged, so it refused the batch that came next in order as out of order. Clients take that for
+/// final: the producer began anew under a new identity, and sent again what was there already. (The simulation of groups,
+/// seeds 100267 and 100375.) A leader that refuses by what its log says of a producer proves first that it leads.
+#[test]
+fn a_deposed_leader_that_does_not_know_it_refuses_no_producer_for_good() {
+    run(5, 3, |cluster| async move {
+        cluster.settings.borrow_mut().ticks = Ticks::Served;
+        cluster.found().await;
+        let old = cluster.leader().await;
+        append(&old, batch(2, Some((7, 0, 0)))).await.expect("it leads");
+        cluster.settled().await;
+        cluster.network.isolate(old.replica().node, cluster.ids().into_iter().map(NodeId));
+        // It places one more, of a newer producer epoch, that nobody else will ever have.
+        let lost = old.append(batch(1, Some((8, 1, 0))), NOW).await.expect("its lease lasts");
+        // Until the others may elect.
+        cluster.sleep(Duration::from_secs(2)).await;
+        let others = cluster.others(&old);
+        let is_replaced = || others.iter().any(|id| cluster.group(*id).role() == Role::Leader);
+        for turn in 0..20 {
+            if is_replaced() {
+                break;
+            }
+            cluster.group(others[turn % 2]).elect().await;
+            cluster.sleep(Duration::from_millis(250)).await;
+        }
+        assert!(is_replaced());
+        for (producer, sequence) in [(7, 2), (7, 4), (8, 0)] {
+            cluster.produce(batch(2, Some((producer, 0, sequence)))).await;
+        }
+        assert_eq!(old.role(), Role::Leader, "it has heard nothing");
+        let (gap, stale) =
+            (old.append(batch(2, Some((7, 0, 6))), NOW), old.append(batch(2, Some((8, 0, 2))), NOW));
+        for refused in [gap.await, stale.await] {
+            assert!(matches!(refused, Err(AppendRefused::NotLeader)), "{refused:?}");
+        }
+        cluster.network.heal();
+        let placed = cluster.produce(batch(2, Some((7, 0, 6)))).await;
+        assert_eq!((placed.duplicate, placed.base_offset), (false, Offset(8)));
+        cluster.settled().await;
+        assert_eq!(lost.acknowledged().await, Err(Unacknowledged::LeadershipLost));
+        // Whoever leads says so to a producer that did leave a gap.
+        let gap = cluster.leader().await.append(batch(1, Some((7, 0, 20))), NOW).await;
+        assert!(matches!(gap, Err(AppendRefused::OutOfOrderSequence { .. })), "{gap:?}");
     });
 }

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::StreamExt;
@@ -20,6 +21,8 @@ use crate::submission::{Forming, Judged, Outcome, Ticket, turn_away};
 pub(super) struct Pending {
     batch: BytesMut,
     now: TimestampMs,
+    /// The reign that was proven to last after the batch had come, if it was refused once.
+    proven: Option<LeaderEpoch>,
     tell: oneshot::Sender<Result<Receipt, AppendRefused>>,
 }
 
@@ -30,6 +33,16 @@ struct Waiting {
     tell: oneshot::Sender<Result<Receipt, AppendRefused>>,
 }
 
+/// What waited, judged.
+struct Formed {
+    /// The submission, if there is anything to submit.
+    ticket: Option<Rc<Ticket>>,
+    /// Whoever waits for it.
+    waiting: Vec<Waiting>,
+    /// What may be refused only by a leader that has proven itself.
+    doubted: Vec<Pending>,
+}
+
 impl Inner {
     /// Takes a batch into the queue when called; the order of calls is the order of places.
     pub(super) fn enqueue(
@@ -38,11 +51,15 @@ impl Inner {
         now: TimestampMs,
     ) -> impl Future<Output = Result<Receipt, AppendRefused>> + use<> {
         let (tell, told) = oneshot::channel();
-        self.pending.borrow_mut().push_back(Pending { batch, now, tell });
+        self.pending.borrow_mut().push_back(Pending { batch, now, proven: None, tell });
+        self.wake_submissions();
+        async move { told.await.unwrap_or(Err(AppendRefused::NotLeader)) }
+    }
+
+    fn wake_submissions(self: &Rc<Self>) {
         if !self.is_submitting.replace(true) {
             ouzel_runtime::spawn(self.clone().submit_all());
         }
-        async move { told.await.unwrap_or(Err(AppendRefused::NotLeader)) }
     }
 
     /// Runs while batches wait.
@@ -97,8 +114,11 @@ impl Inner {
     }
 
     /// Forms the next submission of what waits, and gives it its place.
-    async fn submit_next(&self, term: LeaderEpoch) {
-        let (ticket, waiting) = self.form(term);
+    async fn submit_next(self: &Rc<Self>, term: LeaderEpoch) {
+        let Formed { ticket, waiting, doubted } = self.form(term);
+        if !doubted.is_empty() {
+            ouzel_runtime::spawn(self.clone().judge_again(term, doubted));
+        }
         let Some(ticket) = ticket else { return };
         let refused = self.place(&ticket).await;
         ticket.turn_away_returned(&self.state.log);
@@ -113,12 +133,21 @@ impl Inner {
     }
 
     /// Judges what waits, in order, as long as there is room. What needs no place is answered right here.
-    fn form(&self, term: LeaderEpoch) -> (Option<Rc<Ticket>>, Vec<Waiting>) {
+    fn form(&self, term: LeaderEpoch) -> Formed {
         let mut forming = Forming::new(&self.state.log);
-        let mut waiting = Vec::new();
+        let (mut waiting, mut doubted) = (Vec::new(), Vec::new());
         while forming.has_room() {
-            let Some(Pending { batch, now, tell }) = self.pending.borrow_mut().pop_front() else { break };
-            match forming.judge(batch, now) {
+            let Some(mut pending) = self.pending.borrow_mut().pop_front() else { break };
+            let judged = forming.judge(&mut pending.batch, pending.now);
+            if let Judged::Refused(refused) = &judged
+                && refused.depends_on_the_log()
+                && pending.proven != Some(term)
+            {
+                doubted.push(pending);
+                continue;
+            }
+            let tell = pending.tell;
+            match judged {
                 Judged::Submit(nth) => waiting.push(Waiting { nth, is_repeat: false, tell }),
                 Judged::InSubmission(nth) => waiting.push(Waiting { nth, is_repeat: true, tell }),
                 Judged::InLog(placed) => {
@@ -130,7 +159,27 @@ impl Inner {
             }
         }
         let ticket = (!forming.is_empty()).then(|| forming.into_ticket(term));
-        (ticket, waiting)
+        Formed { ticket, waiting, doubted }
+    }
+
+    /// Has batches judged again that were refused by what the log says of their producers, once this replica has proven
+    /// that it led when they were here.
+    ///
+    /// Clients take such a refusal for final. A leader that was replaced and has not heard of it lacks what its successor
+    /// acknowledged, so it would refuse the batch that comes next in order. One that still leads after the batch came
+    /// lacks nothing of what its producer was told before it sent it.
+    async fn judge_again(self: Rc<Self>, term: LeaderEpoch, doubted: Vec<Pending>) {
+        let proven = self.prove_reign().await.is_ok() && self.state.term() == term;
+        if !proven {
+            for pending in doubted {
+                // Whoever gave up waiting misses only the answer.
+                let _ = pending.tell.send(Err(AppendRefused::NotLeader));
+            }
+            return;
+        }
+        let again = doubted.into_iter().map(|pending| Pending { proven: Some(term), ..pending });
+        self.pending.borrow_mut().extend(again);
+        self.wake_submissions();
     }
 
     /// Hands a submission to openraft and waits until all of it has its fate. Returns why, for what was not taken.
@@ -160,8 +209,18 @@ impl Inner {
 
     /// Asks the quorum whether this replica still leads, if it has not heard of it lately.
     pub(super) async fn prove_leadership(&self) -> Result<(), AppendRefused> {
+        self.ask_quorum(None).await
+    }
+
+    /// Asks the quorum whether this replica still leads, whenever it heard of it last.
+    async fn prove_reign(&self) -> Result<(), AppendRefused> {
+        self.ask_quorum(Some(Duration::ZERO)).await
+    }
+
+    /// `age_max` is how old the quorum's last word may be; by default as old as the lease.
+    async fn ask_quorum(&self, age_max: Option<Duration>) -> Result<(), AppendRefused> {
         let patience = self.state.settings.borrow().election_timeout.1;
-        let ask = LinearizerOption::new(None, true).with_wait_timeout(patience);
+        let ask = LinearizerOption::new(age_max, true).with_wait_timeout(patience);
         let proof = self.raft.get_read_linearizer(ask).await;
         proof.map(|_| ()).map_err(|_| AppendRefused::NotLeader)
     }

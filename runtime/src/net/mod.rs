@@ -47,7 +47,7 @@ impl Net {
             #[cfg(feature = "sim")]
             Kind::Sim => {
                 in_cluster()?;
-                ListenerKind::Sim(turmoil::net::TcpListener::bind(address).await?)
+                ListenerKind::Sim(turmoil::net::TcpListener::bind(simulated(address)).await?)
             }
         };
         Ok(Listener { kind })
@@ -92,6 +92,18 @@ fn in_cluster() -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::Unsupported, "a simulated node outside a cluster has no network"))
+}
+
+/// Where a simulated node listens when it is asked to listen on `address`: a name stands for all it has, which is one. That
+/// the name is its own is taken on trust.
+#[cfg(feature = "sim")]
+fn simulated(address: &str) -> String {
+    match address.rsplit_once(':') {
+        Some((host, port)) if host.parse::<std::net::IpAddr>().is_err() && host != "localhost" => {
+            format!("0.0.0.0:{port}")
+        }
+        _ => address.to_owned(),
+    }
 }
 
 async fn listen(address: &str) -> io::Result<TcpListener> {
