@@ -29,8 +29,11 @@ pub struct ElectionConfig {
     pub elections_per_s: u32,
     /// Elections started at one moment.
     pub elections_at_once_max: u32,
-    /// Between the first two attempts of a group.
+    /// Between the first attempts of a group: these are many and close together, for as long as the voters may still owe
+    /// their leader loyalty, which nobody here can tell.
     pub retry_min: Duration,
+    /// So many attempts are made at that pace, before they become rarer.
+    pub steady_attempts: u32,
     /// Between attempts, at most.
     pub retry_max: Duration,
     /// A group that is well is looked after this often, at the earliest.
@@ -47,7 +50,9 @@ impl Default for ElectionConfig {
             unknown_delay: Duration::from_millis(500),
             elections_per_s: 4_000,
             elections_at_once_max: 200,
-            retry_min: Duration::from_millis(600),
+            // A lease of 800 ms is over by the fourth or fifth attempt, and the next one comes soon after.
+            retry_min: Duration::from_millis(250),
+            steady_attempts: 6,
             retry_max: Duration::from_secs(5),
             check_min: Duration::from_secs(30),
             check_max: Duration::from_secs(60),
@@ -315,7 +320,8 @@ impl ElectionScheduler {
             return self.config.check_min + self.chance(self.config.check_max - self.config.check_min);
         }
         let attempts = group.election.map_or(0, |election| election.attempts);
-        let longest = (self.config.retry_min * (1 << attempts.min(16))).min(self.config.retry_max);
+        let doublings = attempts.saturating_sub(self.config.steady_attempts).min(16);
+        let longest = (self.config.retry_min * (1 << doublings)).min(self.config.retry_max);
         longest / 2 + self.chance(longest / 2)
     }
 

@@ -66,6 +66,8 @@ fn the_preferred_voter_that_is_up_goes_first() {
     });
 }
 
+/// Voters that had heard of their leader in the moment before it died owe it loyalty for 800 ms more, and say no until then.
+/// Attempts that became rarer at once left groups without a leader for as long again.
 #[test]
 fn attempts_go_on_ever_more_rarely_until_somebody_leads() {
     at_start(|start| {
@@ -75,8 +77,10 @@ fn attempts_go_on_ever_more_rarely_until_somebody_leads() {
         let started: Vec<u64> =
             elections(&mut scheduler, start, start + MS(28_000)).iter().map(|(at, _)| *at).collect();
         let pauses: Vec<u64> = started.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!((300..=600).contains(&pauses[0]) && (600..=1200).contains(&pauses[1]), "{pauses:?}");
-        assert!(pauses.len() > 5 && pauses.iter().all(|pause| *pause <= 5_000), "{pauses:?}");
+        let (steady, rarer) = pauses.split_at(7);
+        assert!(steady.iter().all(|pause| (125..=250).contains(pause)), "{pauses:?}");
+        assert!(rarer.len() > 3 && rarer[..3].is_sorted(), "{pauses:?}");
+        assert!((2_500..=5_000).contains(rarer.last().unwrap()), "{pauses:?}");
         let now = start + MS(28_000);
         scheduler.set_group(group(1), watch(&[1, 0, 2], Some(2)), now);
         assert_eq!(scheduler.leaderless(), 0);
@@ -137,13 +141,13 @@ fn a_restarted_leader_leads_no_more_but_one_that_was_out_of_reach_does() {
         scheduler.node_down(NodeId(0), now);
         scheduler.node_restarted(NodeId(0), now + MS(100));
         scheduler.node_up(NodeId(0), now + MS(100));
-        let started = elections(&mut scheduler, now + MS(100), now + MS(400));
+        let started = elections(&mut scheduler, now + MS(100), now + MS(220));
         assert!(started.len() == 1 && started[0].0 <= 150, "{started:?}: as planned when it went down");
         scheduler.set_group(group(1), watch(&[2, 1, 0], Some(2)), now + MS(400));
         scheduler.node_restarted(NodeId(0), now + MS(500));
         assert_eq!(scheduler.leaderless(), 0, "it led nothing");
         scheduler.node_restarted(NodeId(2), now + MS(600));
-        assert_eq!(elections(&mut scheduler, now + MS(600), now + MS(1_400)).len(), 1);
+        assert!(!elections(&mut scheduler, now + MS(600), now + MS(1_400)).is_empty());
     });
 }
 
