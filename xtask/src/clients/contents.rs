@@ -2,7 +2,7 @@
 //! exact bytes, offsets, headers and times.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use super::history::{Promise, Sent, judge};
 use super::kcat;
 use super::records::Shape;
 use super::scenario::Scenario;
-use super::stage::{PATIENCE, Production, Reading, Stage};
+use super::stage::{PATIENCE, Production, Reading, Stage, eventually};
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 const ACKS: [&str; 3] = ["all", "1", "0"];
@@ -204,7 +204,8 @@ fn auto_create(stage: &Stage<'_>, writer: Family) -> Result<String, String> {
     let topic = stage.unique("made");
     let production = Production { partitions: 1, count: 50, ..Production::new(writer, &topic) };
     let events = stage.produce(&production)?;
-    stage.described(writer, &topic, 1)?;
+    let longest = if stage.is_disturbed() { PATIENCE } else { Duration::ZERO };
+    eventually(longest, || stage.described(writer, &topic, 1))?;
     let read = stage.read(writer, &topic, 1, json!({}))?;
     judge(&production.sent(events.iter()), Promise::ExactlyOnce, &read.records)?;
     Ok(String::new())

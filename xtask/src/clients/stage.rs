@@ -350,9 +350,11 @@ impl Production {
     }
 
     pub(super) fn order(&self, stage: &Stage<'_>) -> Value {
+        // What a broker had taken before it went away is sent again: nothing else keeps it from being stored twice.
+        let idempotent = self.idempotent || (self.acks == "all" && stage.is_disturbed());
         json!({
             "cmd": "produce", "bootstrap": stage.bootstrap, "topic": self.topic, "producer": self.producer,
-            "partitions": self.partitions, "codec": self.codec, "acks": self.acks, "idempotent": self.idempotent,
+            "partitions": self.partitions, "codec": self.codec, "acks": self.acks, "idempotent": idempotent,
             "count": self.count, "per_second": self.per_second, "value_bytes": self.value_bytes,
             "timestamp_ms": self.timestamp_ms, "linger_ms": 5,
         })
