@@ -195,9 +195,21 @@ impl RaftGroup {
         self.inner.state.replica
     }
 
-    /// What it is in its group.
+    /// What it is in its group. Cheap: for every batch and every read.
     pub fn role(&self) -> Role {
-        self.status().role
+        self.inner.role()
+    }
+
+    /// Who leads, as far as it knows. As cheap.
+    pub fn leader(&self) -> Option<ReplicaId> {
+        let metrics = self.inner.raft.metrics();
+        let leader = metrics.borrow_watched().current_leader;
+        leader.map(ReplicaId::from_u64)
+    }
+
+    /// How many voters are in sync; known to the leader only, 0 elsewhere. As cheap.
+    pub fn in_sync_count(&self) -> usize {
+        if self.role() == Role::Leader { self.inner.in_sync_count_now() } else { 0 }
     }
 
     /// How it sees its group now.

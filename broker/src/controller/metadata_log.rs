@@ -78,29 +78,23 @@ impl MetadataLog {
 
     /// Whether decisions are written here.
     pub(crate) fn leads(&self) -> bool {
-        match &self.inner.replica {
-            Replica::Solo(_) => true,
-            Replica::Group(group) => group.role() == Role::Leader,
-        }
+        self.inner.replica.leads()
     }
 
     /// The replica, if it is one of a group.
     pub(crate) fn group(&self) -> Option<RaftGroup> {
-        match &self.inner.replica {
-            Replica::Solo(_) => None,
-            Replica::Group(group) => Some(group.clone()),
-        }
+        self.inner.replica.group().cloned()
     }
 
     /// The node where decisions are written, if this one knows.
     pub(crate) fn leader(&self) -> Option<NodeId> {
         match &self.inner.replica {
             Replica::Solo(_) => Some(self.inner.node),
-            Replica::Group(group) => match group.status() {
-                status if status.role == Role::Leader => Some(self.inner.node),
-                // One that stands for election, or was elected and does not serve yet, is no place to ask.
-                status => status.leader.map(|leader| leader.node).filter(|node| *node != self.inner.node),
-            },
+            Replica::Group(group) if group.role() == Role::Leader => Some(self.inner.node),
+            // One that stands for election, or was elected and does not serve yet, is no place to ask.
+            Replica::Group(group) => {
+                group.leader().map(|leader| leader.node).filter(|node| *node != self.inner.node)
+            }
         }
     }
 

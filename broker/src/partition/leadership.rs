@@ -81,7 +81,7 @@ impl Partition {
     pub(super) fn in_sync_count(&self) -> i32 {
         match &self.log {
             Replica::Solo(_) => 1,
-            Replica::Group(group) => group.status().in_sync.len() as i32,
+            Replica::Group(group) => group.in_sync_count() as i32,
         }
     }
 

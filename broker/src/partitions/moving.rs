@@ -60,7 +60,7 @@ struct ToDo {
 fn to_do(core: &Core, at: TopicIdPartition) -> Option<ToDo> {
     let wanted = core.view().image.partition(at).filter(|partition| partition.is_moving())?.clone();
     let partition = core.partitions.get(&at)?;
-    let group = partition.group().filter(|group| group.status().role == Role::Leader)?;
+    let group = partition.group().filter(|group| group.role() == Role::Leader)?;
     Some(ToDo { group, name: partition.topic_partition().clone(), wanted })
 }
 
@@ -188,7 +188,7 @@ async fn hand_over(group: &RaftGroup, successors: &[ReplicaId]) -> Result<(), St
             Ok(()) => return Ok(()),
             Err(error) => reasons.push(error.to_string()),
         }
-        if group.status().role != Role::Leader {
+        if group.role() != Role::Leader {
             break;
         }
     }

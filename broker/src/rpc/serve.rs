@@ -65,7 +65,7 @@ fn serve_group(core: &Rc<Core>, from: &PeerIdentity, message: PeerMessage) -> Lo
     // What must happen in the order of the messages happens in the call, which is in the order of the mail.
     let handled = core.call(owner, move |core| {
         let handling = core.group(&at).map(|group| {
-            if group.status().leader == Some(sender) {
+            if group.leader() == Some(sender) {
                 cluster::heard_leader(core, &at);
             }
             group.handle(sender, message)

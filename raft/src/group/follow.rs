@@ -43,6 +43,12 @@ impl Inner {
         }
     }
 
+    pub(super) fn role(&self) -> Role {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        self.role_of(&metrics)
+    }
+
     fn role_of(&self, metrics: &Metrics) -> Role {
         if self.is_shut_down.get() || metrics.running_state.is_err() {
             return Role::Stopped;
@@ -57,8 +63,14 @@ impl Inner {
         }
     }
 
+    /// Whether openraft says that it leads; it may not serve yet.
+    pub(super) fn is_elected(&self) -> bool {
+        let metrics = self.raft.metrics();
+        metrics.borrow_watched().state == ServerState::Leader
+    }
+
     /// Whether it leads and has applied an entry of its own reign.
-    pub(super) fn is_serving(&self, metrics: &Metrics) -> bool {
+    fn is_serving(&self, metrics: &Metrics) -> bool {
         let term = LeaderEpoch(metrics.current_term.0);
         metrics.state == ServerState::Leader
             && self.state.term() == term
@@ -68,7 +80,13 @@ impl Inner {
     fn in_sync_now(&self) -> Vec<ReplicaId> {
         let now = self.state.runtime.clock.now();
         let lag_time_max = self.state.settings.borrow().lag_time_max;
-        self.in_sync.borrow().in_sync(now, lag_time_max, self.state.replica)
+        self.in_sync.borrow().in_sync(now, lag_time_max, self.state.replica).collect()
+    }
+
+    pub(super) fn in_sync_count_now(&self) -> usize {
+        let now = self.state.runtime.clock.now();
+        let lag_time_max = self.state.settings.borrow().lag_time_max;
+        self.in_sync.borrow().in_sync(now, lag_time_max, self.state.replica).count()
     }
 
     /// Takes note of where everybody stands, and tells who wants to know what changed.

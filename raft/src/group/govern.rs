@@ -110,14 +110,14 @@ impl RaftGroup {
         if !matches!(answers, Ok(Ok(_))) || caught_up.is_err() {
             return Err(TransferError::NotReady(to));
         }
-        if self.status().role != Role::Leader || self.inner.prove_leadership().await.is_err() {
+        if self.role() != Role::Leader || self.inner.prove_leadership().await.is_err() {
             return Err(TransferError::NotLeader);
         }
         let epoch = self.status().epoch;
         self.inner.raft.trigger().transfer_leader(to.to_u64()).await.map_err(|_| TransferError::NotLeader)?;
         let taken = self.wait_until(|status| status.epoch > epoch && status.leader.is_some());
         if clock.timeout(TRANSFER_TIMEOUT, taken).await.is_ok() {
-            return if self.status().leader == Some(to) { Ok(()) } else { Err(TransferError::NotTaken(to)) };
+            return if self.leader() == Some(to) { Ok(()) } else { Err(TransferError::NotTaken(to)) };
         }
         self.have_elected(epoch).await;
         Err(TransferError::NotTaken(to))
@@ -204,7 +204,7 @@ impl RaftGroup {
     /// Has the group note whose decision the changes of members behind this entry carry out.
     async fn note_decision(&self, decision: u32) -> Result<(), ReconfigureError> {
         let _one_at_a_time = self.inner.changing.lock().await;
-        if self.status().role != Role::Leader {
+        if self.role() != Role::Leader {
             return Err(ReconfigureError::NotLeader);
         }
         self.check_decision(decision)?;
@@ -237,7 +237,7 @@ impl RaftGroup {
         loop {
             let one_at_a_time = self.inner.changing.lock().await;
             self.check_decision(decision)?;
-            if self.status().role == Role::Stopped {
+            if self.role() == Role::Stopped {
                 return Err(ReconfigureError::NotLeader);
             }
             // A leader that was let go of leads on for a moment. It must not change the members any more: openraft takes it for
@@ -262,7 +262,7 @@ impl RaftGroup {
                     return Err(ReconfigureError::Refused(error.to_string()));
                 }
                 // An idle leader is refused once.
-                Err(_) if !has_proven && self.status().role == Role::Leader => {
+                Err(_) if !has_proven && self.role() == Role::Leader => {
                     has_proven = true;
                     self.inner.prove_leadership().await.map_err(|_| ReconfigureError::NotLeader)?;
                 }

@@ -12,7 +12,7 @@ use ouzel_model::{LeaderEpoch, TimestampMs};
 use ouzel_storage::Appended;
 use tokio::sync::oneshot;
 
-use super::Inner;
+use super::{Inner, Role};
 use crate::entry::Data;
 use crate::replicated_log::{AppendRefused, Placed, Receipt, Wait};
 use crate::submission::{Forming, Judged, Outcome, Ticket, turn_away};
@@ -94,15 +94,11 @@ impl Inner {
         loop {
             let stepped = self.state.stepped.notified();
             let changed = self.changed.notified();
-            let metrics = self.metrics();
-            let is_leader = !self.is_shut_down.get()
-                && metrics.running_state.is_ok()
-                && metrics.state == openraft::ServerState::Leader;
-            if is_leader && self.is_serving(&metrics) {
-                return Ok(self.state.term());
-            }
-            if !is_leader || clock.now() >= deadline {
-                return Err(AppendRefused::NotLeader);
+            match self.role() {
+                Role::Leader => return Ok(self.state.term()),
+                // Perhaps it was just elected.
+                Role::Candidate if self.is_elected() && clock.now() < deadline => {}
+                _ => return Err(AppendRefused::NotLeader),
             }
             tokio::select! {
                 biased;
