@@ -62,9 +62,8 @@ impl Cluster {
 
 /// Tells every core what was claimed elsewhere.
 pub(crate) fn spread_claims(core: &Rc<Core>, claims: &[Claim]) {
-    let claims: Rc<[Claim]> = claims.into();
     for to in core.cores.ids() {
-        let claims: Vec<Claim> = claims.to_vec();
+        let claims = claims.to_vec();
         core.post(to, move |core| {
             if let Some(cluster) = core.cluster() {
                 cluster.hear(&claims);

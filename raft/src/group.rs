@@ -267,7 +267,7 @@ impl RaftGroup {
         if self.inner.is_shut_down.replace(true) {
             return;
         }
-        self.inner.state.acks.give_up(&crate::Unacknowledged::LeadershipLost);
+        self.inner.state.give_up_acks();
         if let Err(error) = self.inner.raft.shutdown().await {
             tracing::error!(group = ?self, %error, "a replica stopped with an error");
         }

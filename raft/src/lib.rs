@@ -7,13 +7,12 @@
 //! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`group`]; below it `entry` (what an entry
 //! holds), `submission` (a batch's way to its place), `replica_state`, `store` and `state_machine` (what openraft calls),
 //! `members_at` (who the members are at an entry),
-//! `network`, `snapshot` and `codec` (what goes between replicas), `in_sync`, `acks`, `types` and `runtime`; [`peers`]
+//! `network`, `snapshot` and `codec` (what goes between replicas), `in_sync`, `types` and `runtime`; [`peers`]
 //! (what carries it between nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what),
 //! [`forming`] (how nodes become a cluster). `suite` (for tests)
 //! is what every implementation must show.
 #![forbid(unsafe_code)]
 
-mod acks;
 mod bytes_codec;
 pub mod codec;
 mod entry;

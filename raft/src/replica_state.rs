@@ -15,12 +15,12 @@ use std::rc::Rc;
 
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset, ReplicaId, TopicIdPartition};
 use ouzel_runtime::Runtime;
+use ouzel_storage::end_waiters::EndWaiters;
 use ouzel_storage::snapshot_files::Install;
 use ouzel_storage::wal::{Change, GroupState};
 use ouzel_storage::{Durability, Log, wal::MetaWal};
 use tokio::sync::Notify;
 
-use crate::acks::Acks;
 use crate::entry::{Retention, SideBody};
 use crate::group::GroupSettings;
 use crate::members_at::MembersAt;
@@ -56,7 +56,10 @@ pub(crate) struct ReplicaState {
     high_watermark: Cell<Offset>,
     /// Exclusive end of what as many voters hold as `min.insync.replicas` asks, where that is more than a majority.
     held_end: Cell<Offset>,
-    pub(crate) acks: Rc<Acks>,
+    /// Who waits for acks=all, by the offset. Not by the entry, because a repeated batch waits for its original. That is
+    /// sound as long as the leader's log is never cut, so all of them are told no with the reign's end, before anything
+    /// else can take a place.
+    acks: EndWaiters<Offset, Unacknowledged>,
     /// Told of each step of an offset.
     on_progress: RefCell<Option<Rc<dyn Fn()>>>,
     /// Told when something was applied, or a vote was saved.
@@ -97,7 +100,7 @@ impl ReplicaState {
             retention: Cell::new(None),
             high_watermark: Cell::new(high_watermark),
             held_end: Cell::new(Offset(i64::MAX)),
-            acks: Rc::default(),
+            acks: EndWaiters::default(),
             on_progress: RefCell::default(),
             stepped: Notify::new(),
             log,
@@ -127,7 +130,7 @@ impl ReplicaState {
     pub(crate) async fn save_vote(&self, vote: &RaftVote) -> io::Result<()> {
         let term = LeaderEpoch(vote.leader_id.term.0);
         if term > self.term() {
-            self.acks.give_up(&Unacknowledged::LeadershipLost);
+            self.give_up_acks();
         }
         {
             let mut kept = self.kept.borrow_mut();
@@ -327,11 +330,16 @@ impl ReplicaState {
         if self.acknowledged_end() >= end {
             return Ok(());
         }
-        let verdict = self.acks.clone().wait_for(end).await;
+        let verdict = self.acks.wait_for(end).await;
         match (verdict, self.log.fenced()) {
             (Err(_), Some(fenced)) => Err(Unacknowledged::Fenced(fenced)),
             (verdict, _) => verdict,
         }
+    }
+
+    /// Nobody will be told that anything is safe.
+    pub(crate) fn give_up_acks(&self) {
+        self.acks.give_up_beyond(None, &Unacknowledged::LeadershipLost);
     }
 
     fn settle_acks(&self) {

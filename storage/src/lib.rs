@@ -5,13 +5,14 @@
 //! told epochs, and what acknowledgement means ([`config::Durability`]).
 //!
 //! Reading order: [`log`] (the door), [`segment`] and [`index`] (the files), [`flush`] and [`tail_cache`] (what a core's
-//! logs share), [`producers`] and [`leader_epochs`] (what is known of the past), [`recovery_table`] and [`recovery`] (what
+//! logs share), [`producers`] and [`leader_epochs`] (what is known of the past), [`end_waiters`] (who waits), [`recovery_table`] and [`recovery`] (what
 //! a crash leaves and what is done about it), [`entries`], [`genesis`] (of groups), [`snapshot_files`], [`retention`], [`compaction`], [`strays`], [`wal`], [`checkpoint`], [`layout`].
 #![forbid(unsafe_code)]
 
 pub mod checkpoint;
 pub mod compaction;
 pub mod config;
+pub mod end_waiters;
 pub mod entries;
 pub mod error;
 pub mod flush;

@@ -123,7 +123,7 @@ impl Inner {
                 partition = %self.state.log.topic_partition(), error = %failure,
                 "a replica is out of service; its group goes on without it"
             );
-            self.state.acks.give_up(&crate::Unacknowledged::LeadershipLost);
+            self.state.give_up_acks();
         }
         if is.role != Role::Stopped && self.is_retention_due() && !self.is_retaining.replace(true) {
             ouzel_runtime::spawn(self.clone().carry_out_retention());
