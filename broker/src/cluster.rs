@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use ouzel_metadata::Image;
 use ouzel_model::{NodeId, TopicIdPartition};
 use ouzel_raft::forming::Discovery;
 use ouzel_raft::gossip::{Claim, ClaimTable, Gossip};
@@ -158,19 +159,24 @@ pub(crate) fn standing_changed(core: &Rc<Core>, partition: &Partition) {
     });
 }
 
+/// Takes note of where the other nodes listen.
+pub(crate) fn learn_addresses(core: &Core, image: &Image) {
+    let Some(cluster) = core.cluster() else { return };
+    let own = core.node.config.node_id;
+    let others = image.brokers().filter(|broker| broker.node != own && !broker.rpc_address.is_empty());
+    for broker in others {
+        cluster.peers.set_address(broker.node, &broker.rpc_address);
+        if let Some(first) = &cluster.first {
+            first.liveness.watch(broker.node);
+        }
+    }
+}
+
 /// The cluster has other members, or they are elsewhere: whom to call where. On every core.
 pub(crate) fn members_changed(core: &Rc<Core>) {
     let Some(cluster) = core.cluster() else { return };
     let view = core.view();
-    let own = core.node.config.node_id;
-    for broker in view.image.brokers().filter(|broker| broker.node != own) {
-        if !broker.rpc_address.is_empty() {
-            cluster.peers.set_address(broker.node, &broker.rpc_address);
-            if let Some(first) = &cluster.first {
-                first.liveness.watch(broker.node);
-            }
-        }
-    }
+    learn_addresses(core, &view.image);
     for node in cluster.peers.known() {
         if view.image.broker(node).is_none() && view.image.brokers().len() > 0 {
             cluster.peers.forget(node);

@@ -5,6 +5,7 @@
 //! does so after any crash. Making it visible is the `publisher`'s, which follows the log (`metadata_log`) on every node.
 
 pub(crate) mod changes;
+pub(crate) mod keepers;
 pub(crate) mod lead;
 pub(crate) mod metadata_log;
 pub(crate) mod publisher;

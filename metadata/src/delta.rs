@@ -280,7 +280,9 @@ impl Image {
                 let next = self.controller().map_or(0, |before| before.next_incarnation);
                 let found = controller.next_incarnation;
                 let back = (found < next).then_some(PartitionFault::IncarnationsWentBack { next, found });
-                if let Some(fault) = self.partition_fault(controller).or(back) {
+                // Its replicas are named by their directories.
+                let fault = self.placement_fault(controller).or(back);
+                if let Some(fault) = fault {
                     return Err(ApplyError::BadController { fault });
                 }
                 self.controller = Some(Arc::new(controller.clone()));
@@ -364,7 +366,14 @@ impl Image {
     }
 
     fn partition_fault(&self, partition: &Partition) -> Option<PartitionFault> {
-        let Partition { replicas, adding, removing: _, unsettled, next_incarnation } = partition;
+        let next = partition.next_incarnation;
+        let future = partition.holders().find(|replica| replica.incarnation >= next);
+        let future = future.map(|replica| PartitionFault::FutureIncarnation { replica, next });
+        self.placement_fault(partition).or(future)
+    }
+
+    fn placement_fault(&self, partition: &Partition) -> Option<PartitionFault> {
+        let Partition { replicas, adding, removing: _, unsettled, next_incarnation: _ } = partition;
         if replicas.is_empty() {
             return Some(PartitionFault::NoReplica);
         }
@@ -377,12 +386,10 @@ impl Image {
         if let Some(replica) = adding.iter().find(|replica| !replicas.contains(replica)) {
             return Some(PartitionFault::AddingOutsideReplicas(*replica));
         }
-        if let Some(replica) = [adding, unsettled].into_iter().find_map(|list| first_repeated(list)) {
-            return Some(PartitionFault::RepeatedMove(replica));
-        }
-        let next = *next_incarnation;
-        let future = partition.holders().find(|replica| replica.incarnation >= next);
-        future.map(|replica| PartitionFault::FutureIncarnation { replica, next })
+        [adding, unsettled]
+            .into_iter()
+            .find_map(|list| first_repeated(list))
+            .map(PartitionFault::RepeatedMove)
     }
 
     /// The image as the shortest list of records that makes it again from nothing: the controller's snapshot.

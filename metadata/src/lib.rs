@@ -17,6 +17,7 @@ pub mod configs;
 pub mod delta;
 pub mod features;
 pub mod image;
+pub mod keepers;
 pub mod partition;
 pub mod placement;
 pub mod plan;

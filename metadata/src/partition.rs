@@ -28,8 +28,13 @@ pub struct Partition {
 impl Partition {
     /// A partition nobody has written yet.
     pub fn new(nodes: Vec<NodeId>) -> Partition {
+        Partition::of(nodes.into_iter().map(ReplicaId::first).collect())
+    }
+
+    /// As [`Partition::new`], with replicas that have their names already.
+    pub fn of(replicas: Vec<ReplicaId>) -> Partition {
         Partition {
-            replicas: nodes.into_iter().map(ReplicaId::first).collect(),
+            replicas,
             adding: Vec::new(),
             removing: Vec::new(),
             unsettled: Vec::new(),
@@ -103,6 +108,12 @@ impl Partition {
             })
         };
         let replicas: Vec<ReplicaId> = nodes.iter().map(|node| replica_on(*node)).collect();
+        let moved = self.moved_to_those(replicas);
+        Partition { next_incarnation: next_incarnation.max(moved.next_incarnation), ..moved }
+    }
+
+    /// As [`Partition::moved_to`], to replicas that have their names already.
+    pub fn moved_to_those(&self, replicas: Vec<ReplicaId>) -> Partition {
         let origin: Vec<ReplicaId> = self.origin().collect();
         let adding = without(&replicas, &origin);
         Partition {
@@ -110,7 +121,7 @@ impl Partition {
             unsettled: without(&[&self.unsettled[..], &self.adding].concat(), &adding),
             adding,
             replicas,
-            next_incarnation: next_incarnation.max(self.next_incarnation + 1),
+            next_incarnation: self.next_incarnation + 1,
         }
     }
 
@@ -126,8 +137,12 @@ impl Partition {
 
     /// The same partition after a node lost what it held of it: the node starts anew, as somebody nobody relies on.
     pub fn without_disk_of(&self, node: NodeId) -> Partition {
-        let Some(lost) = self.replica_on(node) else { return self.clone() };
-        let reborn = ReplicaId { node, incarnation: self.next_incarnation };
+        self.with_reborn(ReplicaId { node, incarnation: self.next_incarnation })
+    }
+
+    /// As [`Partition::without_disk_of`], where the new life has its name already.
+    pub fn with_reborn(&self, reborn: ReplicaId) -> Partition {
+        let Some(lost) = self.replica_on(reborn.node) else { return self.clone() };
         let replaced = |list: &[ReplicaId]| -> Vec<ReplicaId> {
             list.iter().map(|replica| if *replica == lost { reborn } else { *replica }).collect()
         };

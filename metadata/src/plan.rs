@@ -30,7 +30,7 @@ pub use reassign::{
     ReassignError, Reassignment, plan_reassign, plan_settle, plan_settle_controller, reassigning,
 };
 pub use register_broker::{Admission, Damage, RegisterBrokerError, plan_register_broker, plan_replica_lost};
-pub use spread::{plan_controller_voters, plan_raise_internal_replication};
+pub use spread::{plan_controller_voters, plan_raise_internal_replication, plan_release_keeper};
 pub use update_features::{FeatureUpdate, LevelFault, UpdateFeaturesError, UpdateKind, plan_update_features};
 
 /// Partitions that one request may create at most, as in Kafka: the records of a larger one would stall the controller.

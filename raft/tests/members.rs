@@ -92,6 +92,43 @@ fn a_single_voter_becomes_three_under_load() {
     });
 }
 
+/// Learners follow and never vote, and a dead one holds nobody up; a voter may become one, and the other way round.
+#[test]
+fn learners_come_and_go_beside_the_voters() {
+    run(9, 5, |cluster| async move {
+        found_on(&cluster, &[1, 2, 3]).await;
+        let load = Load::start(&cluster);
+        cluster.kill(5);
+        let changes: [([i32; 3], &[i32]); 4] =
+            [([1, 2, 3], &[4, 5]), ([1, 2, 4], &[3, 5]), ([1, 2, 3], &[4]), ([1, 2, 3], &[])];
+        for (decision, (voters, learners)) in (1..).zip(changes) {
+            let (voters, learners) = (replicas(&voters), replicas(learners));
+            loop {
+                let leader = cluster.leader().await;
+                match leader.reconfigure_with(&voters, &learners, decision).await {
+                    Ok(()) => break,
+                    Err(ReconfigureError::NotLeader) => cluster.sleep(Duration::from_millis(50)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let sorted = |mut list: Vec<ReplicaId>| {
+                list.sort();
+                list
+            };
+            let status = cluster.leader().await.status();
+            assert_eq!((sorted(status.voters), sorted(status.learners)), (voters, sorted(learners)));
+            cluster.sleep(Duration::from_millis(100)).await;
+            let roles: Vec<Role> = [1, 2, 3, 4].map(|id| cluster.group(id).role()).into();
+            let leading = roles.iter().filter(|role| **role == Role::Leader).count();
+            assert_eq!(leading, 1, "{roles:?}");
+        }
+        let placed = load.end().await;
+        // It was let go of, and hears nothing any more.
+        cluster.kill(4);
+        check(&cluster, &placed, &[1, 2, 3]).await;
+    });
+}
+
 #[test]
 fn all_voters_are_replaced_under_load() {
     run(2, 6, |cluster| async move {

@@ -2,18 +2,22 @@
 //! decided by a plan and written; what needs the running cluster is asked of [`running`].
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use ouzel_metadata::Record;
 use ouzel_metadata::plan::{
     CreatePartitionsError, ElectLeadersError, ElectionKind, FeatureUpdate, NamedPartition, NewPartitions,
     ReassignError, Reassignment, UnregisterBrokerError, UpdateFeaturesError, plan_create_partitions,
-    plan_elect_leaders, plan_reassign, plan_unregister_broker, plan_update_features,
+    plan_elect_leaders, plan_reassign, plan_release_keeper, plan_unregister_broker, plan_update_features,
 };
 use ouzel_model::NodeId;
 
 use super::running::{self, Quorum};
 use super::{ControllerError, on_controller};
 use crate::core::Core;
+
+/// How long a broker that is to be forgotten may take to be let go of by the controller's group.
+const RELEASE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Gives topics more partitions; resolves when every core can route to them.
 ///
@@ -105,10 +109,27 @@ pub(crate) async fn unregister_broker(
     node: NodeId,
 ) -> Result<Result<(), UnregisterBrokerError>, ControllerError> {
     on_controller(core, move |core, controller| async move {
-        let _turn = controller.turn().await?;
-        match plan_unregister_broker(&controller.log.image(), node) {
-            Ok(record) => controller.write_and_show(&core, &[record]).await.map(Ok),
-            Err(error) => Ok(Err(error)),
+        let deadline = core.runtime.clock.now() + RELEASE_TIME_MAX;
+        loop {
+            let turn = controller.turn().await?;
+            let image = controller.log.image();
+            let error = match plan_unregister_broker(&image, node) {
+                Ok(record) => return controller.write_and_show(&core, &[record]).await.map(Ok),
+                Err(error) => error,
+            };
+            if !matches!(error, UnregisterBrokerError::KeepsController { .. }) {
+                return Ok(Err(error));
+            }
+            if let Some(record) = plan_release_keeper(&image, node) {
+                controller.write(&core, &[record]).await?;
+            }
+            drop(turn);
+            // The others see to it: `keepers`.
+            let seen = controller.log.applied();
+            let left = deadline.saturating_duration_since(core.runtime.clock.now());
+            if core.runtime.clock.timeout(left, controller.log.wait_beyond(seen)).await.is_err() {
+                return Ok(Err(error));
+            }
         }
     })
     .await

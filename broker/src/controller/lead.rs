@@ -1,13 +1,14 @@
 //! What the controller sees to of itself: which brokers are taken for dead, who keeps its log, how many replicas internal
 //! topics have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use ouzel_metadata::Partition;
+use ouzel_metadata::keepers::keeper;
 use ouzel_metadata::plan::fence_broker::plan_fence_broker;
-use ouzel_metadata::plan::spread::plan_raise_internal_replication;
+use ouzel_metadata::plan::spread::{plan_controller_voters, plan_raise_internal_replication};
 use ouzel_metadata::{BrokerConfig, Image, Record};
 use ouzel_model::NodeId;
 use ouzel_runtime::clock::Instant;
@@ -20,6 +21,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// A broker that does not answer for this long is taken for dead: longer than a restart takes, since clients and new
 /// topics are sent elsewhere then. Leaders are replaced much earlier, by their own groups.
 const FENCE_AFTER: Duration = Duration::from_secs(9);
+/// A broker that keeps the controller's log and does not answer for this long is replaced there, if another one can.
+const REPLACE_AFTER: Duration = Duration::from_secs(120);
 
 /// Runs until the node stops; does something only while the controller is here and the node is not alone.
 pub(crate) async fn lead(core: Rc<Core>) {
@@ -56,6 +59,9 @@ async fn look(
     let mut records = fencing(core, &image, down_since);
     records.extend(first_keepers(core, &image));
     if records.is_empty() {
+        records.extend(plan_controller_voters(&image, &gone(core, down_since)));
+    }
+    if records.is_empty() {
         let config = BrokerConfig::resolve(&core.node.config.layers(&image));
         records = plan_raise_internal_replication(&image, &config);
     }
@@ -82,10 +88,27 @@ fn fencing(core: &Core, image: &Image, down_since: &mut BTreeMap<NodeId, Instant
     records
 }
 
+/// The brokers that have been dead for so long that others take their place.
+fn gone(core: &Core, down_since: &BTreeMap<NodeId, Instant>) -> BTreeSet<NodeId> {
+    let now = core.runtime.clock.now();
+    let is_gone = |since: &Instant| now.duration_since(*since) >= REPLACE_AFTER;
+    down_since.iter().filter(|(_, since)| is_gone(since)).map(|(node, _)| *node).collect()
+}
+
 /// The founders keep the controller's log: noted once all of them are known as brokers.
 fn first_keepers(core: &Core, image: &Image) -> Option<Record> {
-    let membership = core.node.membership.as_ref()?;
-    let founders = membership.founders();
-    let is_due = image.controller().is_none() && founders.iter().all(|node| image.broker(*node).is_some());
-    is_due.then(|| Record::ControllerChanged { controller: Partition::new(founders) })
+    let founders = &core.node.membership.as_ref()?.card.founders;
+    if image.controller().is_some() {
+        return None;
+    }
+    let mut controller =
+        Partition::of(founders.iter().map(|founder| keeper(founder.node, founder.directory_id)).collect());
+    for founder in founders {
+        let directory_id = image.broker(founder.node)?.directory_id;
+        if directory_id != founder.directory_id {
+            // It was wiped before it was known.
+            controller = controller.with_reborn(keeper(founder.node, directory_id));
+        }
+    }
+    Some(Record::ControllerChanged { controller })
 }

@@ -112,7 +112,9 @@ pub(super) fn quorum(core: &Core, log: &MetadataLog) -> Quorum {
         let replica = |replica: &ReplicaId| {
             let held = status.held.iter().find(|(known, _)| known == replica).and_then(|(_, held)| *held);
             let is_up = core.cluster().is_some_and(|cluster| cluster.is_up(replica.node));
-            let is_in_sync = status.in_sync.contains(replica);
+            // Only voters are in sync; one that follows has it all, or not.
+            let last = status.last_entry.map(|last| last.index);
+            let is_in_sync = status.in_sync.contains(replica) || (is_up && held >= last);
             QuorumReplica {
                 node: replica.node,
                 log_end: held.and_then(|held| log.replica().local().entry_end(held)),

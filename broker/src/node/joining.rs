@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ouzel_model::{NodeId, TopicId};
+use ouzel_metadata::keepers::keeper;
+use ouzel_model::{NodeId, ReplicaId, TopicId};
 use ouzel_raft::forming::{ClusterCard, Discovery, Formed};
 use ouzel_raft::gossip::Gossip;
 use ouzel_raft::liveness::{ElectionConfig, Elector, Liveness, LivenessConfig};
@@ -41,9 +42,9 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// The nodes that founded the cluster.
-    pub(crate) fn founders(&self) -> Vec<NodeId> {
-        self.card.founders.iter().map(|founder| founder.node).collect()
+    /// The replicas that founded the controller's log.
+    pub(crate) fn founders(&self) -> Vec<ReplicaId> {
+        self.card.founders.iter().map(|founder| keeper(founder.node, founder.directory_id)).collect()
     }
 }
 

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use ouzel_metadata::Image;
 use ouzel_metadata::configs::broker::Identity;
 use ouzel_metadata::image::{Broker, Endpoint, SecurityProtocol};
-use ouzel_model::{
-    PartitionIndex, ReplicaId, TimestampMs, TopicId, TopicIdPartition, TopicName, TopicPartition,
-};
+use ouzel_metadata::keepers::keeper;
+use ouzel_model::{PartitionIndex, TimestampMs, TopicId, TopicIdPartition, TopicName, TopicPartition};
 use ouzel_raft::{GroupSettings, Solo, Ticks};
 use ouzel_runtime::disk::LockGuard;
 use ouzel_runtime::mailbox::MailReceiver;
@@ -23,10 +22,11 @@ use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, Replayed, SoloStat
 use ouzel_storage::{Durability, Log, LogConfig, OpenLog, snapshot_files};
 use tokio::sync::oneshot;
 
+use crate::cluster;
 use crate::config::NodeConfig;
 use crate::controller::metadata_log::MetadataLog;
 use crate::controller::publisher::{Owners, Publisher};
-use crate::controller::{Controller, lead, snapshots};
+use crate::controller::{Controller, keepers, lead, snapshots};
 use crate::core::{Core, Work};
 use crate::listener::{self, ConnectionCounts};
 use crate::partitions::groups::open_group;
@@ -165,6 +165,8 @@ impl Starting {
         let deleted: HashSet<TopicId> =
             log.apply_committed().await.map_err(failed)?.deleted.into_iter().collect();
         let mut publisher = Publisher::new(log.clone(), owners);
+        // The card knows the founders; whoever came later may be all that is left.
+        cluster::learn_addresses(&core, &log.image());
         let controller = Controller::new(log.clone(), core.runtime.clock.clone());
         core.controller.replace(Some(Rc::new(controller)));
         // Nothing is opened before the cluster has taken this broker for what it says it is.
@@ -183,6 +185,7 @@ impl Starting {
             .map_err(|_| StartError("a core failed while it opened its partitions".to_owned()))?;
         let following = ouzel_runtime::spawn(publisher.run(core.clone()));
         ouzel_runtime::spawn(lead::lead(core.clone()));
+        ouzel_runtime::spawn(keepers::keep(core.clone()));
         ouzel_runtime::spawn(snapshots::keep(core.clone()));
         start_housekeeping(&core);
         let _ = handle.shared.facts.set(facts);
@@ -429,20 +432,13 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
         let solo = Solo::new(log, state.leader_epoch, Durability::Durable);
         return Ok(MetadataLog::new(config.node_id, solo.into()));
     };
-    if !membership.card.is_founder(core.node.directory_id) {
-        return Err(StartError(format!(
-            "node {} is none of the founders of cluster {}, and a cluster takes in no further nodes yet; give all nodes the \
-             same --seeds when they start for the first time",
-            config.node_id, membership.card.cluster_id
-        )));
-    }
-    let replica = ReplicaId::first(config.node_id);
+    let replica = keeper(config.node_id, core.node.directory_id);
     let settings = GroupSettings { ticks: Ticks::Own, ..GroupSettings::default() };
     let opened = open_group(core, metadata_at(), replica, log, settings).await;
     let opened = opened.map_err(|error| failed(&error))?;
-    if group.is_none() {
-        let founders: Vec<_> = membership.founders().into_iter().map(ReplicaId::first).collect();
-        opened.found(&founders).await.map_err(|error| failed(&error))?;
+    // Any other node follows, once the controller has taken it in.
+    if group.is_none() && membership.card.is_founder(core.node.directory_id) {
+        opened.found(&membership.founders()).await.map_err(|error| failed(&error))?;
     }
     Ok(MetadataLog::new(config.node_id, opened.into()))
 }

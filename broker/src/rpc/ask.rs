@@ -111,11 +111,15 @@ pub(crate) async fn ask(core: &Rc<Core>, call: ControlCall) -> Result<ControlAns
                     answer => return answer,
                 },
                 Place::At(node) => {
-                    if let Some(answer) = ask_node(core, node, &call).await {
+                    if let Ok(answer) = ask_once(core, node, &call).await {
                         return answer;
                     }
                 }
-                Place::Unknown => {}
+                Place::Unknown => {
+                    if let Some(answer) = ask_around(core, &call).await {
+                        return answer;
+                    }
+                }
             }
             core.runtime.clock.sleep(RETRY_PAUSE).await;
         }
@@ -123,21 +127,50 @@ pub(crate) async fn ask(core: &Rc<Core>, call: ControlCall) -> Result<ControlAns
     core.runtime.clock.timeout(ANSWER_TIME_MAX, asking).await.map_err(|_| ControllerError::NotController)
 }
 
+/// Asks any node that may know: one that has just come has heard of no controller yet.
+async fn ask_around(core: &Core, call: &ControlCall) -> Option<ControlAnswer> {
+    let own = core.node.config.node_id;
+    for node in core.cluster()?.peers.known() {
+        match ask_once(core, node, call).await {
+            Ok(answer) => return Some(answer),
+            Err(Some(controller)) if controller != own => {
+                if let Ok(answer) = ask_once(core, controller, call).await {
+                    return Some(answer);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    None
+}
+
 /// Asks one node; `None` if it is not the controller, or cannot be reached.
 pub(crate) async fn ask_node(core: &Core, node: NodeId, call: &ControlCall) -> Option<ControlAnswer> {
-    let cluster = core.cluster()?;
-    match cluster.peers.call(node, Lane::Control, service::CONTROL, call.encode()).await {
+    ask_once(core, node, call).await.ok()
+}
+
+/// Asks one node.
+///
+/// # Errors
+/// Who is the controller instead, if anybody said so.
+async fn ask_once(core: &Core, node: NodeId, call: &ControlCall) -> Result<ControlAnswer, Option<NodeId>> {
+    let asked = {
+        let cluster = core.cluster();
+        let Some(cluster) = cluster.as_ref() else { return Err(None) };
+        cluster.peers.call(node, Lane::Control, service::CONTROL, call.encode())
+    };
+    match asked.await {
         Ok(message) => match ControlAnswer::decode(&message) {
-            Ok(ControlAnswer::NotController(_)) => None,
-            Ok(answer) => Some(answer),
+            Ok(ControlAnswer::NotController(elsewhere)) => Err(elsewhere),
+            Ok(answer) => Ok(answer),
             Err(error) => {
                 tracing::warn!(%node, %error, "an answer cannot be read");
-                None
+                Err(None)
             }
         },
         Err(error) => {
             tracing::debug!(%node, %error, "the controller's node does not answer");
-            None
+            Err(None)
         }
     }
 }

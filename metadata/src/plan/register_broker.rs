@@ -1,9 +1,10 @@
 //! A broker comes up: new, back, or back on another disk.
 
-use ouzel_model::{NodeId, PartitionIndex, TopicName};
+use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicName};
 
 use crate::features::{self, Features};
 use crate::image::{Broker, Image};
+use crate::keepers::keeper;
 use crate::partition::Partition;
 use crate::record::Record;
 
@@ -80,6 +81,17 @@ pub enum RegisterBrokerError {
         /// Where the other one is.
         address: String,
     },
+    /// The chance of one in four billion: see [`keeper`].
+    #[error(
+        "the data directory id {directory_id} cannot be told from that of node {node}'s directory before; start it with \
+         another empty directory"
+    )]
+    DirectoryAlike {
+        /// The number.
+        node: NodeId,
+        /// The new directory.
+        directory_id: TopicId,
+    },
     /// The cluster has agreed to use what the broker does not know.
     #[error(
         "this cluster uses {feature} at level {level}, and this release of the broker knows levels {known}; run a release \
@@ -124,7 +136,10 @@ pub fn plan_register_broker(
             return Err(RegisterBrokerError::DirectoryCopied { node, address: address() });
         }
         if !same_directory {
-            lose_disk(image, node, &mut admission);
+            if keeper(node, known.directory_id) == keeper(node, broker.directory_id) {
+                return Err(RegisterBrokerError::DirectoryAlike { node, directory_id: broker.directory_id });
+            }
+            lose_disk(image, broker, &mut admission);
         }
     }
     admission.records.insert(0, Record::BrokerRegistered(Broker { fenced: false, ..broker.clone() }));
@@ -182,7 +197,8 @@ fn first_features(broker: &Broker) -> Features {
     Features { epoch: 0, levels: levels.collect() }
 }
 
-fn lose_disk(image: &Image, node: NodeId, admission: &mut Admission) {
+fn lose_disk(image: &Image, broker: &Broker, admission: &mut Admission) {
+    let node = broker.node;
     for topic in image.topics() {
         for (index, partition) in topic.indexed_partitions() {
             if partition.replica_on(node).is_none() {
@@ -195,7 +211,7 @@ fn lose_disk(image: &Image, node: NodeId, admission: &mut Admission) {
         }
     }
     if let Some(controller) = image.controller().filter(|controller| controller.replica_on(node).is_some()) {
-        let reborn = controller.without_disk_of(node);
+        let reborn = controller.with_reborn(keeper(node, broker.directory_id));
         admission.damage.extend(damage(None, PartitionIndex(0), controller, &reborn));
         admission.records.push(Record::ControllerChanged { controller: reborn });
     }

@@ -1,12 +1,13 @@
 //! What the controller does of itself as brokers come and go: internal topics get the replicas they were meant to have,
 //! and the controller's log the keepers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ouzel_model::NodeId;
 
 use crate::configs::BrokerConfig;
 use crate::image::{Broker, Image};
+use crate::keepers::keeper;
 use crate::partition::Partition;
 use crate::placement::Placer;
 use crate::record::Record;
@@ -40,23 +41,25 @@ pub fn plan_raise_internal_replication(image: &Image, config: &BrokerConfig) -> 
 }
 
 /// Decides who keeps the controller's log: an odd number of brokers, up to five, on as many racks as there are. Those
-/// that keep it stay while they live. `None` if nothing is to change: also while a change is on its way, and as long as
-/// no broker that can talk to others is alive.
+/// that keep it stay, but for those that are `gone`, which are replaced where there is a living broker to do it: who has
+/// been dead for so long is for the caller to tell, since a broker that is back in a minute is no reason to move anything.
 ///
-/// A dead keeper is replaced where there is a living broker to do it; it is for the caller to wait before it asks, since
-/// a broker that is back in a minute is no reason to move anything.
-pub fn plan_controller_voters(image: &Image) -> Option<Record> {
-    let able = |broker: &&std::sync::Arc<Broker>| !broker.rpc_address.is_empty();
+/// `None` if nothing is to change: also before the founders have registered, who are the first keepers; while a change is on
+/// its way to brokers that are there; and as long as no broker that can talk to others is alive.
+pub fn plan_controller_voters(image: &Image, gone: &BTreeSet<NodeId>) -> Option<Record> {
+    let able =
+        |broker: &&std::sync::Arc<Broker>| !broker.rpc_address.is_empty() && !gone.contains(&broker.node);
     let candidates: Vec<&Broker> = image.live_brokers().filter(able).map(|broker| &**broker).collect();
-    let present = image.controller();
-    if candidates.is_empty() || present.is_some_and(Partition::is_moving) {
+    let present = image.controller()?;
+    let keepers: Vec<NodeId> = present.nodes().collect();
+    let is_awaited = present.is_moving() && keepers.iter().all(|node| !gone.contains(node));
+    if candidates.is_empty() || is_awaited {
         return None;
     }
     let target = voters_for(candidates.len());
-    let keepers: Vec<NodeId> = present.map(|present| present.nodes().collect()).unwrap_or_default();
     // Fewer living brokers are no reason to have fewer keepers: the dead may come back.
     let target = target.max(keepers.len().min(CONTROLLER_VOTERS_MAX));
-    let mut chosen: Vec<NodeId> = keepers.iter().copied().filter(|node| image.is_live(*node)).collect();
+    let mut chosen: Vec<NodeId> = keepers.iter().copied().filter(|node| !gone.contains(node)).collect();
     chosen.truncate(target);
     while chosen.len() < target {
         let mut on_rack: BTreeMap<Option<&str>, usize> = BTreeMap::new();
@@ -74,14 +77,31 @@ pub fn plan_controller_voters(image: &Image) -> Option<Record> {
     let same = |present: &Partition| {
         present.replicas.len() == chosen.len() && chosen.iter().all(|node| keepers.contains(node))
     };
-    if present.is_some_and(same) {
+    if same(present) {
         return None;
     }
-    let controller = match present {
-        None => Partition::new(chosen),
-        Some(present) => present.moved_to(&chosen),
+    let replica = |node: &NodeId| {
+        let known = present.replica_on(*node);
+        known.or_else(|| image.broker(*node).map(|broker| keeper(*node, broker.directory_id)))
     };
+    let controller = present.moved_to_those(chosen.iter().filter_map(replica).collect());
     Some(Record::ControllerChanged { controller })
+}
+
+/// Decides that a broker keeps the controller's log no more, since it has left for good: another one does in its place, or
+/// the others alone. `None` if it does not keep it, is the only one, or a change is on its way.
+pub fn plan_release_keeper(image: &Image, node: NodeId) -> Option<Record> {
+    let present = image.controller()?;
+    if present.is_moving() || present.nodes().len() == 1 {
+        return None;
+    }
+    present.replica_on(node)?;
+    let replaced = plan_controller_voters(image, &[node].into());
+    let releases = |record: &Record| matches!(record, Record::ControllerChanged { controller } if controller.nodes().all(|keeper| keeper != node));
+    replaced.filter(releases).or_else(|| {
+        let others = present.replicas.iter().copied().filter(|replica| replica.node != node);
+        Some(Record::ControllerChanged { controller: present.moved_to_those(others.collect()) })
+    })
 }
 
 /// The largest odd number that is not above the brokers there are: one more would need as many for a majority and fail

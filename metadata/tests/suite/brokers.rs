@@ -1,6 +1,7 @@
 //! Brokers that come, come back, lose their disk, die and leave.
 
 use ouzel_metadata::features::{Features, LevelRange};
+use ouzel_metadata::keepers::keeper;
 use ouzel_metadata::plan::{
     plan_fence_broker, plan_register_broker, plan_replica_lost, plan_unregister_broker,
 };
@@ -134,7 +135,8 @@ fn a_lost_disk_costs_what_it_costs_and_says_so() {
         assert_eq!(partition.is_moving(), index.0 < 3, "its leader has to see to its members: t-{index}");
         assert_eq!(partition.founders().is_some(), index.0 == 3, "an empty disk founds nothing: t-{index}");
     }
-    assert_eq!(image.controller().and_then(|controller| controller.replica_on(NodeId(1))), Some(reborn));
+    let keeps = keeper(NodeId(1), on_another_disk(1).directory_id);
+    assert_eq!(image.controller().and_then(|controller| controller.replica_on(NodeId(1))), Some(keeps));
     assert!(image.is_live(NodeId(1)));
 
     // A second one while the first has not caught up: now the others notice.

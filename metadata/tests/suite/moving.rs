@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use ouzel_metadata::configs::BrokerConfig;
+use ouzel_metadata::keepers::keeper;
 use ouzel_metadata::plan::{
     ElectLeadersError, ElectionKind, NamedPartition, Reassignment, plan_controller_voters,
-    plan_elect_leaders, plan_raise_internal_replication, plan_reassign, plan_settle, plan_settle_controller,
-    reassigning,
+    plan_elect_leaders, plan_raise_internal_replication, plan_reassign, plan_release_keeper, plan_settle,
+    plan_settle_controller, reassigning,
 };
 use ouzel_metadata::{Broker, Claim, Image, Layers, Partition, Record, StaticConfig};
 use ouzel_model::{LeaderEpoch, NodeId, PartitionIndex, ReplicaId, TopicId, TopicIdPartition, TopicName};
@@ -288,37 +289,71 @@ fn the_dead_are_given_no_replica_of_internal_topics() {
 
 #[test]
 fn the_controllers_log_is_kept_by_an_odd_number_of_brokers() {
-    let chosen = |image: &Image| {
-        plan_controller_voters(image).map(|record| match record {
-            Record::ControllerChanged { controller } => controller.nodes().map(|node| node.0).collect(),
-            other => panic!("{other:?}"),
-        })
+    let planned = |image: &Image, gone: &[i32]| {
+        let record = plan_controller_voters(image, &nodes(gone).into_iter().collect())?;
+        let Record::ControllerChanged { controller } = record else { panic!("{record:?}") };
+        Some(controller)
     };
-    let chosen = |image: &Image| -> Option<Vec<i32>> { chosen(image) };
-    let expected: [&[i32]; 7] =
-        [&[1], &[1], &[1, 2, 3], &[1, 2, 3], &[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5], &[1, 2, 3, 4, 5]];
+    let chosen = |image: &Image, gone: &[i32]| -> Option<Vec<i32>> {
+        Some(planned(image, gone)?.nodes().map(|node| node.0).collect())
+    };
+    let keepers = |list: &[i32]| Record::ControllerChanged { controller: Partition::new(nodes(list)) };
+    assert_eq!(chosen(&cluster(3), &[]), None, "the founders are the first, once they have registered");
+    let expected: [Option<&[i32]>; 7] = [
+        None,
+        None,
+        Some(&[1, 2, 3]),
+        Some(&[1, 2, 3]),
+        Some(&[1, 2, 3, 4, 5]),
+        Some(&[1, 2, 3, 4, 5]),
+        Some(&[1, 2, 3, 4, 5]),
+    ];
     for (brokers, expected) in (1..).zip(expected) {
-        assert_eq!(chosen(&cluster(brokers)), Some(expected.to_vec()), "{brokers} brokers");
+        let mut image = cluster(brokers);
+        apply(&mut image, &[keepers(&[1])]);
+        assert_eq!(chosen(&image, &[]).as_deref(), expected, "{brokers} brokers, founded by one");
     }
     let mut image = cluster(4);
-    let keepers = |list: &[i32]| Record::ControllerChanged { controller: Partition::new(nodes(list)) };
     apply(&mut image, &[keepers(&[1, 3, 4])]);
-    assert_eq!(chosen(&image), None, "as it should be");
+    assert_eq!(chosen(&image, &[]), None, "as it should be");
     fence(&mut image, 3);
-    assert_eq!(chosen(&image), Some(vec![1, 4, 2]), "a living broker in place of a dead one");
+    assert_eq!(chosen(&image, &[]), None, "it may be back in a moment");
+    assert_eq!(chosen(&image, &[3]), Some(vec![1, 4, 2]), "a living broker in place of a dead one");
+    let planned = planned(&image, &[3]).expect("just looked");
+    let named = keeper(NodeId(2), broker(2).directory_id);
+    assert_eq!(planned.adding, [named], "named by its directory");
     fence(&mut image, 4);
-    assert_eq!(chosen(&image), Some(vec![1, 2, 3]), "one of the dead stays");
-    fence(&mut image, 2);
-    assert_eq!(chosen(&image), None, "there is nobody to do it");
+    assert_eq!(chosen(&image, &[3, 4]), Some(vec![1, 2, 3]), "one of the dead stays");
     let mut moving = image.clone();
-    let on_its_way = Partition::new(nodes(&[1, 3, 4])).moved_to(&nodes(&[1, 2, 4]));
-    apply(&mut moving, &[Record::ControllerChanged { controller: on_its_way }]);
-    apply(&mut moving, &[Record::BrokerFenced { node: NodeId(2), fenced: false }]);
-    assert_eq!(chosen(&moving), None, "one change at a time");
+    apply(&mut moving, &[Record::ControllerChanged { controller: planned }]);
+    assert_eq!(chosen(&moving, &[3]), None, "one change at a time");
+    apply(&mut moving, &[Record::BrokerFenced { node: NodeId(3), fenced: false }]);
+    assert_eq!(chosen(&moving, &[2]), Some(vec![1, 4, 3]), "unless whoever it waits for is gone");
+    fence(&mut image, 2);
+    assert_eq!(chosen(&image, &[2, 3, 4]), None, "there is nobody to do it");
+    // Who has left for good is replaced at once, or not at all.
+    let released = |image: &Image, node: i32| -> Option<Vec<i32>> {
+        let record = plan_release_keeper(image, NodeId(node))?;
+        let Record::ControllerChanged { controller } = record else { panic!("{record:?}") };
+        assert!(controller.is_moving(), "its leader sees to it");
+        Some(controller.nodes().map(|node| node.0).collect())
+    };
+    let mut image = cluster(4);
+    apply(&mut image, &[keepers(&[1, 3, 4])]);
+    fence(&mut image, 3);
+    assert_eq!(released(&image, 3), Some(vec![1, 4, 2]));
+    assert_eq!(released(&image, 2), None, "it is no keeper");
+    fence(&mut image, 2);
+    assert_eq!(released(&image, 3), Some(vec![1, 4]));
+    assert_eq!(released(&moving, 2), None, "one change at a time");
+    let mut last = cluster(2);
+    apply(&mut last, &[keepers(&[1])]);
+    assert_eq!(released(&last, 1), None, "somebody must keep it");
     // Alone, and meant to be: it talks to nobody.
     let alone = Broker { rpc_address: String::new(), ..broker(1) };
-    let alone = Image::from_records(&[Record::BrokerRegistered(alone)]).expect("it registers");
-    assert_eq!(chosen(&alone), None);
+    let mut alone = Image::from_records(&[Record::BrokerRegistered(alone)]).expect("it registers");
+    apply(&mut alone, &[keepers(&[1])]);
+    assert_eq!(chosen(&alone, &[]), None);
 }
 
 #[test]
@@ -329,13 +364,14 @@ fn the_controllers_log_is_kept_on_different_racks() {
     };
     let records: Vec<Record> = (1..).zip(racks).map(register).collect();
     let mut image = Image::from_records(&records[..4]).expect("brokers register");
-    let first = plan_controller_voters(&image).expect("nobody keeps it");
+    apply(&mut image, &[Record::ControllerChanged { controller: Partition::new(nodes(&[1])) }]);
+    let first = plan_controller_voters(&image, &[].into()).expect("one is too few");
     let Record::ControllerChanged { controller } = &first else { panic!("{first:?}") };
     assert_eq!(controller.nodes().collect::<Vec<_>>(), nodes(&[1, 4, 2]));
-    apply(&mut image, &[first]);
+    apply(&mut image, &[Record::ControllerChanged { controller: controller.settled() }]);
     apply(&mut image, &records[4..]);
     fence(&mut image, 1);
-    let next = plan_controller_voters(&image).expect("one of them is dead");
+    let next = plan_controller_voters(&image, &[NodeId(1)].into()).expect("one of them is dead");
     let Record::ControllerChanged { controller } = &next else { panic!("{next:?}") };
     assert_eq!(controller.nodes().collect::<Vec<_>>(), nodes(&[4, 2, 5]));
 }

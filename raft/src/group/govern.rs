@@ -151,18 +151,26 @@ impl RaftGroup {
     /// # Errors
     /// See [`ReconfigureError`].
     pub async fn reconfigure(&self, voters: &[ReplicaId], decision: u32) -> Result<(), ReconfigureError> {
+        self.reconfigure_with(voters, &[], decision).await
+    }
+
+    /// As [`RaftGroup::reconfigure`], with `learners` that follow and do not vote. Nobody waits for them: they may be away.
+    ///
+    /// # Errors
+    /// See [`ReconfigureError`].
+    pub async fn reconfigure_with(
+        &self,
+        voters: &[ReplicaId],
+        learners: &[ReplicaId],
+        decision: u32,
+    ) -> Result<(), ReconfigureError> {
         if voters.is_empty() {
             return Err(ReconfigureError::Refused("a group needs at least one voter".to_owned()));
         }
         self.note_decision(decision).await?;
         let wanted: BTreeSet<u64> = voters.iter().map(|voter| voter.to_u64()).collect();
-        for voter in voters {
-            let status = self.status();
-            if !status.voters.contains(voter) && !status.learners.contains(voter) {
-                let learner = BTreeMap::from([(voter.to_u64(), EmptyNode::default())]);
-                self.change(ChangeMembers::AddNodes(learner), decision).await?;
-            }
-        }
+        self.add_learners(learners, decision).await?;
+        self.add_learners(voters, decision).await?;
         let are_caught_up = |status: &GroupStatus| {
             status.role != Role::Leader
                 || self.inner.decision_proposed.get() > decision
@@ -178,9 +186,23 @@ impl RaftGroup {
         while members(&self.status()) != wanted || self.is_joint() {
             self.change(ChangeMembers::ReplaceAllVoters(wanted.clone()), decision).await?;
         }
-        let gone: BTreeSet<u64> = self.status().learners.iter().map(|learner| learner.to_u64()).collect();
+        let gone = self.status().learners.into_iter().filter(|learner| !learners.contains(learner));
+        let gone: BTreeSet<u64> = gone.map(|learner| learner.to_u64()).collect();
         if !gone.is_empty() {
             self.change(ChangeMembers::RemoveNodes(gone), decision).await?;
+        }
+        // A voter that votes no more was let go of altogether.
+        self.add_learners(learners, decision).await
+    }
+
+    /// Adds those that are no members yet.
+    async fn add_learners(&self, learners: &[ReplicaId], decision: u32) -> Result<(), ReconfigureError> {
+        for learner in learners {
+            let status = self.status();
+            if !status.voters.contains(learner) && !status.learners.contains(learner) {
+                let learner = BTreeMap::from([(learner.to_u64(), EmptyNode::default())]);
+                self.change(ChangeMembers::AddNodes(learner), decision).await?;
+            }
         }
         Ok(())
     }

@@ -3,4 +3,5 @@
 
 mod consume;
 mod dev;
+mod joining;
 mod support;
