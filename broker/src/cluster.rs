@@ -172,13 +172,27 @@ pub(crate) fn learn_addresses(core: &Core, image: &Image) {
     }
 }
 
+/// Whether a node that this one knew belongs to the cluster no more: it is no broker, and keeps no replica of the
+/// controller's log. Until the cluster has said who does, its founders do: the first of them are registered while others are
+/// still opening their replicas, and those can register only once the log has come to them.
+fn has_left(image: &Image, founders: &[NodeId], node: NodeId) -> bool {
+    let keeps_the_log = match image.controller() {
+        Some(controller) => controller.replica_on(node).is_some(),
+        None => founders.contains(&node),
+    };
+    image.brokers().len() > 0 && image.broker(node).is_none() && !keeps_the_log
+}
+
 /// The cluster has other members, or they are elsewhere: whom to call where. On every core.
 pub(crate) fn members_changed(core: &Rc<Core>) {
     let Some(cluster) = core.cluster() else { return };
     let view = core.view();
     learn_addresses(core, &view.image);
+    let membership = core.node.membership.as_ref();
+    let founders = membership.map(|membership| membership.card.founders.as_slice()).unwrap_or_default();
+    let founders: Vec<NodeId> = founders.iter().map(|founder| founder.node).collect();
     for node in cluster.peers.known() {
-        if view.image.broker(node).is_none() && view.image.brokers().len() > 0 {
+        if has_left(&view.image, &founders, node) {
             cluster.peers.forget(node);
             if let Some(first) = &cluster.first {
                 first.liveness.unwatch(node);
@@ -192,5 +206,49 @@ pub(crate) fn members_changed(core: &Rc<Core>) {
             .set_members(members.map(|broker| (broker.node, broker.rpc_address.clone())).collect());
         let metadata = crate::node::metadata_at();
         first.gossip.retain(|at| *at == metadata || view.image.partition(*at).is_some());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ouzel_metadata::image::Broker;
+    use ouzel_metadata::{Partition, Record};
+    use ouzel_model::TopicId;
+
+    use super::*;
+
+    fn image(brokers: &[i32], controller: Option<&[i32]>) -> Image {
+        let broker = |node: &i32| {
+            Record::BrokerRegistered(Broker {
+                node: NodeId(*node),
+                incarnation: [1; 16],
+                endpoints: Vec::new(),
+                rack: None,
+                directory_id: TopicId([2; 16]),
+                rpc_address: String::new(),
+                fenced: false,
+                features: [].into(),
+            })
+        };
+        let nodes = |nodes: &[i32]| Partition::new(nodes.iter().copied().map(NodeId).collect());
+        let controller = controller.map(|kept| Record::ControllerChanged { controller: nodes(kept) });
+        let records: Vec<_> = brokers.iter().map(broker).chain(controller).collect();
+        Image::from_records(&records).expect("sound records")
+    }
+
+    /// Two of three founders had registered before the third had opened its replica of the controller's log. They took it for
+    /// a node that had left, since it was no broker, and forgot its address: its log could not come to it, so it never heard
+    /// who leads, so it never registered. Its process did not get ready for as long as it ran.
+    #[test]
+    fn a_founder_that_is_not_registered_yet_has_not_left() {
+        let founders = [1, 2, 3].map(NodeId);
+        let left = |image: Image| {
+            (1..=4).filter(|node| has_left(&image, &founders, NodeId(*node))).collect::<Vec<i32>>()
+        };
+        assert_eq!(left(image(&[], None)), [0; 0], "nothing is known yet");
+        assert_eq!(left(image(&[1, 2], None)), [4]);
+        assert_eq!(left(image(&[1, 2, 3, 4], Some(&[1, 2, 3]))), [0; 0]);
+        assert_eq!(left(image(&[1, 2, 3], Some(&[1, 2, 3]))), [4], "it was unregistered");
+        assert_eq!(left(image(&[1, 2, 4], Some(&[1, 2, 4]))), [3], "a founder may leave");
     }
 }
