@@ -19,6 +19,7 @@ pub mod core;
 pub mod dispatch;
 pub mod fetch_sessions;
 mod handlers;
+mod handover;
 pub mod listener;
 pub mod metrics;
 pub mod node;

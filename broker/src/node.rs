@@ -2,7 +2,7 @@
 //!
 //! Start: lock the directory, know who we are, replay the write-ahead files and deal what they know out to the cores, read
 //! the controller's log, register, recover the partitions side by side, raise their epochs, accept, say ready.
-//! Stop: say not ready, accept nothing new, let connections finish, close every log and leave its clean mark.
+//! Stop: say not ready, hand over what is led here, accept nothing new, let connections finish, close every log and leave its clean mark.
 
 pub(crate) mod joining;
 mod starting;
@@ -29,6 +29,7 @@ use tokio::sync::{oneshot, watch};
 use crate::config::NodeConfig;
 use crate::coordinators::Coordinators;
 use crate::core::{Core, Cores, Stopped, Work};
+use crate::handover;
 use crate::listener::{ConnectionCounts, MemoryBudget};
 use crate::metrics::CoreSample;
 use crate::partition::housekeeping;
@@ -96,6 +97,9 @@ struct HandleShared {
     facts: OnceLock<Arc<NodeFacts>>,
     backend: OnceLock<DiskBackend>,
     ready: AtomicBool,
+    /// Somebody wants it to stop.
+    asked_to_stop: watch::Sender<bool>,
+    /// It does: what it led, others lead, as far as that could be.
     stopping: watch::Sender<bool>,
 }
 
@@ -130,8 +134,17 @@ impl NodeHandle {
         self.shared.backend.get().copied().unwrap_or(DiskBackend::Blocking)
     }
 
-    /// Begins the stop; further calls change nothing.
+    /// Begins the stop: what the node leads is handed over first. Further calls change nothing.
     pub fn stop(&self) {
+        let was_ready = self.shared.ready.swap(false, Ordering::AcqRel);
+        let was_asked = self.shared.asked_to_stop.send_replace(true);
+        // One that does not serve yet has nothing to hand over.
+        if !was_ready && !was_asked {
+            self.stop_now();
+        }
+    }
+
+    fn stop_now(&self) {
         self.shared.ready.store(false, Ordering::Release);
         self.shared.stopping.send_replace(true);
     }
@@ -279,12 +292,14 @@ pub fn start(setup: Setup, on_first_core: FirstCore) -> Result<RunningNode, Star
 pub fn seat(config: NodeConfig, count: u16, on_first_core: FirstCore) -> Seated {
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..count).map(|_| mailbox::channel::<Work>()).unzip();
     let (stopping, _) = watch::channel(false);
+    let (asked_to_stop, _) = watch::channel(false);
     let handle = NodeHandle {
         shared: Arc::new(HandleShared {
             cores: Cores::new(senders),
             facts: OnceLock::new(),
             backend: OnceLock::new(),
             ready: AtomicBool::new(false),
+            asked_to_stop,
             stopping,
         }),
     };
@@ -383,9 +398,21 @@ async fn run_first(
     handle.shared.ready.store(true, Ordering::Release);
     let _ = report.send(Ok(()));
 
-    // It ends when the node stops, or when this release does not understand what the controller has decided.
-    let followed = (&mut following).await.unwrap_or_else(|error| Err(error.to_string()));
-    handle.stop();
+    let mut asked_to_stop = handle.shared.asked_to_stop.subscribe();
+    let mut end = None;
+    tokio::select! {
+        biased;
+        ended = &mut following => end = Some(ended),
+        // The sender lives as long as the handle.
+        _ = asked_to_stop.wait_for(|asked| *asked) => handover::hand_over(&core).await,
+    }
+    handle.stop_now();
+    let followed = match end {
+        // Only if this release does not understand what the controller has decided.
+        Some(ended) => ended,
+        None => following.await,
+    };
+    let followed = followed.unwrap_or_else(|error| Err(error.to_string()));
     tracing::info!("stopping: no new connections, finishing what is under way");
     let failed = stop(&core).await;
     done.send_replace(true);

@@ -166,6 +166,8 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// How long a follower may have been behind and still be in sync.
     pub replica_lag_time_max_ms: u64,
+    /// Whether a node that stops hands over first what it leads.
+    pub hands_over: bool,
     /// Largest request.
     pub socket_request_max_bytes: u32,
     /// Close a connection silent for this long; `None` for never.
@@ -274,6 +276,7 @@ impl BrokerConfig {
             default_replication_factor: read.number("default.replication.factor") as i16,
             rack: read.text("broker.rack"),
             replica_lag_time_max_ms: read.long_count("replica.lag.time.max.ms"),
+            hands_over: read.boolean("controlled.shutdown.enable"),
             socket_request_max_bytes: read.count("socket.request.max.bytes"),
             connections_max_idle_ms: u64::try_from(read.number("connections.max.idle.ms")).ok(),
             max_connections: read.count("max.connections"),

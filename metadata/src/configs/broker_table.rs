@@ -39,7 +39,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("Default of the topics' compression.zstd.level."),
     key("connections.max.idle.ms", Long, "600000")
         .doc("Close a connection that has been silent this long; negative for never."),
-    key("controlled.shutdown.enable", Boolean, "true").without_effect(NO_REPLICATION)
+    key("controlled.shutdown.enable", Boolean, "true")
         .doc("Whether a stopping broker hands its leaderships over first."),
     key("cordoned.log.dirs", List, "").per_broker().without_effect(ONE_DATA_DIRECTORY)
         .doc("Data directories that get no new partitions."),

@@ -4,4 +4,5 @@
 mod consume;
 mod dev;
 mod joining;
+mod stopping;
 mod support;

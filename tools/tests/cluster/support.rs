@@ -37,8 +37,12 @@ impl Cluster {
 
     /// Runs another command against the cluster; the items of its report.
     pub(crate) fn ask(&self, line: &str) -> Vec<Value> {
-        let bootstrap =
-            self.items("status").iter().map(|node| text(node, "kafka")).collect::<Vec<_>>().join(",");
+        self.ask_at(&self.items("status").iter().map(|node| text(node, "kafka")).collect::<Vec<_>>(), line)
+    }
+
+    /// The same of these nodes.
+    pub(crate) fn ask_at(&self, addresses: &[String], line: &str) -> Vec<Value> {
+        let bootstrap = addresses.join(",");
         let output = ouk().args(line.split(' ')).args(["--brokers", &bootstrap, "--format", "json"]).output();
         let output = output.expect("ouk starts");
         assert!(output.status.success(), "{line}: {output:?}");
