@@ -125,9 +125,11 @@ impl Controller {
             let end = self.log.append(records, TimestampMs(self.clock.wall_ms())).await?;
             self.log.wait_applied(end).await.map(|()| end)
         };
-        // Without a majority it is never committed. Whether it will be once there is one again, nobody can tell.
+        // Without a majority it is never committed. Whether it will be once there is one again, nobody can tell; nor if whoever
+        // waits for this goes away meanwhile.
+        let was_unsettled = self.unsettled.replace(true);
         let written = self.clock.timeout(CHANGE_TIME_MAX, writing).await;
-        self.unsettled.set(self.unsettled.get() || written.is_err());
+        self.unsettled.set(was_unsettled || written.is_err());
         let end = written.map_err(|_| ControllerError::TimedOut)??;
         // Damage below what is noted here is never taken for an unfinished write: topics hang on these records.
         core.partitions.note_flushed(metadata_at(), self.log.replica().local().offsets().flushed_end).await;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -176,7 +177,7 @@ impl Starting {
             known.is_some_and(|known| known.incarnation == broker.incarnation)
         };
         let reading = async { publisher.read_until(is_registered).await.map_err(failed) };
-        tokio::try_join!(biased; reading, register(&core, &log, broker.clone()))?;
+        until_registered(reading, register(&core, &log, broker.clone())).await?;
         let gone = publisher.gone(&log.image(), &core);
         sweep(&core, |at| deleted.contains(&at.topic_id) || gone.contains(at)).await;
         publisher
@@ -240,6 +241,24 @@ async fn register(core: &Rc<Core>, log: &MetadataLog, broker: Broker) -> Result<
             Err(error) => tracing::warn!(%error, "this broker is not registered yet; asking again"),
         }
     }
+}
+
+/// Resolves when the log that is being read says that this broker is registered. That is all that counts: who was told so may
+/// have to read on, and who was told nothing, or otherwise, may be registered all the same.
+///
+/// # Errors
+/// Whichever fails first.
+async fn until_registered<E>(
+    reading: impl Future<Output = Result<(), E>>,
+    registering: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
+    let mut reading = pin!(reading);
+    tokio::select! {
+        biased;
+        read = &mut reading => return read,
+        registered = registering => registered?,
+    }
+    reading.await
 }
 
 async fn lock(runtime: &Runtime, dir: &Path) -> Result<LockGuard, StartError> {
@@ -441,4 +460,41 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
         opened.found(&membership.founders()).await.map_err(|error| failed(&error))?;
     }
     Ok(MetadataLog::new(config.node_id, opened.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    /// A controller lost its lead between placing a registration and answering it; the next one committed it. The node read
+    /// that it was registered and read no further, but went on asking. If it was the next controller itself, every question to
+    /// it waited for what it had not read, and no broker could register any more.
+    #[tokio::test]
+    async fn who_reads_that_it_is_registered_asks_no_more() {
+        let never_answered = pending::<Result<(), &str>>();
+        assert_eq!(until_registered(ready(Ok(())), never_answered).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_alone_is_not_enough() {
+        let (seen, reading) = oneshot::channel::<()>();
+        let reading = async { reading.await.map_err(|_| "the log ended") };
+        let waiting = until_registered(reading, ready(Ok(())));
+        let mut waiting = pin!(waiting);
+        let asked = ready("still waiting");
+        tokio::select! {
+            biased;
+            _ = &mut waiting => panic!("it has read nothing yet"),
+            _ = asked => {}
+        }
+        seen.send(()).expect("it reads");
+        assert_eq!(waiting.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_ends_it() {
+        assert_eq!(until_registered(pending(), ready(Err("no"))).await, Err("no"));
+    }
 }
