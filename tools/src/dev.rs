@@ -8,6 +8,7 @@ mod process;
 mod state;
 
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
@@ -29,6 +30,12 @@ const END_LONGEST: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How long a node may take to say whether it serves.
 const ANSWER_LONGEST: Duration = Duration::from_secs(2);
+/// Which ports the kernel gives to whoever connects to somebody without asking for one: the first and the last.
+const LENT_PORTS_FILE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// Below are the ports that programs have by custom.
+const LASTING_FROM: u16 = 10_000;
+/// A free port is looked for so many times.
+const PORT_TRIES: u16 = 1_000;
 /// How often new lines are looked for.
 const FOLLOW_EVERY: Duration = Duration::from_millis(200);
 
@@ -65,18 +72,7 @@ async fn up(session: &Session, wanted: &Up) -> Result<Done, Failure> {
     adopt(&mut cluster, wanted)?;
     grow(session, &mut cluster, wanted).await?;
     cluster.save(dir)?;
-    let mut started: Vec<(i32, Child)> = Vec::new();
-    for index in 0..cluster.nodes.len() {
-        if cluster.nodes[index].is_running() {
-            continue;
-        }
-        let (process, child) = process::start(&cluster, index, dir)?;
-        cluster.nodes[index].process = Some(process);
-        started.push((cluster.nodes[index].id, child));
-        // At once: a node that nobody remembers could not be stopped.
-        cluster.save(dir)?;
-    }
-    await_ready(session, &cluster, dir, started).await?;
+    bring_up(session, &mut cluster, dir).await?;
     eprintln!("ouk: the cluster serves; bootstrap servers: {}", cluster.bootstrap());
     report(session, &cluster).await
 }
@@ -161,48 +157,67 @@ async fn grow(session: &Session, cluster: &mut Cluster, wanted: &Up) -> Result<(
     Ok(())
 }
 
-/// The port that is liked if it is free, else some free one that no node of the cluster has.
+/// The port that is liked if it is free, else some free one that no node of the cluster has. It is to stay free while its
+/// node does not run: so it is none of those the kernel lends to whoever connects to somebody.
 async fn free_port(session: &Session, cluster: &Cluster, liked: Option<u16>) -> Result<u16, Failure> {
-    let net = &session.runtime.net;
-    if let Some(port) = liked.filter(|port| !cluster.has_port(*port))
-        && net.listen(&format!("127.0.0.1:{port}")).await.is_ok()
+    let Runtime { net, entropy, .. } = &session.runtime;
+    let is_free =
+        async |port: u16| !cluster.has_port(port) && net.listen(&format!("127.0.0.1:{port}")).await.is_ok();
+    if let Some(port) = liked
+        && is_free(port).await
     {
         return Ok(port);
     }
-    // The listeners are held meanwhile, so that each try finds another port.
-    let mut held = Vec::new();
-    loop {
-        let listener = net.listen("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
-        if !cluster.has_port(port) {
+    let lent = std::fs::read_to_string(LENT_PORTS_FILE).unwrap_or_default();
+    let lasting = lasting_ports(&lent);
+    for _ in 0..PORT_TRIES {
+        let port = lasting.start + (entropy.u64() % lasting.len() as u64) as u16;
+        if is_free(port).await {
             return Ok(port);
         }
-        held.push(listener);
+    }
+    Err(Failure::new(
+        Exit::Failed,
+        format!(
+            "no port from {} to {} was found free; name some with --kafka-port",
+            lasting.start, lasting.end
+        ),
+    ))
+}
+
+/// The ports that the kernel does not lend, by its own word on those it does: the many below them, as a rule.
+fn lasting_ports(lent: &str) -> Range<u16> {
+    let lent_from = lent.split_whitespace().next().and_then(|first| first.parse().ok());
+    match lent_from {
+        Some(from) if from >= LASTING_FROM + PORT_TRIES => LASTING_FROM..from,
+        // It lends nearly all it has, or does not say: any port is as good as another.
+        _ => LASTING_FROM..u16::MAX,
     }
 }
 
-/// Waits until every node serves. A node that ends meanwhile is told of by its last words.
-async fn await_ready(
-    session: &Session,
-    cluster: &Cluster,
-    dir: &Path,
-    mut started: Vec<(i32, Child)>,
-) -> Result<(), Failure> {
+/// Starts the nodes that do not run, and waits until every node serves. A node that was started and ends is told of by its
+/// last words; one that ran and ends meanwhile is started: it may have been killed, and still have been dying.
+async fn bring_up(session: &Session, cluster: &mut Cluster, dir: &Path) -> Result<(), Failure> {
     let deadline = session.runtime.clock.now() + READY_LONGEST;
+    let mut started: Vec<(i32, Child)> = Vec::new();
     loop {
         let mut waiting = None;
-        for node in &cluster.nodes {
-            let child = started.iter_mut().find(|(id, _)| *id == node.id);
-            if let Some((_, child)) = child
-                && child.try_wait()?.is_some()
-            {
-                return Err(Failure::new(
-                    Exit::Failed,
-                    format!("node {} ended at once: {}", node.id, state::last_words(dir, node.id)),
-                ));
+        for index in 0..cluster.nodes.len() {
+            let id = cluster.nodes[index].id;
+            if let Some((_, child)) = started.iter_mut().find(|(of, _)| *of == id) {
+                if child.try_wait()?.is_some() {
+                    let words = state::last_words(dir, id);
+                    return Err(Failure::new(Exit::Failed, format!("node {id} ended at once: {words}")));
+                }
+            } else if !cluster.nodes[index].is_running() {
+                let (process, child) = process::start(cluster, index, dir)?;
+                cluster.nodes[index].process = Some(process);
+                started.push((id, child));
+                // At once: a node that nobody remembers could not be stopped.
+                cluster.save(dir)?;
             }
-            if !serves(&session.runtime, node).await {
-                waiting = Some(node.id);
+            if !serves(&session.runtime, &cluster.nodes[index]).await {
+                waiting = Some(id);
             }
         }
         let Some(id) = waiting else { return Ok(()) };
@@ -352,5 +367,19 @@ impl Tail {
         };
         let new: Vec<u8> = self.rest.drain(..whole).collect();
         Ok(String::from_utf8_lossy(&new).lines().map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ports of a cluster with free ones were those the kernel lends. While a node was down, somebody's connection had its
+    /// port, and the node could not come back.
+    #[test]
+    fn a_node_has_no_port_that_the_kernel_lends() {
+        assert_eq!(lasting_ports("32768\t60999\n"), 10_000..32_768);
+        assert_eq!(lasting_ports("1024 65000"), 10_000..65_535, "nearly all are lent");
+        assert_eq!(lasting_ports(""), 10_000..65_535);
     }
 }
