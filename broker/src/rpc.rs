@@ -5,5 +5,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod control;
+#[cfg(test)]
+mod control_test;
 pub(crate) mod groups;
 pub(crate) mod serve;

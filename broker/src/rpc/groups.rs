@@ -24,7 +24,8 @@ impl Transport for GroupTransport {
     }
 }
 
-fn address(group: TopicIdPartition, message: PeerMessage) -> PeerMessage {
+/// Puts the group in front of a message.
+pub(super) fn address(group: TopicIdPartition, message: PeerMessage) -> PeerMessage {
     let mut head = BytesMut::with_capacity(GROUP_BYTES + message.head.len());
     head.put_slice(&group.topic_id.0);
     head.put_i32(group.partition.0);
