@@ -7,12 +7,14 @@
 pub(crate) mod changes;
 pub(crate) mod keepers;
 pub(crate) mod lead;
+pub(crate) mod lost;
 pub(crate) mod metadata_log;
 pub(crate) mod publisher;
 pub(crate) mod running;
 pub(crate) mod snapshots;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -78,6 +80,8 @@ pub struct Controller {
     producer_ids: RefCell<Option<(ProducerIdBlock, i64)>>,
     /// One block at a time.
     taking_ids: Mutex<()>,
+    /// The partitions whose nodes ask what becomes of their replicas.
+    asked_about: RefCell<BTreeMap<TopicIdPartition, lost::Asked>>,
 }
 
 impl Controller {
@@ -90,6 +94,7 @@ impl Controller {
             unsettled: Cell::new(false),
             producer_ids: RefCell::new(None),
             taking_ids: Mutex::new(()),
+            asked_about: RefCell::default(),
         }
     }
 
@@ -310,8 +315,12 @@ pub(crate) async fn settle(
     let controller = here(core)?;
     let _turn = controller.turn().await?;
     // A word about what is decided no more comes late, and means nothing.
-    if let Some(record) = plan_settle(&controller.log.image(), at, seen) {
+    let image = controller.log.image();
+    if let Some(record) = plan_settle(&image, at, seen) {
+        let name = image.topic_by_id(at.topic_id).map(|topic| topic.name.to_string()).unwrap_or_default();
         controller.write(core, &[record]).await?;
+        let replicas: Vec<_> = seen.replicas.iter().map(ToString::to_string).collect();
+        tracing::info!(topic = %name, partition = %at.partition, replicas = replicas.join(" "), "a partition is where it should be");
     }
     Ok(ControlAnswer::Done)
 }

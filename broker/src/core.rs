@@ -212,6 +212,7 @@ impl Core {
         sample.fetch_sessions = self.fetch_sessions.count() as u64;
         sample.request_memory_free_bytes = self.budget.free_bytes() as u64;
         sample.partitions = self.partitions.all().iter().map(|partition| partition.sample()).collect();
+        sample.reversions += self.groups().iter().map(|group| group.status().reversions).sum::<u64>();
         self.coordinators.each_committed(|group, topic, partition, offset| {
             sample.committed.push(CommittedSample {
                 group: group.as_str().to_owned(),

@@ -22,6 +22,8 @@ pub struct CoreMetrics {
     connections_closed: Cell<u64>,
     connections_refused: Cell<u64>,
     cleaner: RefCell<CleanerSample>,
+    tails_given_up: Cell<u64>,
+    reversions: Cell<u64>,
 }
 
 /// Counts per bucket, the last one without bound, with their sum.
@@ -106,6 +108,16 @@ impl CoreMetrics {
         (cleaner.dirty_ratio_max, cleaner.uncleanable) = (dirty_ratio_max, uncleanable as u64);
     }
 
+    /// A replica goes on though a power cut may have taken what it acknowledged.
+    pub fn tail_given_up(&self) {
+        count(&self.tails_given_up, 1);
+    }
+
+    /// A replica that saw so many others come back with less than they had acknowledged is open no more.
+    pub fn replicas_reverted(&self, replicas: u64) {
+        count(&self.reversions, replicas);
+    }
+
     /// A copy of all counts.
     pub fn sample(&self) -> CoreSample {
         CoreSample {
@@ -117,6 +129,8 @@ impl CoreMetrics {
             connections_closed: self.connections_closed.get(),
             connections_refused: self.connections_refused.get(),
             cleaner: *self.cleaner.borrow(),
+            tails_given_up: self.tails_given_up.get(),
+            reversions: self.reversions.get(),
             ..CoreSample::default()
         }
     }
@@ -284,6 +298,10 @@ pub struct CoreSample {
     pub connections_refused: u64,
     /// Compaction.
     pub cleaner: CleanerSample,
+    /// Replicas that went on though a power cut may have taken what they had acknowledged.
+    pub tails_given_up: u64,
+    /// Followers of leaders here that came back with less than they had acknowledged.
+    pub reversions: u64,
     /// The partitions of the core.
     pub partitions: Vec<PartitionSample>,
     /// What the groups of the core's coordinators have committed.
@@ -313,6 +331,8 @@ impl CoreSample {
         self.connections_opened += other.connections_opened;
         self.connections_closed += other.connections_closed;
         self.connections_refused += other.connections_refused;
+        self.tails_given_up += other.tails_given_up;
+        self.reversions += other.reversions;
         self.cleaner.add(&other.cleaner);
         self.partitions.extend(other.partitions);
         self.committed.extend(other.committed);

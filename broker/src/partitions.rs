@@ -1,6 +1,7 @@
 //! The partitions that live on one core, and how they come and go.
 
 pub(crate) mod groups;
+pub(crate) mod lost;
 pub(crate) mod moving;
 pub(crate) mod opening;
 
@@ -24,6 +25,7 @@ use crate::partition::leadership::OnStanding;
 use crate::partition::{Partition, housekeeping};
 use crate::view::NodeView;
 
+use groups::Vouch;
 use opening::{How, Known, how_to_open};
 
 /// A partition to be opened on a core.
@@ -56,6 +58,7 @@ pub struct Partitions {
     appended: Notify,
     appended_watched: Cell<bool>,
     pub(crate) moves: moving::Moves,
+    lost: lost::LostReplicas,
 }
 
 impl Partitions {
@@ -70,6 +73,7 @@ impl Partitions {
             appended: Notify::new(),
             appended_watched: Cell::new(false),
             moves: moving::Moves::default(),
+            lost: lost::LostReplicas::default(),
         }
     }
 
@@ -143,7 +147,7 @@ impl Partitions {
             .filter_map(|opening| Some((how(&opening)?, opening)))
             .partition(|(how, _)| *how == How::Solo);
         self.open_solos(core, solos.into_iter().map(|(_, opening)| opening).collect()).await;
-        self.open_members(core, members).await;
+        self.open_members(core, members, Vouch::IfSound).await;
     }
 
     /// What the write-ahead file knows of a partition.
@@ -247,6 +251,11 @@ impl Partitions {
         for at in gone {
             changes.push(Change::Remove(at));
             self.failed.borrow_mut().remove(&at);
+            if let Some(opening) = self.lost.forget(&at)
+                && let Err(error) = self.remove_dir(core, &opening).await
+            {
+                tracing::error!(partition = %opening.topic_partition, error, "a deleted partition's directory stays");
+            }
             let Some(partition) = self.open.borrow_mut().remove(&at) else { continue };
             partition.wake_all();
             if partition.topic_partition().topic.as_str() == OFFSETS_TOPIC {
@@ -256,6 +265,7 @@ impl Partitions {
                 if let Some(cluster) = core.cluster() {
                     cluster.elector.remove_group(&at);
                 }
+                core.metrics.replicas_reverted(group.status().reversions);
                 group.shutdown().await;
             }
             if let Err(error) = partition.log_handle().delete().await {

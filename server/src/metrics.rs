@@ -59,6 +59,8 @@ families! {
     HIGH_WATERMARK = Gauge "ouzel_partition_high_watermark" ["topic", "partition"] "Offset up to which consumers may read, exclusive.";
     PARTITION_BYTES = Gauge "ouzel_partition_size_bytes" ["topic", "partition"] "Bytes of the partition's log on disk.";
 
+    DATA_LOSS = Counter "ouzel_data_loss_events_total" ["cause"] "Losses of acknowledged records that may have happened: disk, a follower came back with less than it had acknowledged; power, a replica goes on after a power cut though nobody can vouch for what was acknowledged and not flushed.";
+
     CLEANER_PASSES = Counter "ouzel_log_cleaner_passes_total" [] "Passes of compaction over a log that came to their end.";
     CLEANER_FAILURES = Counter "ouzel_log_cleaner_failures_total" [] "Passes of compaction that failed.";
     CLEANER_SECONDS = Counter "ouzel_log_cleaner_clean_seconds_total" [] "Time that passes of compaction took.";
@@ -115,6 +117,7 @@ pub(crate) fn render(scrape: Scrape<'_>) -> String {
 
     traffic(&mut out, &sample);
     partitions(&mut out, &sample.partitions);
+    out.begin(&DATA_LOSS).sample(&["disk"], sample.reversions).sample(&["power"], sample.tails_given_up);
     cleaner(&mut out, &sample.cleaner);
     groups(&mut out, &sample);
     process(&mut out, &scrape.process);

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ouzel_metadata::TopicConfig;
+use ouzel_metadata::plan::Loss;
 use ouzel_model::ReplicaId;
 use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks};
-use ouzel_storage::wal::{Change, GroupState};
+use ouzel_storage::wal::{Change, GroupState, Rejoin, rejoin_of};
 use ouzel_storage::{Durability, Log, OpenLog, snapshot_files};
 
-use super::opening::How;
+use super::opening::{How, Known};
 use super::{Opening, Partitions, on_standing};
 use crate::core::Core;
 use crate::partition::{Partition, housekeeping};
@@ -27,12 +28,29 @@ pub(super) fn settings(core: &Core, config: &TopicConfig) -> GroupSettings {
     }
 }
 
+/// Whether a replica is opened that may lack what it acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Vouch {
+    /// Only if it does not.
+    IfSound,
+    /// Also if it does: the controller knows, and nobody has more.
+    Anyway,
+}
+
+/// What opening a replica came to.
+enum Opened {
+    Group(RaftGroup),
+    /// It is not open.
+    Lost(Loss),
+}
+
 impl Partitions {
     /// Opens replicas of groups. One that cannot be opened is noted and stops no other.
-    pub(super) async fn open_members(&self, core: &Rc<Core>, members: Vec<(How, Opening)>) {
+    pub(super) async fn open_members(&self, core: &Rc<Core>, members: Vec<(How, Opening)>, vouch: Vouch) {
         for (how, opening) in members {
-            match self.open_member(core, &how, &opening).await {
-                Ok(group) => {
+            match self.open_member(core, &how, &opening, vouch).await {
+                Ok(Opened::Lost(loss)) => self.lost(core, opening, loss),
+                Ok(Opened::Group(group)) => {
                     let Opening { at, topic_partition, replica, offsets, config, .. } = opening;
                     let on_standing = on_standing(core);
                     let partition = Partition::new(
@@ -51,7 +69,13 @@ impl Partitions {
         }
     }
 
-    async fn open_member(&self, core: &Rc<Core>, how: &How, opening: &Opening) -> Result<RaftGroup, String> {
+    async fn open_member(
+        &self,
+        core: &Rc<Core>,
+        how: &How,
+        opening: &Opening,
+        vouch: Vouch,
+    ) -> Result<Opened, String> {
         match how {
             How::Solo => unreachable!("a single replica is no member"),
             How::Genesis => return Err("a partition with one replica cannot become a group yet".to_owned()),
@@ -60,8 +84,23 @@ impl Partitions {
         }
         let known = self.wal.get_group(&opening.at);
         let options = OpenLog { with_entries: true, ..self.log_options(core, opening) };
+        if known.is_some() {
+            // The directory is made before anything is known of the replica.
+            let is_there = core.runtime.disk.exists(&options.dir).await.map_err(|error| error.to_string())?;
+            if !is_there {
+                return Ok(Opened::Lost(Loss::Files));
+            }
+        }
         let log = snapshot_files::open_group(options, known.as_ref(), self.boot_id).await;
         let log = log.map_err(|error| error.to_string())?;
+        let (log_end, last) = (log.offsets().log_end, log.last_entry());
+        if vouch == Vouch::IfSound
+            && rejoin_of(known.as_ref(), self.boot_id, log_end, last) == Rejoin::SuspectTail
+        {
+            log.close().await?;
+            // Without its vote it can never go on.
+            return Ok(Opened::Lost(if known.is_some() { Loss::Tail(last) } else { Loss::Files }));
+        }
         let settings = settings(core, &opening.config);
         let group = open_group(core, opening.at, opening.replica, log, settings).await?;
         if let How::Founder(voters) = how {
@@ -74,24 +113,32 @@ impl Partitions {
                 }
             });
         }
-        Ok(group)
+        Ok(Opened::Group(group))
     }
 
     /// Takes away what an earlier life of a replica left: it must not be taken for what this one has.
     async fn wipe(&self, core: &Core, opening: &Opening) -> Result<(), String> {
+        // First the data, then what is known of it: a crash in between is followed by the same again.
+        self.remove_dir(core, opening).await?;
+        if self.known(&opening.at) == Known::Nothing {
+            return Ok(());
+        }
+        self.wal.commit(vec![Change::Remove(opening.at)]).await.map_err(|error| error.to_string())
+    }
+
+    /// Removes the directory of a replica that is not open, if it has one.
+    pub(super) async fn remove_dir(&self, core: &Core, opening: &Opening) -> Result<(), String> {
         let dir = core.node.config.data_dir.join(opening.topic_partition.to_string());
         let disk = &core.runtime.disk;
-        tracing::warn!(partition = %opening.topic_partition, replica = %opening.replica, "a replica begins a new life: what the one before it had is removed");
         let removed = async {
             if disk.exists(&dir).await? {
+                tracing::warn!(partition = %opening.topic_partition, "what an earlier life of a replica had is removed");
                 disk.remove_dir_all(&dir).await?;
                 disk.sync_dir(dir.parent().unwrap_or(Path::new("/"))).await?;
             }
             std::io::Result::Ok(())
         };
-        // First the data, then what is known of it: a crash in between is followed by the same again.
-        removed.await.map_err(|error| format!("remove {}: {error}", dir.display()))?;
-        self.wal.commit(vec![Change::Remove(opening.at)]).await.map_err(|error| error.to_string())
+        removed.await.map_err(|error| format!("remove {}: {error}", dir.display()))
     }
 }
 

@@ -140,10 +140,7 @@ async fn carry_out(
         async move { ask::ask(&core, seen).await }
     });
     match told.await.map_err(|stopped| stopped.to_string())?.map_err(|error| error.to_string())? {
-        ControlAnswer::Done => {
-            tracing::info!(partition = %name, replicas = %told_list(&wanted.replicas), "a partition is where it should be");
-            Ok(Step::Settled)
-        }
+        ControlAnswer::Done => Ok(Step::Settled),
         ControlAnswer::Failed(words) | ControlAnswer::Refused(words) => Err(words),
         other => Err(format!("an answer to another question: {other:?}")),
     }

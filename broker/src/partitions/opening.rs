@@ -43,6 +43,8 @@ pub(crate) fn how_to_open(partition: &Partition, node: NodeId, known: Known) -> 
         Known::Nothing => match partition.founders() {
             Some(founders) if founders == [replica] => How::Solo,
             Some(founders) => How::Founder(founders.to_vec()),
+            // Whatever lies in its directory is not its own.
+            None if is_new => How::Anew,
             None => How::Member,
         },
         Known::Solo if is_new => How::Anew,
@@ -80,6 +82,7 @@ mod tests {
         let grows = partition(&[a, b, c], &[b, c], &[]);
         let joins = partition(&[b, c, a], &[a], &[]);
         let leaves = partition(&[b, c], &[], &[a]);
+        let stays = partition(&[a, c], &[c], &[b]);
         let anew = Partition { unsettled: vec![life(1, 3)], ..partition(&[life(1, 3), b, c], &[], &[c]) };
         let elsewhere = partition(&[b, c], &[], &[]);
         let cases = [
@@ -89,11 +92,12 @@ mod tests {
             ("a restart with three", &three, Known::Member(a), Some(How::Member)),
             ("the only one is to be one of three", &grows, Known::Solo, Some(How::Genesis)),
             ("and was stopped after its genesis", &grows, Known::Member(a), Some(How::Member)),
-            ("added to a group that is there", &joins, Known::Nothing, Some(How::Member)),
+            ("added to a group that is there", &joins, Known::Nothing, Some(How::Anew)),
             ("added, and was stopped meanwhile", &joins, Known::Member(a), Some(How::Member)),
             ("to go, but a member still", &leaves, Known::Member(a), Some(How::Member)),
             ("the disk was lost, or its tail is suspect", &anew, Known::Member(a), Some(How::Anew)),
-            ("the disk was lost and is empty", &anew, Known::Nothing, Some(How::Member)),
+            ("the disk was lost and is empty", &anew, Known::Nothing, Some(How::Anew)),
+            ("stays where others come and go, and was away", &stays, Known::Nothing, Some(How::Member)),
             ("not here", &elsewhere, Known::Nothing, None),
             ("back where it was alone once, among others now", &joins, Known::Solo, Some(How::Anew)),
         ];

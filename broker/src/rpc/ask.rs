@@ -18,6 +18,7 @@ use crate::core::Core;
 use crate::dispatch::Client;
 use crate::handlers;
 use crate::node::metadata_at;
+use crate::partitions::lost;
 
 /// How long a question looks for a controller that answers it.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
@@ -206,10 +207,25 @@ async fn transfer(core: &Rc<Core>, at: TopicIdPartition, to: ReplicaId) -> Contr
     }
 }
 
+/// How this node's replica of a group stands.
+async fn stand(core: &Rc<Core>, at: TopicIdPartition) -> ControlAnswer {
+    let Some(owner) = core.view().routes.get(&at).map(|route| route.core) else {
+        return ControlAnswer::Failed("this node has no replica of that group".to_owned());
+    };
+    match core.call(owner, move |core| std::future::ready(lost::stand(core, &at))).await {
+        Ok(Some((replica, stand))) => ControlAnswer::Stand(replica, stand),
+        Ok(None) => ControlAnswer::Failed("this node's replica of that group is not open".to_owned()),
+        Err(stopped) => ControlAnswer::Failed(stopped.to_string()),
+    }
+}
+
 /// Answers another node's question, on the controller's core.
 pub(crate) async fn answer(core: &Rc<Core>, call: ControlCall) -> ControlAnswer {
     if let ControlCall::Transfer(at, to) = call {
         return transfer(core, at, to).await;
+    }
+    if let ControlCall::Stand(at) = call {
+        return stand(core, at).await;
     }
     match controller::place(core) {
         Place::Here => {}
@@ -226,7 +242,10 @@ pub(crate) async fn answer(core: &Rc<Core>, call: ControlCall) -> ControlAnswer 
             .await
             .map(|block| ControlAnswer::ProducerIds(block.first, block.size)),
         ControlCall::Settle(at, seen) => controller::settle(core, at, &seen).await,
-        ControlCall::Transfer(..) => unreachable!("answered above, by any node"),
+        ControlCall::ReplicaLost(at, replica, loss) => {
+            controller::lost::replica_lost(core, at, replica, loss).await
+        }
+        ControlCall::Stand(_) | ControlCall::Transfer(..) => unreachable!("answered above, by any node"),
     };
     answered.unwrap_or_else(|error| match error {
         ControllerError::NotController => ControlAnswer::NotController(None),

@@ -4,8 +4,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use ouzel_metadata::image::Broker;
+use ouzel_metadata::plan::{Loss, Stand, Verdict};
 use ouzel_metadata::{DecodeError, Partition, Record};
-use ouzel_model::{NodeId, Offset, PartitionIndex, ProducerId, ReplicaId, TopicId, TopicIdPartition};
+use ouzel_model::{
+    EntryId, EntryIndex, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerId, ReplicaId, TopicId,
+    TopicIdPartition,
+};
 use ouzel_protocol::reader::{Malformed, Reader};
 use ouzel_raft::PeerMessage;
 
@@ -22,6 +26,10 @@ pub(crate) enum ControlCall {
     Transfer(TopicIdPartition, ReplicaId),
     /// A partition's leader has made the replicas of what it names its members.
     Settle(TopicIdPartition, Partition),
+    /// A node cannot vouch for a replica it is to hold.
+    ReplicaLost(TopicIdPartition, ReplicaId, Loss),
+    /// How does the replica of the node that is asked stand? For any node.
+    Stand(TopicIdPartition),
 }
 
 /// The controller's answer.
@@ -37,6 +45,10 @@ pub(crate) enum ControlAnswer {
     ProducerIds(ProducerId, i32),
     /// It is done.
     Done,
+    /// What becomes of a replica that its node cannot vouch for.
+    Verdict(Verdict),
+    /// How a replica stands.
+    Stand(ReplicaId, Stand),
     /// No, and it is no use to ask again.
     Refused(String),
     /// Not this time.
@@ -58,6 +70,8 @@ pub(crate) enum BadControl {
     NoPartition,
     #[error("control message: the frame is missing")]
     NoFrame,
+    #[error("control message: {0} replicas")]
+    TooManyReplicas(i32),
 }
 
 const KAFKA: i8 = 1;
@@ -69,6 +83,11 @@ const FAILED: i8 = 6;
 const TRANSFER: i8 = 7;
 const DONE: i8 = 8;
 const SETTLE: i8 = 9;
+const REPLICA_LOST: i8 = 10;
+const STAND: i8 = 11;
+
+/// Replicas in a list: far more than one partition has.
+const REPLICAS_MAX: usize = 64;
 
 impl ControlCall {
     /// As bytes.
@@ -90,9 +109,18 @@ impl ControlCall {
             }
             ControlCall::Transfer(group, to) => {
                 head.put_i8(TRANSFER);
-                head.put_slice(&group.topic_id.0);
-                head.put_i32(group.partition.0);
-                head.put_i64(to.to_u64() as i64);
+                put_group(&mut head, group);
+                put_replica(&mut head, *to);
+            }
+            ControlCall::ReplicaLost(group, replica, loss) => {
+                head.put_i8(REPLICA_LOST);
+                put_group(&mut head, group);
+                put_replica(&mut head, *replica);
+                put_loss(&mut head, *loss);
+            }
+            ControlCall::Stand(group) => {
+                head.put_i8(STAND);
+                put_group(&mut head, group);
             }
             ControlCall::Settle(at, seen) => {
                 head.put_i8(SETTLE);
@@ -116,10 +144,14 @@ impl ControlCall {
             },
             PRODUCER_IDS => ControlCall::ProducerIds(NodeId(head.i32()?)),
             TRANSFER => {
-                let topic_id = TopicId(head.uuid()?);
-                let group = TopicIdPartition { topic_id, partition: PartitionIndex(head.i32()?) };
-                ControlCall::Transfer(group, ReplicaId::from_u64(head.i64()? as u64))
+                let group = read_group(&mut head)?;
+                ControlCall::Transfer(group, read_replica(&mut head)?)
             }
+            REPLICA_LOST => {
+                let (group, replica) = (read_group(&mut head)?, read_replica(&mut head)?);
+                ControlCall::ReplicaLost(group, replica, read_loss(&mut head)?)
+            }
+            STAND => ControlCall::Stand(read_group(&mut head)?),
             SETTLE => match Record::decode(&body()?)? {
                 Record::PartitionChanged { topic_id, index, partition } => {
                     ControlCall::Settle(TopicIdPartition { topic_id, partition: index }, partition)
@@ -158,6 +190,29 @@ impl ControlAnswer {
                 head.put_i32(*size);
             }
             ControlAnswer::Done => head.put_i8(DONE),
+            ControlAnswer::Verdict(verdict) => {
+                head.put_i8(REPLICA_LOST);
+                head.put_i8(match verdict {
+                    Verdict::Anew => 0,
+                    Verdict::GoOn => 1,
+                    Verdict::Wait => 2,
+                });
+            }
+            ControlAnswer::Stand(replica, stand) => {
+                head.put_i8(STAND);
+                put_replica(&mut head, *replica);
+                match stand {
+                    Stand::Open { voters, in_sync } => {
+                        head.put_i8(0);
+                        put_replicas(&mut head, voters);
+                        put_replicas(&mut head, in_sync);
+                    }
+                    Stand::Lost(loss) => {
+                        head.put_i8(1);
+                        put_loss(&mut head, *loss);
+                    }
+                }
+            }
             ControlAnswer::Refused(words) => {
                 head.put_i8(REFUSED);
                 bodies.push(words.clone().into());
@@ -184,11 +239,150 @@ impl ControlAnswer {
             REGISTER => ControlAnswer::Registered(Offset(head.i64()?)),
             PRODUCER_IDS => ControlAnswer::ProducerIds(ProducerId(head.i64()?), head.i32()?),
             DONE => ControlAnswer::Done,
+            REPLICA_LOST => ControlAnswer::Verdict(match head.i8()? {
+                0 => Verdict::Anew,
+                1 => Verdict::GoOn,
+                2 => Verdict::Wait,
+                kind => return Err(BadControl::UnknownKind(kind)),
+            }),
+            STAND => {
+                let replica = read_replica(&mut head)?;
+                let stand = match head.i8()? {
+                    0 => {
+                        Stand::Open { voters: read_replicas(&mut head)?, in_sync: read_replicas(&mut head)? }
+                    }
+                    1 => Stand::Lost(read_loss(&mut head)?),
+                    kind => return Err(BadControl::UnknownKind(kind)),
+                };
+                ControlAnswer::Stand(replica, stand)
+            }
             REFUSED => ControlAnswer::Refused(words()?),
             FAILED => ControlAnswer::Failed(words()?),
             kind => return Err(BadControl::UnknownKind(kind)),
         };
         head.end()?;
         Ok(answer)
+    }
+}
+
+fn put_group(head: &mut BytesMut, group: &TopicIdPartition) {
+    head.put_slice(&group.topic_id.0);
+    head.put_i32(group.partition.0);
+}
+
+fn read_group(head: &mut Reader<'_>) -> Result<TopicIdPartition, Malformed> {
+    let topic_id = TopicId(head.uuid()?);
+    Ok(TopicIdPartition { topic_id, partition: PartitionIndex(head.i32()?) })
+}
+
+fn put_replica(head: &mut BytesMut, replica: ReplicaId) {
+    head.put_u64(replica.to_u64());
+}
+
+fn read_replica(head: &mut Reader<'_>) -> Result<ReplicaId, Malformed> {
+    Ok(ReplicaId::from_u64(head.i64()?.cast_unsigned()))
+}
+
+fn put_replicas(head: &mut BytesMut, replicas: &[ReplicaId]) {
+    head.put_i32(replicas.len() as i32);
+    for replica in replicas {
+        put_replica(head, *replica);
+    }
+}
+
+fn read_replicas(head: &mut Reader<'_>) -> Result<Vec<ReplicaId>, BadControl> {
+    let count = head.i32()?;
+    if usize::try_from(count).map_or(true, |count| count > REPLICAS_MAX) {
+        return Err(BadControl::TooManyReplicas(count));
+    }
+    (0..count).map(|_| read_replica(head).map_err(BadControl::from)).collect()
+}
+
+fn put_loss(head: &mut BytesMut, loss: Loss) {
+    match loss {
+        Loss::Files => head.put_i8(0),
+        Loss::Tail(None) => head.put_i8(1),
+        Loss::Tail(Some(last)) => {
+            head.put_i8(2);
+            head.put_i32(last.term.value());
+            head.put_u64(last.index.value());
+        }
+    }
+}
+
+fn read_loss(head: &mut Reader<'_>) -> Result<Loss, BadControl> {
+    Ok(match head.i8()? {
+        0 => Loss::Files,
+        1 => Loss::Tail(None),
+        2 => {
+            let term = LeaderEpoch(head.i32()?);
+            Loss::Tail(Some(EntryId { term, index: EntryIndex(head.i64()?.cast_unsigned()) }))
+        }
+        kind => return Err(BadControl::UnknownKind(kind)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: TopicIdPartition =
+        TopicIdPartition { topic_id: TopicId([7; 16]), partition: PartitionIndex(3) };
+
+    fn replica(node: i32) -> ReplicaId {
+        ReplicaId { node: NodeId(node), incarnation: 5 }
+    }
+
+    fn last() -> Option<EntryId> {
+        Some(EntryId { term: LeaderEpoch(4), index: EntryIndex(99) })
+    }
+
+    #[test]
+    fn questions_survive_their_bytes() {
+        let moving = Partition::new(vec![NodeId(1), NodeId(2)]).moved_to(&[NodeId(3), NodeId(2)]);
+        for call in [
+            ControlCall::Kafka(Bytes::from_static(b"a frame")),
+            ControlCall::ProducerIds(NodeId(2)),
+            ControlCall::Transfer(AT, replica(2)),
+            ControlCall::Settle(AT, moving),
+            ControlCall::ReplicaLost(AT, replica(1), Loss::Files),
+            ControlCall::ReplicaLost(AT, replica(1), Loss::Tail(None)),
+            ControlCall::ReplicaLost(AT, replica(1), Loss::Tail(last())),
+            ControlCall::Stand(AT),
+        ] {
+            let message = call.encode();
+            assert_eq!(ControlCall::decode(&message), Ok(call));
+            for end in 0..message.head.len() {
+                let head = message.head.slice(..end);
+                let cut = PeerMessage { head, bodies: message.bodies.clone() };
+                assert!(ControlCall::decode(&cut).is_err(), "cut at {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_survive_their_bytes() {
+        for answer in [
+            ControlAnswer::NotController(Some(NodeId(2))),
+            ControlAnswer::Done,
+            ControlAnswer::Verdict(Verdict::Anew),
+            ControlAnswer::Verdict(Verdict::GoOn),
+            ControlAnswer::Verdict(Verdict::Wait),
+            ControlAnswer::Stand(replica(1), Stand::Lost(Loss::Tail(last()))),
+            ControlAnswer::Stand(
+                replica(1),
+                Stand::Open { voters: vec![replica(1), replica(2)], in_sync: vec![replica(1)] },
+            ),
+            ControlAnswer::Failed("not now".to_owned()),
+        ] {
+            assert_eq!(ControlAnswer::decode(&answer.encode()), Ok(answer));
+        }
+        let mut head = BytesMut::new();
+        head.put_i8(STAND);
+        put_replica(&mut head, replica(1));
+        head.put_i8(0);
+        head.put_i32(i32::MAX);
+        let endless = PeerMessage { head: head.freeze(), bodies: Vec::new() };
+        assert_eq!(ControlAnswer::decode(&endless), Err(BadControl::TooManyReplicas(i32::MAX)));
     }
 }

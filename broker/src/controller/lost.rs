@@ -1,0 +1,106 @@
+//! Replicas that their nodes cannot vouch for: the controller asks everybody who may hold the partition, and decides.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use ouzel_metadata::plan::{Loss, Stand, Verdict, judge_lost, plan_replica_lost};
+use ouzel_model::{ReplicaId, TopicIdPartition};
+use ouzel_runtime::clock::Instant;
+
+use super::{ControllerError, here};
+use crate::core::Core;
+use crate::rpc::ask;
+use crate::rpc::control::{ControlAnswer, ControlCall};
+
+/// How long a node may take to say how its replica stands.
+const STAND_TIME_MAX: Duration = Duration::from_secs(2);
+/// Who can elect a leader has done so in this time.
+const LASTING: Duration = Duration::from_secs(10);
+/// Whoever waits asks again much sooner than this: longer ago is another story.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// Since when a partition's replicas are asked about, and when that was last done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    since: Instant,
+    last: Instant,
+}
+
+/// Decides what becomes of a replica that its node cannot vouch for. On the controller's core.
+pub(crate) async fn replica_lost(
+    core: &Rc<Core>,
+    at: TopicIdPartition,
+    asking: ReplicaId,
+    loss: Loss,
+) -> Result<ControlAnswer, ControllerError> {
+    let controller = here(core)?;
+    let image = controller.log.image();
+    let wanted = image.partition(at).filter(|partition| partition.replica_on(asking.node) == Some(asking));
+    let Some(partition) = wanted.cloned() else {
+        // Another life of it, or none, is decided already.
+        return Ok(ControlAnswer::Verdict(Verdict::Anew));
+    };
+    let mut stands = vec![(asking, Stand::Lost(loss))];
+    let others: Vec<_> = partition.holders().filter(|holder| *holder != asking).collect();
+    let answers: Vec<_> = others
+        .into_iter()
+        .map(|holder| {
+            let core = core.clone();
+            ouzel_runtime::spawn(async move { stand_of(&core, at, holder).await })
+        })
+        .collect();
+    for answer in answers {
+        stands.extend(answer.await.ok().flatten());
+    }
+    let now = core.runtime.clock.now();
+    let is_lasting = {
+        let mut asked = controller.asked_about.borrow_mut();
+        asked.retain(|_, asked| now.duration_since(asked.last) < FORGOTTEN_AFTER);
+        let asked = asked.entry(at).or_insert(Asked { since: now, last: now });
+        asked.last = now;
+        now.duration_since(asked.since) >= LASTING
+    };
+    let verdict = judge_lost(&partition, asking, &stands, is_lasting);
+    match verdict {
+        Verdict::Wait => {}
+        Verdict::GoOn => {
+            let _turn = controller.turn().await?;
+            if controller.log.image().partition(at) != Some(&partition) {
+                return Ok(ControlAnswer::Verdict(Verdict::Wait));
+            }
+            tracing::error!(
+                group = %asking, topic = %at.topic_id, partition = %at.partition, ?stands,
+                "too few replicas of a partition can vouch for what they acknowledged: the one with most goes on"
+            );
+            if partition.is_moving() {
+                // Nobody knows how many it takes: before the next one goes on, this one may find a leader.
+                controller.asked_about.borrow_mut().insert(at, Asked { since: now, last: now });
+            }
+        }
+        Verdict::Anew => {
+            let _turn = controller.turn().await?;
+            let image = controller.log.image();
+            // What was judged is what is decided on.
+            if image.partition(at) != Some(&partition) {
+                return Ok(ControlAnswer::Verdict(Verdict::Wait));
+            }
+            if let Some(admission) = plan_replica_lost(&image, at, asking) {
+                for damage in &admission.damage {
+                    tracing::error!(replica = %asking, "a replica begins anew: {damage}");
+                }
+                controller.write(core, &admission.records).await?;
+            }
+            controller.asked_about.borrow_mut().remove(&at);
+        }
+    }
+    Ok(ControlAnswer::Verdict(verdict))
+}
+
+/// How a replica stands, if its node says so in time.
+async fn stand_of(core: &Rc<Core>, at: TopicIdPartition, holder: ReplicaId) -> Option<(ReplicaId, Stand)> {
+    let answer = ask::ask_or_answer(core, holder.node, ControlCall::Stand(at));
+    match core.runtime.clock.timeout(STAND_TIME_MAX, answer).await {
+        Ok(Some(ControlAnswer::Stand(replica, stand))) if replica == holder => Some((replica, stand)),
+        _ => None,
+    }
+}
