@@ -4,6 +4,7 @@
 //! all decisions before it have made. A change is visible only once its records are safe: what a client was told exists
 //! does so after any crash. Making it visible is the `publisher`'s, which follows the log (`metadata_log`) on every node.
 
+mod absence;
 pub(crate) mod changes;
 pub(crate) mod keepers;
 pub(crate) mod lead;

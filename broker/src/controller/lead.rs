@@ -1,35 +1,28 @@
 //! What the controller sees to of itself: which brokers are taken for dead, who keeps its log, how many replicas internal
 //! topics have.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use ouzel_metadata::Partition;
 use ouzel_metadata::keepers::keeper;
-use ouzel_metadata::plan::fence_broker::plan_fence_broker;
 use ouzel_metadata::plan::spread::{plan_controller_voters, plan_raise_internal_replication};
 use ouzel_metadata::{BrokerConfig, Image, Record};
-use ouzel_model::NodeId;
-use ouzel_runtime::clock::Instant;
+use ouzel_raft::forming::Founder;
 
+use super::absence::Absences;
 use super::{Controller, here};
 use crate::core::Core;
 
 /// How often it looks, if nothing makes it look earlier.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// A broker that does not answer for this long is taken for dead: longer than a restart takes, since clients and new
-/// topics are sent elsewhere then. Leaders are replaced much earlier, by their own groups.
-const FENCE_AFTER: Duration = Duration::from_secs(9);
-/// A broker that keeps the controller's log and does not answer for this long is replaced there, if another one can.
-const REPLACE_AFTER: Duration = Duration::from_secs(120);
 
 /// Runs until the node stops; does something only while the controller is here and the node is not alone.
 pub(crate) async fn lead(core: Rc<Core>) {
     if core.node.membership.is_none() {
         return;
     }
-    let mut down_since: BTreeMap<NodeId, Instant> = BTreeMap::new();
+    let mut absences = Absences::default();
     let mut stopping = core.stopping.clone();
     loop {
         tokio::select! {
@@ -40,10 +33,10 @@ pub(crate) async fn lead(core: Rc<Core>) {
         }
         let Ok(controller) = here(&core) else { return };
         if !controller.log.leads() {
-            down_since.clear();
+            absences.clear();
             continue;
         }
-        if let Err(error) = look(&core, &controller, &mut down_since).await {
+        if let Err(error) = look(&core, &controller, &mut absences).await {
             tracing::debug!(%error, "what the controller sees to of itself waits");
         }
     }
@@ -52,14 +45,21 @@ pub(crate) async fn lead(core: Rc<Core>) {
 async fn look(
     core: &Rc<Core>,
     controller: &Controller,
-    down_since: &mut BTreeMap<NodeId, Instant>,
+    absences: &mut Absences,
 ) -> Result<(), super::ControllerError> {
     let _turn = controller.turn().await?;
     let image = controller.log.image();
-    let mut records = fencing(core, &image, down_since);
-    records.extend(first_keepers(core, &image));
+    let now = core.runtime.clock.now();
+    if let Some(cluster) = core.cluster() {
+        let own = core.node.config.node_id;
+        absences.observe(&image, now, |node| node == own || cluster.is_up(node));
+    }
+    let mut records = absences.plan_fencing(&image, now);
+    if let Some(membership) = &core.node.membership {
+        records.extend(first_keepers(&membership.card.founders, &image));
+    }
     if records.is_empty() {
-        records.extend(plan_controller_voters(&image, &gone(core, down_since)));
+        records.extend(plan_controller_voters(&image, &absences.gone(now)));
     }
     if records.is_empty() {
         let config = BrokerConfig::resolve(&core.node.config.layers(&image));
@@ -71,33 +71,8 @@ async fn look(
     Ok(())
 }
 
-/// Who is taken for dead, and who for alive again.
-fn fencing(core: &Core, image: &Image, down_since: &mut BTreeMap<NodeId, Instant>) -> Vec<Record> {
-    let Some(cluster) = core.cluster() else { return Vec::new() };
-    let now = core.runtime.clock.now();
-    let mut records = Vec::new();
-    for broker in image.brokers() {
-        let node = broker.node;
-        if node == core.node.config.node_id || cluster.is_up(node) {
-            down_since.remove(&node);
-            records.extend(plan_fence_broker(image, node, false));
-        } else if now.duration_since(*down_since.entry(node).or_insert(now)) >= FENCE_AFTER {
-            records.extend(plan_fence_broker(image, node, true));
-        }
-    }
-    records
-}
-
-/// The brokers that have been dead for so long that others take their place.
-fn gone(core: &Core, down_since: &BTreeMap<NodeId, Instant>) -> BTreeSet<NodeId> {
-    let now = core.runtime.clock.now();
-    let is_gone = |since: &Instant| now.duration_since(*since) >= REPLACE_AFTER;
-    down_since.iter().filter(|(_, since)| is_gone(since)).map(|(node, _)| *node).collect()
-}
-
 /// The founders keep the controller's log: noted once all of them are known as brokers.
-fn first_keepers(core: &Core, image: &Image) -> Option<Record> {
-    let founders = &core.node.membership.as_ref()?.card.founders;
+fn first_keepers(founders: &[Founder], image: &Image) -> Option<Record> {
     if image.controller().is_some() {
         return None;
     }
@@ -111,4 +86,66 @@ fn first_keepers(core: &Core, image: &Image) -> Option<Record> {
         }
     }
     Some(Record::ControllerChanged { controller })
+}
+
+#[cfg(test)]
+mod tests {
+    use ouzel_metadata::image::Broker;
+    use ouzel_model::{NodeId, TopicId};
+
+    use super::*;
+
+    fn directory(node: i32, disk: u8) -> TopicId {
+        TopicId([node as u8 * 16 + disk; 16])
+    }
+
+    fn founders() -> Vec<Founder> {
+        let founder = |node: i32| Founder {
+            node: NodeId(node),
+            directory_id: directory(node, 0),
+            rpc_address: format!("{node}.example:33146"),
+        };
+        vec![founder(1), founder(2), founder(3)]
+    }
+
+    fn image(brokers: &[(i32, u8)]) -> Image {
+        let record = |(node, disk): &(i32, u8)| {
+            Record::BrokerRegistered(Broker {
+                node: NodeId(*node),
+                incarnation: [1; 16],
+                endpoints: Vec::new(),
+                rack: None,
+                directory_id: directory(*node, *disk),
+                rpc_address: String::new(),
+                fenced: false,
+                features: [].into(),
+            })
+        };
+        Image::from_records(&brokers.iter().map(record).collect::<Vec<_>>()).expect("sound records")
+    }
+
+    #[test]
+    fn the_founders_keep_the_log_once_all_of_them_are_known() {
+        assert_eq!(first_keepers(&founders(), &image(&[(1, 0), (2, 0), (4, 0)])), None);
+        let mut whole = image(&[(1, 0), (2, 0), (3, 0), (4, 0)]);
+        let Some(Record::ControllerChanged { controller }) = first_keepers(&founders(), &whole) else {
+            panic!("all are there");
+        };
+        let kept = [1, 2, 3].map(|node| keeper(NodeId(node), directory(node, 0)));
+        assert_eq!(controller, Partition::of(kept.to_vec()));
+        // Said once: what is decided later is not taken back.
+        whole.apply(&Record::ControllerChanged { controller }).expect("it fits");
+        assert_eq!(first_keepers(&founders(), &whole), None);
+    }
+
+    #[test]
+    fn a_founder_wiped_before_that_keeps_it_as_somebody_else() {
+        let known = image(&[(1, 0), (2, 1), (3, 0)]);
+        let Some(Record::ControllerChanged { controller }) = first_keepers(&founders(), &known) else {
+            panic!("all are there");
+        };
+        let reborn = keeper(NodeId(2), directory(2, 1));
+        assert_eq!(controller.replica_on(NodeId(2)), Some(reborn));
+        assert!(controller.unsettled.contains(&reborn), "nobody can tell yet whether it is a member");
+    }
 }

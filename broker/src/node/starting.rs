@@ -177,7 +177,8 @@ impl Starting {
             known.is_some_and(|known| known.incarnation == broker.incarnation)
         };
         let reading = async { publisher.read_until(is_registered).await.map_err(failed) };
-        until_registered(reading, register(&core, &log, broker.clone())).await?;
+        let registering = register(&core, &log, broker.clone());
+        until_registered(Box::pin(reading), Box::pin(registering)).await?;
         let gone = publisher.gone(&log.image(), &core);
         sweep(&core, |at| deleted.contains(&at.topic_id) || gone.contains(at)).await;
         publisher
