@@ -118,7 +118,8 @@ impl Controller {
                 let known = Record::ClusterCreated { cluster_id: cluster_id.to_owned() };
                 end = end.max(self.log.append(&[known], TimestampMs(self.clock.wall_ms())).await?);
             }
-            self.log.wait_applied(end).await
+            self.log.wait_applied(end).await;
+            Ok::<_, ControllerError>(())
         };
         self.clock.timeout(CHANGE_TIME_MAX, seen).await.map_err(|_| ControllerError::TimedOut)??;
         self.unsettled.set(false);
@@ -129,7 +130,8 @@ impl Controller {
     async fn write(&self, core: &Core, records: &[Record]) -> Result<Offset, ControllerError> {
         let writing = async {
             let end = self.log.append(records, TimestampMs(self.clock.wall_ms())).await?;
-            self.log.wait_applied(end).await.map(|()| end)
+            self.log.wait_applied(end).await;
+            Ok::<_, ControllerError>(end)
         };
         // Without a majority it is never committed. Whether it will be once there is one again, nobody can tell; nor if whoever
         // waits for this goes away meanwhile.
@@ -145,7 +147,8 @@ impl Controller {
     /// As [`Controller::write`], and waits until every core of this node has seen the records.
     async fn write_and_show(&self, core: &Core, records: &[Record]) -> Result<(), ControllerError> {
         let end = self.write(core, records).await?;
-        self.log.wait_shown(end).await
+        self.log.wait_shown(end).await;
+        Ok(())
     }
 }
 
@@ -347,5 +350,6 @@ pub(crate) fn applied(core: &Core) -> Offset {
 
 /// Resolves when every core of this node has seen the controller's log up to `end`. On the controller's core.
 pub(crate) async fn wait_shown(core: &Core, end: Offset) -> Result<(), ControllerError> {
-    here(core)?.log.wait_shown(end).await
+    here(core)?.log.wait_shown(end).await;
+    Ok(())
 }

@@ -7,7 +7,7 @@
 mod records;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -206,7 +206,7 @@ struct State {
     /// `None` once unloaded.
     shard: Option<Shard>,
     timers: TimerSet,
-    waiting: HashMap<Ticket, oneshot::Sender<Response>>,
+    waiting: BTreeMap<Ticket, oneshot::Sender<Response>>,
     next_ticket: u64,
 }
 
@@ -216,7 +216,7 @@ impl ShardRuntime {
         let state = State {
             shard: Some(Shard::new(core.node.config.group_config())),
             timers: TimerSet::default(),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             next_ticket: 0,
         };
         let began_at = core.runtime.clock.now();

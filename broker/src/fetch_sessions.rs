@@ -4,7 +4,7 @@
 //! and so on another core.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ pub enum SessionError {
 pub struct FetchSessions {
     core: CoreId,
     sessions_max: usize,
-    sessions: RefCell<HashMap<i32, Rc<RefCell<Session>>>>,
+    sessions: RefCell<BTreeMap<i32, Rc<RefCell<Session>>>>,
     next: Cell<i32>,
 }
 

@@ -1,7 +1,7 @@
 //! The client: knows brokers, keeps one connection to each, and finds the right one for a request.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,11 +26,11 @@ struct Inner {
     runtime: Runtime,
     config: ClientConfig,
     /// By address. A connection that has ended is replaced by the next call that needs it.
-    connections: RefCell<HashMap<String, Connection>>,
+    connections: RefCell<BTreeMap<String, Connection>>,
     /// Brokers and topics seen so far; topics are refreshed when their leader turns out to be wrong.
     known: RefCell<Metadata>,
     /// Where each group's coordinator was found.
-    coordinators: RefCell<HashMap<String, String>>,
+    coordinators: RefCell<BTreeMap<String, String>>,
 }
 
 /// Where a partition's leader is, as far as is known.

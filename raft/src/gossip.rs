@@ -20,8 +20,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use ouzel_model::{NodeId, TopicIdPartition};
-use ouzel_runtime::{JoinHandle, Runtime};
-use tokio::sync::watch;
+use ouzel_runtime::{JoinHandle, Reached, Runtime};
 
 use crate::peers::{PeerIdentity, PeerService, Peers, ServeResult, service};
 use crate::transport::{Lane, LocalBoxFuture, PeerMessage};
@@ -55,7 +54,7 @@ struct Inner {
     own: RefCell<BTreeMap<TopicIdPartition, Claim>>,
     telling: RefCell<BTreeMap<NodeId, JoinHandle<()>>>,
     /// The table's last change.
-    changed: watch::Sender<u64>,
+    changed: Rc<Reached<u64>>,
     news: RefCell<Option<NewsObserver>>,
 }
 
@@ -68,7 +67,7 @@ impl Gossip {
             table: RefCell::default(),
             own: RefCell::default(),
             telling: RefCell::default(),
-            changed: watch::Sender::new(0),
+            changed: Rc::new(Reached::new(0)),
             news: RefCell::default(),
         });
         peers.register(service::GOSSIP, Rc::new(Ear { inner: Rc::downgrade(&inner) }));
@@ -123,7 +122,7 @@ impl Gossip {
 
 impl Inner {
     fn ring(&self) {
-        self.changed.send_replace(self.table.borrow().last_change());
+        self.changed.set(self.table.borrow().last_change());
     }
 
     fn hear(&self, from: NodeId, claims: Vec<Claim>) {
@@ -176,10 +175,10 @@ impl PeerService for Ear {
 
 /// Tells one peer everything, then what changes, until it is aborted or nobody gossips any more.
 async fn tell(inner: Weak<Inner>, node: NodeId) {
-    let (mut told, all, mut changed, clock) = match inner.upgrade() {
+    let (mut told, all, changed, clock) = match inner.upgrade() {
         Some(inner) => {
             let all = inner.table.borrow().last_change();
-            (0, all, inner.changed.subscribe(), inner.runtime.clock.clone())
+            (0, all, inner.changed.clone(), inner.runtime.clock.clone())
         }
         None => return,
     };
@@ -201,9 +200,8 @@ async fn tell(inner: Weak<Inner>, node: NodeId) {
         let Some(message) = message else {
             told = upto.max(told);
             drop(gossip);
-            if changed.wait_for(|last| *last > told).await.is_err() {
-                return;
-            }
+            // Aborted when nobody gossips any more.
+            changed.wait_for(|last| last > told).await;
             clock.sleep(GATHER_TIME).await;
             continue;
         };

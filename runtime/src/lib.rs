@@ -7,7 +7,7 @@
 //! This room deliberately does not know Kafka: no topic, no partition, no offset but a file's.
 //!
 //! Reading order: [`cores`] (threads and their end), [`tasks`] (what runs on one), [`mailbox`] (between them),
-//! [`disk`] (files: one door, three backends), [`net`] (sockets), [`worker`] (long calculations), [`clock`] and [`entropy`], [`limits`], and
+//! [`reached`] (between tasks of one), [`disk`] (files: one door, three backends), [`net`] (sockets), [`worker`] (long calculations), [`clock`] and [`entropy`], [`limits`], and
 //! last the `sim` module with the simulated twins.
 //!
 //! Handles are cheap to clone and stay on their core (`!Send`) unless they say otherwise.
@@ -23,6 +23,7 @@ pub mod entropy;
 pub mod limits;
 pub mod mailbox;
 pub mod net;
+pub mod reached;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod tasks;
@@ -35,6 +36,7 @@ pub use clock::Clock;
 pub use disk::{Disk, File};
 pub use entropy::Entropy;
 pub use net::Net;
+pub use reached::Reached;
 pub use tasks::{JoinHandle, spawn, yield_now};
 pub use worker::Worker;
 

@@ -9,7 +9,8 @@ use ouzel_metadata::{Image, Record};
 use ouzel_model::batch::{BatchBuilder, Codec, RecordParts, RecordStream, batches};
 use ouzel_model::{NodeId, Offset, TimestampMs, TopicId};
 use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Role};
-use tokio::sync::{Notify, watch};
+use ouzel_runtime::Reached;
+use tokio::sync::Notify;
 
 use super::ControllerError;
 
@@ -34,9 +35,9 @@ struct Inner {
     /// away for longer than the log's head: that one goes on with what it knew until it has read a whole snapshot.
     image: RefCell<Image>,
     /// Exclusive end of the records that `image` holds.
-    applied: watch::Sender<Offset>,
+    applied: Reached<Offset>,
     /// Exclusive end of the records that every core of this node has seen.
-    shown: watch::Sender<Offset>,
+    shown: Reached<Offset>,
 }
 
 /// What a piece of the log decided.
@@ -59,8 +60,8 @@ impl MetadataLog {
             replay: RefCell::new(Replay::from(start)),
             read_to: Cell::new(start),
             image: RefCell::default(),
-            applied: watch::channel(Offset::ZERO).0,
-            shown: watch::channel(Offset::ZERO).0,
+            applied: Reached::new(Offset::ZERO),
+            shown: Reached::new(Offset::ZERO),
         });
         let weak = Rc::downgrade(&inner);
         inner.replica.on_progress(move || {
@@ -119,22 +120,22 @@ impl MetadataLog {
 
     /// Exclusive end of what [`MetadataLog::image`] holds.
     pub(crate) fn applied(&self) -> Offset {
-        *self.inner.applied.borrow()
+        self.inner.applied.get()
     }
 
     /// Resolves when the image holds the records below `end`.
-    pub(crate) async fn wait_applied(&self, end: Offset) -> Result<(), ControllerError> {
-        wait(&self.inner.applied, end).await
+    pub(crate) async fn wait_applied(&self, end: Offset) {
+        self.inner.applied.wait_for(|applied| applied >= end).await;
     }
 
     /// Resolves when every core of this node has seen the records below `end`.
-    pub(crate) async fn wait_shown(&self, end: Offset) -> Result<(), ControllerError> {
-        wait(&self.inner.shown, end).await
+    pub(crate) async fn wait_shown(&self, end: Offset) {
+        self.inner.shown.wait_for(|shown| shown >= end).await;
     }
 
     /// Says that every core has seen the records below `end`.
     pub(crate) fn set_shown(&self, end: Offset) {
-        self.inner.shown.send_replace(end);
+        self.inner.shown.set(end);
     }
 
     /// Where the newest whole snapshot begins that this node has read.
@@ -149,9 +150,7 @@ impl MetadataLog {
 
     /// Resolves when the image holds more than it did below `end`.
     pub(crate) async fn wait_beyond(&self, end: Offset) {
-        let mut applied = self.inner.applied.subscribe();
-        // The sender lives as long as this.
-        let _ = applied.wait_for(|applied| *applied > end).await;
+        self.inner.applied.wait_for(|applied| applied > end).await;
     }
 
     /// Resolves when something is committed that is not read. For one at a time: the publisher.
@@ -199,16 +198,10 @@ impl MetadataLog {
         self.inner.read_to.set(from);
         if let Some(image) = image {
             self.inner.image.replace(image);
-            self.inner.applied.send_replace(from);
+            self.inner.applied.set(from);
         }
         Ok(replayed)
     }
-}
-
-async fn wait(reached: &watch::Sender<Offset>, end: Offset) -> Result<(), ControllerError> {
-    let mut reached = reached.subscribe();
-    // The sender lives as long as the log.
-    reached.wait_for(|reached| *reached >= end).await.map(|_| ()).map_err(|_| ControllerError::Stopped)
 }
 
 /// Applies whole batches from an offset on; gives the offset behind them.

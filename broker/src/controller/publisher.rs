@@ -1,7 +1,7 @@
 //! Makes what the controller has decided true on this node: opens what is new, shows every core the next image, closes
 //! what is gone. Every node of a cluster does this for itself, in the order of the controller's log.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -190,14 +190,14 @@ fn is_here(image: &Image, at: &TopicIdPartition, core: &Core) -> bool {
 /// start it is dealt one before anything else is known of it: its record in the write-ahead file lies there.
 #[derive(Debug, Default)]
 pub(crate) struct Owners {
-    of: HashMap<TopicIdPartition, CoreId>,
+    of: BTreeMap<TopicIdPartition, CoreId>,
     counts: Vec<usize>,
 }
 
 impl Owners {
     /// Deals the partitions that the write-ahead files know out to the cores there are, in turn.
     pub(crate) fn deal(known: impl Iterator<Item = TopicIdPartition>, core_count: u16) -> Owners {
-        let mut owners = Owners { of: HashMap::new(), counts: vec![0; usize::from(core_count)] };
+        let mut owners = Owners { of: BTreeMap::new(), counts: vec![0; usize::from(core_count)] };
         for at in known {
             owners.of(at);
         }
