@@ -144,9 +144,16 @@ impl Controller {
         Ok(end)
     }
 
-    /// As [`Controller::write`], and waits until every core of this node has seen the records.
-    async fn write_and_show(&self, core: &Core, records: &[Record]) -> Result<(), ControllerError> {
+    /// As [`Controller::write`], and waits until every core of this node has seen the records. The turn is over with the
+    /// write: a node that leads before it is in service shows nothing until it has registered, and that takes a turn.
+    async fn write_and_show(
+        &self,
+        core: &Core,
+        turn: MutexGuard<'_, ()>,
+        records: &[Record],
+    ) -> Result<(), ControllerError> {
         let end = self.write(core, records).await?;
+        drop(turn);
         self.log.wait_shown(end).await;
         Ok(())
     }
@@ -184,14 +191,14 @@ pub async fn create_topics(
     validate_only: bool,
 ) -> Result<Vec<Result<PlannedTopic, CreateTopicError>>, ControllerError> {
     on_controller(core, move |core, controller| async move {
-        let _turn = controller.turn().await?;
+        let turn = controller.turn().await?;
         let image = controller.log.image();
         let layers = core.node.config.layers(&image);
         let outcomes =
             plan_create_topics(&image, &layers, &topics, &mut || TopicId(core.runtime.entropy.uuid()));
         let records: Vec<Record> = outcomes.iter().flatten().map(|planned| planned.record.clone()).collect();
         if !validate_only && !records.is_empty() {
-            controller.write_and_show(&core, &records).await?;
+            controller.write_and_show(&core, turn, &records).await?;
         }
         Ok(outcomes)
     })
@@ -207,13 +214,13 @@ pub async fn delete_topics(
     topics: Vec<TopicRef>,
 ) -> Result<Vec<Result<DeletedTopic, DeleteTopicError>>, ControllerError> {
     on_controller(core, move |core, controller| async move {
-        let _turn = controller.turn().await?;
+        let turn = controller.turn().await?;
         let image = controller.log.image();
         let broker_config = BrokerConfig::resolve(&core.node.config.layers(&image));
         let outcomes = plan_delete_topics(&image, &broker_config, &topics);
         let records: Vec<Record> = outcomes.iter().flatten().map(|deleted| deleted.record.clone()).collect();
         if !records.is_empty() {
-            controller.write_and_show(&core, &records).await?;
+            controller.write_and_show(&core, turn, &records).await?;
         }
         Ok(outcomes)
     })
@@ -230,13 +237,13 @@ pub async fn alter_configs(
     validate_only: bool,
 ) -> Result<Vec<Result<(), AlterConfigsError>>, ControllerError> {
     on_controller(core, move |core, controller| async move {
-        let _turn = controller.turn().await?;
+        let turn = controller.turn().await?;
         let image = controller.log.image();
         let layers = core.node.config.layers(&image);
         let planned = plan_alter_configs(&image, &layers, &alterations);
         let records: Vec<Record> = planned.iter().flatten().flatten().cloned().collect();
         if !validate_only && !records.is_empty() {
-            controller.write_and_show(&core, &records).await?;
+            controller.write_and_show(&core, turn, &records).await?;
         }
         Ok(planned.into_iter().map(|outcome| outcome.map(|_| ())).collect())
     })

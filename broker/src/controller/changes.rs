@@ -29,11 +29,11 @@ pub(crate) async fn create_partitions(
     validate_only: bool,
 ) -> Result<Vec<Result<(), CreatePartitionsError>>, ControllerError> {
     on_controller(core, move |core, controller| async move {
-        let _turn = controller.turn().await?;
+        let turn = controller.turn().await?;
         let planned = plan_create_partitions(&controller.log.image(), &topics);
         let records: Vec<Record> = planned.iter().flatten().cloned().collect();
         if !validate_only && !records.is_empty() {
-            controller.write_and_show(&core, &records).await?;
+            controller.write_and_show(&core, turn, &records).await?;
         }
         Ok(planned.into_iter().map(|outcome| outcome.map(|_| ())).collect())
     })
@@ -51,11 +51,11 @@ pub(crate) async fn reassign(
     may_change_replication_factor: bool,
 ) -> Result<Vec<Result<(), ReassignError>>, ControllerError> {
     on_controller(core, move |core, controller| async move {
-        let _turn = controller.turn().await?;
+        let turn = controller.turn().await?;
         let planned = plan_reassign(&controller.log.image(), &reassignments, may_change_replication_factor);
         let records: Vec<Record> = planned.iter().flatten().flatten().cloned().collect();
         if !records.is_empty() {
-            controller.write_and_show(&core, &records).await?;
+            controller.write_and_show(&core, turn, &records).await?;
         }
         Ok(planned.into_iter().map(|outcome| outcome.map(|_| ())).collect())
     })
@@ -114,7 +114,7 @@ pub(crate) async fn unregister_broker(
             let turn = controller.turn().await?;
             let image = controller.log.image();
             let error = match plan_unregister_broker(&image, node) {
-                Ok(record) => return controller.write_and_show(&core, &[record]).await.map(Ok),
+                Ok(record) => return controller.write_and_show(&core, turn, &[record]).await.map(Ok),
                 Err(error) => error,
             };
             if !matches!(error, UnregisterBrokerError::KeepsController { .. }) {
@@ -145,9 +145,11 @@ pub(crate) async fn update_features(
     validate_only: bool,
 ) -> Result<Result<(), UpdateFeaturesError>, ControllerError> {
     on_controller(core, move |core, controller| async move {
-        let _turn = controller.turn().await?;
+        let turn = controller.turn().await?;
         match plan_update_features(&controller.log.image(), &updates) {
-            Ok(Some(record)) if !validate_only => controller.write_and_show(&core, &[record]).await.map(Ok),
+            Ok(Some(record)) if !validate_only => {
+                controller.write_and_show(&core, turn, &[record]).await.map(Ok)
+            }
             Ok(_) => Ok(Ok(())),
             Err(error) => Ok(Err(error)),
         }
