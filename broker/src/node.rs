@@ -17,11 +17,11 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Duration;
 
 use ouzel_model::{PartitionIndex, TopicId, TopicIdPartition};
-use ouzel_raft::ReplicatedLog;
+use ouzel_raft::{RaftGroup, ReplicatedLog};
 use ouzel_runtime::cores::{CoresConfig, CoresError};
 use ouzel_runtime::disk::{self, BackendChoice, DiskBackend};
 use ouzel_runtime::mailbox::{self, MailReceiver};
-use ouzel_runtime::{Runtime, cores};
+use ouzel_runtime::{CoreId, Runtime, cores};
 use ouzel_storage::wal::{BootId, MetaWal};
 use ouzel_storage::{FileCommitter, LogShared, OpenSegments, TailCache};
 use tokio::sync::{oneshot, watch};
@@ -166,6 +166,23 @@ impl NodeHandle {
             sum.add(sample.await?);
         }
         Ok(sum)
+    }
+
+    /// Has a core show `look` the replicas of groups that live there; for whoever watches over a node from outside. Works
+    /// before the node is ready, as soon as the core takes work.
+    ///
+    /// # Errors
+    /// [`Stopped`] when the core takes no work any more.
+    pub async fn look_at_groups<R, F>(
+        &self,
+        core: CoreId,
+        look: impl FnOnce(Vec<RaftGroup>) -> F + Send + 'static,
+    ) -> Result<R, Stopped>
+    where
+        R: Send + 'static,
+        F: Future<Output = R> + 'static,
+    {
+        self.shared.cores.call(core, |core| look(core.groups())).await
     }
 
     /// What keeps the node from being whole, in words; empty if nothing does.
@@ -385,7 +402,8 @@ async fn run_first(
     ouzel_runtime::spawn(on_first_core(runtime.clone(), handle.clone()));
     let data_dir = config.data_dir.clone();
     let started = match Starting::new(runtime, config, &handle).await {
-        Ok(starting) => starting.serve(mail, others).await,
+        // Boxed: what a start takes on its way is large, and this stays for as long as the node runs.
+        Ok(starting) => Box::pin(starting.serve(mail, others)).await,
         Err(error) => Err(error),
     };
     let Started { core, mut following, lock: _lock } = match started {

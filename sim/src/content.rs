@@ -61,6 +61,12 @@ pub fn records(pieces: &[Bytes], from: Offset) -> Result<Vec<(Offset, Value, Lea
     Ok(found)
 }
 
+/// A sum that depends on every byte and its place (FNV-1a).
+pub fn sum(bytes: &[u8]) -> u64 {
+    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

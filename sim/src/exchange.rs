@@ -20,6 +20,7 @@ use ouzel_runtime::{File, Runtime, spawn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
+use crate::content::sum;
 use crate::trace::Trace;
 
 const NODES: [&str; 2] = ["ada", "bo"];
@@ -170,11 +171,4 @@ async fn ask(node: SimRuntime, trace: Trace) -> CoreResult {
         }
     }
     Ok(())
-}
-
-/// A sum that depends on every byte and its place (FNV-1a).
-fn sum(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

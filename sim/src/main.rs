@@ -14,10 +14,11 @@ use ouzel_sim::{brokers, groups};
 use ouzel_storage::Durability;
 use tracing_subscriber::EnvFilter;
 
-const USAGE: &str = "usage: ouzel-sim --seed N [--level groups|brokers|exchange] [--nodes 1|3|5] \
+const USAGE: &str = "usage: ouzel-sim --seed N [--level groups|brokers|cluster|exchange] [--nodes 1|3|5] \
 [--mode durable|write-caching|os] [--lying-disks] [--load-s N] [--verbose]
 
-Without --level and --nodes the seed chooses: mostly groups, some runs of whole brokers.";
+Without --level and --nodes the seed chooses: mostly whole clusters and groups, some runs of one broker.
+RUST_LOG chooses the nodes' log lines of --verbose.";
 
 fn main() -> ExitCode {
     let choices = match Choices::read(std::env::args().skip(1)) {
@@ -29,7 +30,8 @@ fn main() -> ExitCode {
     };
     let outcome = match choices.level() {
         Level::Exchange => exchange(&choices),
-        Level::Brokers => run_brokers(&choices),
+        Level::Brokers => run_brokers(&choices, brokers::Options::new(choices.seed)),
+        Level::Cluster => run_brokers(&choices, brokers::Options::cluster(choices.seed)),
         Level::Groups => Ok(run_groups(&choices)),
     };
     match outcome {
@@ -50,8 +52,7 @@ fn exchange(choices: &Choices) -> Outcome {
     Ok(true)
 }
 
-fn run_brokers(choices: &Choices) -> Outcome {
-    let default = brokers::Options::new(choices.seed);
+fn run_brokers(choices: &Choices, default: brokers::Options) -> Outcome {
     let options = brokers::Options {
         nodes: choices.nodes.unwrap_or(default.nodes),
         durability: choices.durability.unwrap_or(default.durability),
@@ -99,6 +100,7 @@ fn say(to: &mut impl Write, words: &str) {
 enum Level {
     Exchange,
     Brokers,
+    Cluster,
     Groups,
 }
 
@@ -138,6 +140,7 @@ impl Choices {
                     choices.level = Some(match value()?.as_str() {
                         "groups" => Level::Groups,
                         "brokers" => Level::Brokers,
+                        "cluster" => Level::Cluster,
                         "exchange" => Level::Exchange,
                         other => return Err(format!("there is no level {other:?}")),
                     });
@@ -155,9 +158,11 @@ impl Choices {
         match (self.level, self.nodes) {
             (Some(level), _) => level,
             (None, Some(1)) => Level::Brokers,
-            (None, Some(_)) => Level::Groups,
-            (None, None) if self.seed % 5 == 4 => Level::Brokers,
-            (None, None) => Level::Groups,
+            (None, nodes) => match self.seed % 10 {
+                4 if nodes.is_none() => Level::Brokers,
+                0 | 2 | 4 | 6 | 8 => Level::Cluster,
+                _ => Level::Groups,
+            },
         }
     }
 
@@ -167,7 +172,8 @@ impl Choices {
             return Trace::default();
         }
         // openraft warns of every write whose answer nobody waits for.
-        let filter = EnvFilter::new("info,openraft=error,turmoil=warn");
+        let filter = EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| EnvFilter::new("info,openraft=error,turmoil=warn"));
         tracing_subscriber::fmt().without_time().with_ansi(false).with_env_filter(filter).init();
         Trace::echoing()
     }

@@ -22,7 +22,7 @@ fn the_same_seed_gives_the_same_trace_in_two_processes() {
 /// Whole brokers, and groups of replicas, with their clients and faults, the nodes' own log lines among the trace.
 #[test]
 fn large_runs_do_the_same_in_two_processes() {
-    for level in ["brokers", "groups"] {
+    for level in ["brokers", "groups", "cluster"] {
         let run = || {
             let output = Command::new(env!("CARGO_BIN_EXE_ouzel-sim"))
                 .args(["--level", level, "--seed", "6", "--load-s", "6", "--verbose"])

@@ -2,11 +2,13 @@
 
 mod committer;
 mod judge;
+mod maker;
 mod producer;
 mod reader;
 mod wire;
 
 pub(super) use committer::commit;
 pub(super) use judge::look_at_the_end;
+pub(super) use maker::make_topics;
 pub(super) use producer::produce;
 pub(super) use reader::read;

@@ -11,6 +11,9 @@ use crate::trace::Trace;
 /// Clocks are wrong by up to this: the topic takes records that are up to an hour ahead of its broker's clock.
 const SKEW_MAX_MS: u64 = 50 * 60 * 1000;
 
+/// How long faults happen to a cluster that forms.
+const EARLY_FAULTS: Duration = Duration::from_secs(6);
+
 /// A fault; nodes are numbers from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -123,6 +126,30 @@ impl Nemesis {
         if let Some(fault) = self.choose() {
             self.strike(cluster, now, &fault);
         }
+    }
+
+    /// As [`Nemesis::step`] while the cluster forms: for a while only, and sparing what it says to be on its disks.
+    pub(super) fn step_early(&mut self, cluster: &mut Cluster<'_>) {
+        let now = cluster.elapsed();
+        self.undo_due(cluster, now);
+        if now < self.next || now >= EARLY_FAULTS {
+            return;
+        }
+        self.next = now + Duration::from_millis(100 + self.rng.below(1200));
+        let node = self.rng.below(self.nodes.len() as u64) as usize;
+        let other = (node + 1 + self.rng.below(self.nodes.len() as u64 - 1) as usize) % self.nodes.len();
+        let name = |at: usize| self.nodes[at].name.clone();
+        let fault = match self.rng.below(12) {
+            0 | 1 => Fault::Kill(node),
+            2 => Fault::PowerCut(node),
+            3 | 4 => Fault::Pause(node),
+            5 => Fault::Cut(name(node), name(other)),
+            6 => Fault::CutOneWay(name(node), name(other)),
+            7 => Fault::SlowLink(name(node), name(other)),
+            8 => Fault::SlowFlushes(node),
+            _ => return,
+        };
+        self.strike(cluster, now, &fault);
     }
 
     /// Ends all faults, and starts all that is down.

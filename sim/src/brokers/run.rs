@@ -1,6 +1,6 @@
 //! One run of a seed, from the first node to the verdict.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use ouzel_storage::Durability;
 use super::clients;
 use super::nemesis::Nemesis;
 use super::shared::{Phase, Shared};
+use super::sights;
 use crate::check::verdict::{Kind, Violation};
 use crate::check::{Verdict, judge};
 use crate::trace::Trace;
@@ -50,6 +51,17 @@ impl Options {
             load: Duration::from_secs(12),
         }
     }
+
+    /// A run of three or five nodes: by seed, as is what acknowledgement promises.
+    pub fn cluster(seed: u64) -> Options {
+        let mut rng = Rng::new(seed).fork(0xc1a5);
+        let durability = match rng.below(6) {
+            0 => Durability::Os,
+            1 => Durability::WriteCaching,
+            _ => Durability::Durable,
+        };
+        Options { nodes: if rng.chance(1, 4) { 5 } else { 3 }, durability, ..Options::new(seed) }
+    }
 }
 
 /// What came of a run.
@@ -81,12 +93,14 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
     for at in 0..options.nodes {
         let name = node_name(at);
         let config = node_config(at, options)?;
-        let (ended, trace) = (ended.clone(), trace.clone());
+        let (ended, trace, shared) = (ended.clone(), trace.clone(), shared.clone());
+        let life = Rc::new(Cell::new(0));
         let disk = cluster.node(&name, cores, move |node| {
             let (config, ended, trace) = (config.clone(), ended.clone(), trace.clone());
+            let (shared, life) = (shared.clone(), life.replace(life.get() + 1));
             async move {
                 let clock = node.runtime().clock;
-                let outcome = run_node(node, config, cores).await;
+                let outcome = run_node(node, config, cores, life, shared).await;
                 // A node may end by itself when its disk fails it; it is started again.
                 trace.note(clock.wall_ms(), &node_name(at), format_args!("ended: {outcome:?}"));
                 ended.borrow_mut().push(at);
@@ -101,6 +115,9 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
     let mut restart_at = Duration::ZERO;
     while !cluster.step()? {
         let now = cluster.elapsed();
+        if shared.phase() == Phase::Opening && options.nodes > 1 {
+            nemesis.step_early(&mut cluster);
+        }
         if shared.phase() == Phase::Load {
             let began = *load_began.get_or_insert(now);
             nemesis.step(&mut cluster);
@@ -137,9 +154,14 @@ fn node_name(at: usize) -> String {
     format!("node{at}")
 }
 
-async fn run_node(node: SimRuntime, config: NodeConfig, cores: u16) -> CoreResult {
-    let Seated { seats, reported, .. } = node::seat(config, cores, Box::new(|_, _| Box::pin(async {})));
-    node.run_cores(seats, node::run_core).await?;
+async fn run_node(node: SimRuntime, config: NodeConfig, cores: u16, life: u32, shared: Shared) -> CoreResult {
+    let clock = node.runtime().clock;
+    let Seated { seats, reported, handle } = node::seat(config, cores, Box::new(|_, _| Box::pin(async {})));
+    tokio::select! {
+        biased;
+        ended = node.run_cores(seats, node::run_core) => ended?,
+        () = sights::watch(handle, clock, cores, life, shared) => {}
+    }
     match reported.try_recv() {
         Ok(Err(error)) => Err(error.to_string().into()),
         _ => Ok(()),
@@ -201,7 +223,15 @@ fn add_clients(cluster: &mut Cluster<'_>, options: &Options, shared: &Shared, rn
         names.push(name.clone());
         cluster.client(&name, move |node| clients::commit(node, group, bootstrap, shared));
     }
-    let (factor, shared) = (if options.nodes >= 3 { 3 } else { 1 }, shared.clone());
-    cluster.client("judge", move |node| clients::look_at_the_end(node, bootstrap, factor, GROUPS, shared));
+    let (nodes, factor) = (options.nodes, if options.nodes >= 3 { 3 } else { 1 });
+    {
+        let (bootstrap, shared) = (bootstrap.clone(), shared.clone());
+        names.push("maker".to_owned());
+        cluster.client("maker", move |node| clients::make_topics(node, bootstrap, factor, shared));
+    }
+    let shared = shared.clone();
+    cluster.client("judge", move |node| {
+        clients::look_at_the_end(node, bootstrap, factor, GROUPS, nodes, shared)
+    });
     names
 }

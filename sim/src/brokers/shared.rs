@@ -1,14 +1,17 @@
 //! What the clients of a run share: their notes, and which phase it is.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ouzel_model::TopicIdPartition;
 use ouzel_runtime::Runtime;
 
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Value};
-use crate::check::verdict::Violation;
+use crate::check::raft::{RaftJudge, Sight};
+use crate::check::verdict::{Verdict, Violation};
 use crate::trace::Trace;
 
 /// The topic that all write to.
@@ -32,6 +35,34 @@ struct Inner {
     lives: Cell<u64>,
     sessions: Cell<u32>,
     start_ms: Cell<Option<i64>>,
+    replicas: RefCell<Replicas>,
+    /// Nodes whose replicas' contents were compared.
+    compared: Cell<usize>,
+    topics: RefCell<BTreeMap<String, Topic>>,
+}
+
+/// What was seen of the replicas, and what is wrong with it.
+#[derive(Default)]
+struct Replicas {
+    /// Groups by number, in the order in which they were seen first.
+    groups: BTreeMap<TopicIdPartition, u32>,
+    moving: RaftJudge,
+    contents: RaftJudge,
+    verdict: Verdict,
+}
+
+/// What is known of a topic that was made while faults happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Topic {
+    /// Its creation was acknowledged.
+    Made {
+        /// How many partitions it has.
+        partitions: i32,
+    },
+    /// Its deletion was acknowledged.
+    Deleted,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// Which phase of its run it is.
@@ -43,6 +74,8 @@ pub(super) enum Phase {
     Load,
     /// Faults have ended; clients finish.
     Healing,
+    /// All has been read; the replicas' contents are compared.
+    Comparing,
 }
 
 impl Shared {
@@ -59,6 +92,9 @@ impl Shared {
                 lives: Cell::new(1),
                 sessions: Cell::new(1),
                 start_ms: Cell::new(None),
+                replicas: RefCell::default(),
+                compared: Cell::new(0),
+                topics: RefCell::default(),
             }),
         }
     }
@@ -120,6 +156,42 @@ impl Shared {
     }
 
     pub(super) fn violations(&self) -> Vec<Violation> {
-        self.inner.violations.borrow().clone()
+        let mut all = self.inner.violations.borrow().clone();
+        all.extend(self.inner.replicas.borrow().verdict.violations.iter().cloned());
+        all
+    }
+
+    /// Judges what a replica looks like; with contents, among others that are seen with theirs.
+    pub(super) fn see(&self, at: TopicIdPartition, sight: Sight, with_contents: bool) {
+        let mut replicas = self.inner.replicas.borrow_mut();
+        let Replicas { groups, moving, contents, verdict } = &mut *replicas;
+        let next = groups.len() as u32;
+        let group = *groups.entry(at).or_insert(next);
+        let before = verdict.violations.len();
+        let judge = if with_contents { contents } else { moving };
+        judge.see(&Sight { group, ..sight }, verdict);
+        if self.is_loss_admitted() {
+            // A disk that forgets may have its replica break every rule there is.
+            verdict.violations.truncate(before);
+        }
+        for violation in &verdict.violations[before..] {
+            self.inner.trace.note(0, "judge", format_args!("VIOLATION {violation}, of {at:?}"));
+        }
+    }
+
+    pub(super) fn node_compared(&self) {
+        self.inner.compared.set(self.inner.compared.get() + 1);
+    }
+
+    pub(super) fn compared(&self) -> usize {
+        self.inner.compared.get()
+    }
+
+    pub(super) fn set_topic(&self, name: &str, topic: Topic) {
+        self.inner.topics.borrow_mut().insert(name.to_owned(), topic);
+    }
+
+    pub(super) fn topics(&self) -> BTreeMap<String, Topic> {
+        self.inner.topics.borrow().clone()
     }
 }

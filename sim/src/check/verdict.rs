@@ -54,6 +54,10 @@ pub enum Kind {
     TwoVotes,
     /// A replica's committed index went back while it ran, or it forgot entries it said were safe.
     CommitIndexWentBack,
+    /// A topic whose creation was acknowledged is not there, or not as it was asked for.
+    LostTopic,
+    /// A topic whose deletion was acknowledged is there.
+    TopicCameBack,
     /// A client that did everything right was refused with more than a request to try again.
     UnexpectedError,
     /// A healed cluster does not serve.

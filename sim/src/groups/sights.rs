@@ -8,6 +8,7 @@ use super::process::{Inside, vote};
 use super::world::World;
 use crate::check::raft::{SeenEntry, Sight};
 use crate::check::verdict::Kind;
+use crate::content::sum;
 
 /// Entries looked at each time: the newest. All of them are looked at in the end.
 const ENTRIES_MAX: u64 = 150;
@@ -119,10 +120,4 @@ pub(super) async fn compare_contents(world: &World, number: u32) {
             world.broken(Kind::NoProgress, facts);
         }
     }
-}
-
-/// A sum that depends on every byte and its place (FNV-1a).
-fn sum(bytes: &[u8]) -> u64 {
-    let step = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }

@@ -11,6 +11,7 @@ use ouzel_runtime::sim::SimRuntime;
 
 use super::super::shared::{Phase, Shared, TOPIC};
 use super::committer::ask;
+use super::maker::is_as_asked;
 use super::wire::Wire;
 use crate::check::history::{Acks, Final, Outcome, PartitionId, Place, Produced, Span};
 use crate::check::verdict::{Kind, Violation};
@@ -25,6 +26,7 @@ pub(in super::super) async fn look_at_the_end(
     bootstrap: String,
     replication_factor: i16,
     groups: u32,
+    nodes: usize,
     shared: Shared,
 ) -> CoreResult {
     let runtime = node.runtime();
@@ -65,6 +67,25 @@ pub(in super::super) async fn look_at_the_end(
         if answered.await.is_none() {
             shared.broken(no_progress(format!("the offsets of group {group} cannot be asked for")));
         }
+    }
+    let mut wrong = None;
+    let right = patiently(&runtime, async || match is_as_asked(&mut wire, &shared).await {
+        Ok(()) => Some(()),
+        Err(violation) => {
+            wrong = Some(violation);
+            None
+        }
+    });
+    if right.await.is_none()
+        && let Some(violation) = wrong
+        && !shared.is_loss_admitted()
+    {
+        shared.broken(violation);
+    }
+    shared.enter(Phase::Comparing);
+    let compared = patiently(&runtime, async || (shared.compared() >= nodes).then_some(()));
+    if compared.await.is_none() {
+        shared.broken(no_progress(format!("only {} nodes show their replicas", shared.compared())));
     }
     Ok(())
 }
