@@ -8,6 +8,7 @@ mod compaction;
 mod hostile;
 mod idempotence;
 mod metadata_snapshots;
+mod moving;
 mod restart;
 mod stopping;
 mod support;
