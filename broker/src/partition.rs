@@ -236,7 +236,8 @@ pub struct Partition {
     replica: ReplicaId,
     log: Replica,
     on_standing: OnStanding,
-    published: RefCell<OffsetsWriter>,
+    /// None once it is retired.
+    published: RefCell<Option<OffsetsWriter>>,
     /// As last published.
     seen_high_watermark: Cell<Offset>,
     waiters: Waiters,
@@ -244,7 +245,19 @@ pub struct Partition {
     /// The group is being told what it may let go of.
     is_letting_go: Cell<bool>,
     /// Counters.
-    pub traffic: Traffic,
+    pub traffic: Rc<Traffic>,
+}
+
+/// What others see of a partition, whatever it is inside.
+pub(crate) struct Shown {
+    pub(crate) offsets: OffsetsWriter,
+    pub(crate) traffic: Rc<Traffic>,
+}
+
+impl From<OffsetsWriter> for Shown {
+    fn from(offsets: OffsetsWriter) -> Shown {
+        Shown { offsets, traffic: Rc::default() }
+    }
 }
 
 impl Partition {
@@ -254,22 +267,23 @@ impl Partition {
         topic_partition: TopicPartition,
         replica: ReplicaId,
         log: Replica,
-        published: OffsetsWriter,
+        shown: impl Into<Shown>,
         config: Arc<TopicConfig>,
         on_standing: OnStanding,
     ) -> Rc<Partition> {
+        let Shown { offsets, traffic } = shown.into();
         let partition = Rc::new(Partition {
             at,
             topic_partition,
             replica,
             log,
             on_standing,
-            published: RefCell::new(published),
+            published: RefCell::new(Some(offsets)),
             seen_high_watermark: Cell::new(Offset::NONE),
             waiters: Waiters::default(),
             config: RefCell::new(config),
             is_letting_go: Cell::new(false),
-            traffic: Traffic::default(),
+            traffic,
         });
         let weak = Rc::downgrade(&partition);
         partition.log.on_progress(move || {
@@ -287,6 +301,19 @@ impl Partition {
         }
         partition.standing_changed();
         partition
+    }
+
+    /// Takes it out of service, for another one to take its place: nothing is appended or read here any more, and everybody
+    /// who waits looks again. `None` if it is out of service already.
+    pub(crate) fn retire(&self) -> Option<Shown> {
+        let offsets = self.published.borrow_mut().take()?;
+        self.waiters.wake_all();
+        Some(Shown { offsets, traffic: self.traffic.clone() })
+    }
+
+    /// Whether another one takes its place.
+    fn is_retired(&self) -> bool {
+        self.published.borrow().is_none()
     }
 
     /// Its identity.
@@ -371,13 +398,15 @@ impl Partition {
             "{}: the chain of offsets is broken: {log_start} <= {last_stable} <= {high_watermark} <= {log_end}",
             self.topic_partition
         );
-        self.published.borrow_mut().store(OffsetSnapshot {
-            log_start: log_start.value(),
-            last_stable: last_stable.value(),
-            high_watermark: high_watermark.value(),
-            log_end: log_end.value(),
-            leader_epoch: self.log.epoch().value(),
-        });
+        if let Some(published) = &mut *self.published.borrow_mut() {
+            published.store(OffsetSnapshot {
+                log_start: log_start.value(),
+                last_stable: last_stable.value(),
+                high_watermark: high_watermark.value(),
+                log_end: log_end.value(),
+                leader_epoch: self.log.epoch().value(),
+            });
+        }
         if self.seen_high_watermark.replace(high_watermark) != high_watermark {
             self.waiters.wake_all();
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use ouzel_metadata::TopicConfig;
 use ouzel_model::{Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition};
-use ouzel_raft::Solo;
+use ouzel_raft::{Replica, Solo};
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, SoloState, stop_of};
 use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
 use ouzel_sync::published::OffsetsWriter;
@@ -22,21 +22,27 @@ use crate::cluster;
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::partition::leadership::OnStanding;
-use crate::partition::{Partition, housekeeping};
+use crate::partition::{Partition, Shown, housekeeping};
 use crate::view::NodeView;
 
 use groups::Vouch;
 use opening::{How, Known, how_to_open};
 
-/// A partition to be opened on a core.
-pub(crate) struct Opening {
+/// A partition of a core, as the controller wants it.
+#[derive(Clone)]
+pub(crate) struct Part {
     pub(crate) at: TopicIdPartition,
     pub(crate) topic_partition: TopicPartition,
     /// Where the controller wants it to be.
     pub(crate) partition: ouzel_metadata::Partition,
     pub(crate) replica: ReplicaId,
-    pub(crate) offsets: OffsetsWriter,
     pub(crate) config: Arc<TopicConfig>,
+}
+
+/// A partition to be opened on a core.
+pub(crate) struct Opening {
+    pub(crate) part: Part,
+    pub(crate) offsets: OffsetsWriter,
 }
 
 /// How the process that had a log open before ended, what is known to be flushed, and where a clean mark says it ends.
@@ -141,13 +147,31 @@ impl Partitions {
     /// One that cannot be opened is noted and stops no other.
     pub(crate) async fn open_all(&self, core: &Rc<Core>, openings: Vec<Opening>) {
         let node = core.node.config.node_id;
-        let how = |opening: &Opening| how_to_open(&opening.partition, node, self.known(&opening.at));
+        let how = |opening: &Opening| {
+            let part = &opening.part;
+            how_to_open(&part.partition, node, self.known(&part.at))
+        };
         let (solos, members): (Vec<_>, Vec<_>) = openings
             .into_iter()
             .filter_map(|opening| Some((how(&opening)?, opening)))
             .partition(|(how, _)| *how == How::Solo);
         self.open_solos(core, solos.into_iter().map(|(_, opening)| opening).collect()).await;
         self.open_members(core, members, Vouch::IfSound).await;
+    }
+
+    /// Partitions that have their single replica here are to have more.
+    pub(crate) async fn become_groups(&self, core: &Rc<Core>, parts: Vec<Part>) {
+        let become_group = |part: &Part| {
+            let (core, part) = (core.clone(), part.clone());
+            async move { core.partitions.become_group(&core, part).await }
+        };
+        side_by_side(parts, become_group).await;
+    }
+
+    fn take_into_service(&self, core: &Rc<Core>, part: Part, shown: impl Into<Shown>, replica: Replica) {
+        let Part { at, topic_partition, replica: life, config, .. } = part;
+        let partition = Partition::new(at, topic_partition, life, replica, shown, config, on_standing(core));
+        self.open.borrow_mut().insert(at, partition);
     }
 
     /// What the write-ahead file knows of a partition.
@@ -160,7 +184,7 @@ impl Partitions {
     }
 
     /// Notes that a partition cannot be opened; it stops no other.
-    fn failed_to_open(&self, opening: &Opening, error: &dyn std::fmt::Display) {
+    fn failed_to_open(&self, opening: &Part, error: &dyn std::fmt::Display) {
         tracing::error!(partition = %opening.topic_partition, %error, "a partition cannot be opened; the others go on");
         let failed = (opening.topic_partition.clone(), error.to_string());
         self.failed.borrow_mut().insert(opening.at, failed);
@@ -168,10 +192,10 @@ impl Partitions {
 
     async fn open_solos(&self, core: &Rc<Core>, openings: Vec<Opening>) {
         let mut logs = Vec::with_capacity(openings.len());
-        for (opening, opened) in side_by_side(openings, |opening| self.open_log(core, opening)).await {
+        for (opening, opened) in side_by_side(openings, |opening| self.open_log(core, &opening.part)).await {
             match opened {
                 Ok(log) => logs.push((opening, log)),
-                Err(error) => self.failed_to_open(&opening, &error),
+                Err(error) => self.failed_to_open(&opening.part, &error),
             }
         }
         let mut changes = Vec::with_capacity(logs.len());
@@ -179,35 +203,29 @@ impl Partitions {
         for (opening, log) in logs {
             let flushed = log.offsets().flushed_end;
             let state = SoloState::opened(
-                self.wal.get(&opening.at).as_ref(),
+                self.wal.get(&opening.part.at).as_ref(),
                 log.latest_epoch(),
                 flushed,
                 self.boot_id,
             );
-            changes.push(Change::Put(opening.at, state));
+            changes.push(Change::Put(opening.part.at, state));
             leading.push((opening, log, state.leader_epoch));
         }
         if let Err(error) = self.wal.commit(changes).await {
             // Without the epochs on the disk a lost tail could lend its offsets out twice: nothing is led.
             for (opening, ..) in leading {
-                self.failed_to_open(&opening, &error);
+                self.failed_to_open(&opening.part, &error);
             }
             return;
         }
         for (opening, log, epoch) in leading {
-            let Opening { at, topic_partition, replica, offsets, config, .. } = opening;
-            let solo = Solo::new(log, epoch, housekeeping::durability(config.durability));
-            let partition =
-                Partition::new(at, topic_partition, replica, solo.into(), offsets, config, on_standing(core));
-            self.open.borrow_mut().insert(at, partition);
+            let Opening { part, offsets } = opening;
+            let solo = Solo::new(log, epoch, housekeeping::durability(part.config.durability));
+            self.take_into_service(core, part, offsets, solo.into());
         }
     }
 
-    fn open_log(
-        &self,
-        core: &Core,
-        opening: &Opening,
-    ) -> impl Future<Output = Result<Log, OpenError>> + use<> {
+    fn open_log(&self, core: &Core, opening: &Part) -> impl Future<Output = Result<Log, OpenError>> + use<> {
         let known = self.wal.get(&opening.at);
         let is_new = known.is_none();
         let shared = self.shared.clone();
@@ -230,7 +248,7 @@ impl Partitions {
     }
 
     /// What a log is opened with, whoever had it open before.
-    fn log_options(&self, core: &Core, opening: &Opening) -> OpenLog {
+    fn log_options(&self, core: &Core, opening: &Part) -> OpenLog {
         OpenLog {
             shared: self.shared.clone(),
             dir: core.node.config.data_dir.join(opening.topic_partition.to_string()),
@@ -252,9 +270,9 @@ impl Partitions {
             changes.push(Change::Remove(at));
             self.failed.borrow_mut().remove(&at);
             if let Some(opening) = self.lost.forget(&at)
-                && let Err(error) = self.remove_dir(core, &opening).await
+                && let Err(error) = self.remove_dir(core, &opening.part).await
             {
-                tracing::error!(partition = %opening.topic_partition, error, "a deleted partition's directory stays");
+                tracing::error!(partition = %opening.part.topic_partition, error, "a deleted partition's directory stays");
             }
             let Some(partition) = self.open.borrow_mut().remove(&at) else { continue };
             partition.wake_all();

@@ -13,7 +13,7 @@ use ouzel_sync::published::published_offsets;
 use super::metadata_log::MetadataLog;
 use crate::cluster;
 use crate::core::{Core, Stopped};
-use crate::partitions::{Opening, moving};
+use crate::partitions::{Opening, Part, moving};
 use crate::topic_config::TopicConfigs;
 use crate::view::{NodeView, Route};
 
@@ -23,12 +23,14 @@ pub(crate) struct Publisher {
     owners: Owners,
     /// Which life of each partition is open here.
     lives: BTreeMap<TopicIdPartition, ReplicaId>,
+    /// Those of them that nobody else holds, or is to hold.
+    alone: BTreeSet<TopicIdPartition>,
 }
 
 impl Publisher {
     /// A publisher that has read nothing yet.
     pub(crate) fn new(log: MetadataLog, owners: Owners) -> Publisher {
-        Publisher { log, owners, lives: BTreeMap::new() }
+        Publisher { log, owners, lives: BTreeMap::new(), alone: BTreeSet::new() }
     }
 
     /// Reads on until the image is as wanted, without making any of it true yet.
@@ -86,6 +88,7 @@ impl Publisher {
         for at in self.gone(&image, core) {
             routes.remove(&at);
             self.lives.remove(&at);
+            self.alone.remove(&at);
             let owner = self.owners.of(at);
             gone.entry(owner).or_default().push(at);
             self.owners.give_back(&at);
@@ -93,31 +96,41 @@ impl Publisher {
         let mut opening: BTreeMap<CoreId, Vec<Opening>> = BTreeMap::new();
         // What is open and is to begin a new life. It is taken away first: nothing of the old one may be taken for the new.
         let mut over: BTreeMap<CoreId, Vec<TopicIdPartition>> = BTreeMap::new();
+        let mut growing: BTreeMap<CoreId, Vec<Part>> = BTreeMap::new();
         for topic in image.topics() {
             for (index, partition) in topic.indexed_partitions() {
                 let at = TopicIdPartition { topic_id: topic.id, partition: index };
                 let Some(replica) = partition.replica_on(core.node.config.node_id) else { continue };
                 let owner = self.owners.of(at);
-                match self.lives.insert(at, replica) {
-                    Some(life) if life == replica => continue,
-                    Some(_) => over.entry(owner).or_default().push(at),
-                    None => {}
-                }
-                let (offsets, readers) = published_offsets(crate::view::UNOPENED);
-                opening.entry(owner).or_default().push(Opening {
+                let part = || Part {
                     at,
                     topic_partition: TopicPartition { topic: topic.name.clone(), partition: index },
                     partition: partition.clone(),
                     replica,
-                    offsets,
                     config: topic_configs.of(topic.id),
-                });
+                };
+                let was_alone = match partition.holders().nth(1) {
+                    None => !self.alone.insert(at),
+                    Some(_) => self.alone.remove(&at),
+                };
+                match self.lives.insert(at, replica) {
+                    Some(life) if life == replica => {
+                        if was_alone && !self.alone.contains(&at) {
+                            growing.entry(owner).or_default().push(part());
+                        }
+                        continue;
+                    }
+                    Some(_) => over.entry(owner).or_default().push(at),
+                    None => {}
+                }
+                let (offsets, readers) = published_offsets(crate::view::UNOPENED);
+                opening.entry(owner).or_default().push(Opening { part: part(), offsets });
                 routes.insert(at, Route { core: owner, offsets: readers });
             }
         }
         let new: Vec<(CoreId, Vec<TopicIdPartition>)> = opening
             .iter()
-            .map(|(owner, openings)| (*owner, openings.iter().map(|opening| opening.at).collect()))
+            .map(|(owner, openings)| (*owner, openings.iter().map(|opening| opening.part.at).collect()))
             .collect();
         for (owner, partitions) in over {
             core.call(owner, move |core| {
@@ -139,6 +152,13 @@ impl Publisher {
             .collect();
         for opened in opened {
             opened.await.unwrap_or(Err(Stopped))?;
+        }
+        for (owner, parts) in growing {
+            core.call(owner, move |core| {
+                let core = core.clone();
+                async move { core.partitions.become_groups(&core, parts).await }
+            })
+            .await?;
         }
         let deleted: Vec<(TopicName, TopicId)> = before
             .image

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use ouzel_metadata::keepers::keeper;
 use ouzel_model::{NodeId, ReplicaId, TopicId};
-use ouzel_raft::forming::{ClusterCard, Discovery, Formed};
+use ouzel_raft::forming::discovery::foreign_seeds;
+use ouzel_raft::forming::{ClusterCard, Discovery, Formed, Founder};
 use ouzel_raft::gossip::Gossip;
 use ouzel_raft::liveness::{ElectionConfig, Elector, Liveness, LivenessConfig};
 use ouzel_raft::peers::{
@@ -17,6 +18,7 @@ use ouzel_raft::peers::{
 };
 use ouzel_raft::{LocalBoxFuture, PeerMessage};
 use ouzel_runtime::{CoreId, Runtime};
+use ouzel_storage::checkpoint::MetaProperties;
 
 use crate::cluster::{self, Cluster, First};
 use crate::config::NodeConfig;
@@ -92,24 +94,56 @@ async fn read_card(runtime: &Runtime, config: &NodeConfig) -> Result<Option<Clus
     }
 }
 
-/// Finds or founds the cluster of a node that is not alone. `directory_id` is the directory's, if it has one.
+async fn write_card(runtime: &Runtime, config: &NodeConfig, card: &ClusterCard) -> Result<(), StartError> {
+    let path = card_path(config);
+    let written = runtime.disk.write_atomic(&path, card.encode_text().into()).await;
+    written.map_err(|error| {
+        super::unwritable(&config.data_dir, &error)
+            .unwrap_or_else(|| StartError(format!("{} cannot be written: {error}", path.display())))
+    })
+}
+
+/// The card of a node that was alone and lets others join: it has founded its cluster. Where its seeds do not begin with
+/// itself, or belong elsewhere, somebody meant something else.
+async fn open_to_others(
+    config: &NodeConfig,
+    found: &MetaProperties,
+    peers: &Peers,
+    rpc_address: &str,
+) -> Result<ClusterCard, StartError> {
+    let dir = config.data_dir.display();
+    let MetaProperties { cluster_id, node_id, directory_id } = found;
+    if config.seeds.first().is_none_or(|first| first != rpc_address) {
+        return Err(StartError(format!(
+            "data directory {dir} belongs to cluster {cluster_id}, whose only node this is; for others to join it, its own \
+             --rpc-listener, {rpc_address}, stands first in its --seeds; for it to join others, give it an empty directory \
+             with --data-dir"
+        )));
+    }
+    if let Some(words) = foreign_seeds(peers, cluster_id, &config.seeds).await.into_iter().next() {
+        return Err(StartError(words));
+    }
+    let founder =
+        Founder { node: *node_id, directory_id: *directory_id, rpc_address: rpc_address.to_owned() };
+    Ok(ClusterCard {
+        cluster_id: cluster_id.clone(),
+        members: vec![(founder.node, founder.rpc_address.clone())],
+        founders: vec![founder],
+    })
+}
+
+/// Finds or founds the cluster of a node that is not alone. `found` says whose the directory is, if it is anybody's.
 pub(super) async fn join(
     runtime: &Runtime,
     config: &NodeConfig,
-    directory_id: Option<TopicId>,
+    found: Option<&MetaProperties>,
     cores: &Cores,
 ) -> Result<Option<Joined>, StartError> {
     let card = read_card(runtime, config).await?;
     if config.seeds.is_empty() && card.is_none() {
         return Ok(None);
     }
-    if let (Some(_), None) = (directory_id, &card) {
-        return Err(StartError(format!(
-            "data directory {} belongs to a cluster of one, which cannot take in others yet; start it without --seeds, or \
-             choose an empty directory with --data-dir",
-            config.data_dir.display()
-        )));
-    }
+    let directory_id = found.map(|found| found.directory_id);
     let listener = runtime.net.listen(&config.rpc_listener).await.map_err(|error| {
         StartError(format!(
             "cannot listen on {} for other nodes: {error}; choose another address with --rpc-listener",
@@ -155,6 +189,22 @@ pub(super) async fn join(
         })
     };
     peers.serve_spread(listener, door.clone(), place);
+    let card = match (card, found) {
+        (None, Some(found)) => {
+            let card = open_to_others(config, found, &peers, &rpc_address).await?;
+            write_card(runtime, config, &card).await?;
+            Some(card)
+        }
+        (card, _) => card,
+    };
+    if let Some(card) = &card {
+        let (peers, own, seeds) = (peers.clone(), card.cluster_id.clone(), config.seeds.clone());
+        ouzel_runtime::spawn(async move {
+            for foreign in foreign_seeds(&peers, &own, &seeds).await {
+                tracing::warn!(foreign, "a seed is none of this cluster");
+            }
+        });
+    }
     let discovery = Discovery::start(runtime.clone(), peers.clone(), config.seeds.clone(), card.clone());
     let card = match card {
         Some(card) => card,
@@ -167,12 +217,7 @@ pub(super) async fn join(
                     founders,
                 },
             };
-            let written = runtime.disk.write_atomic(&card_path(config), card.encode_text().into()).await;
-            written.map_err(|error| {
-                super::unwritable(&config.data_dir, &error).unwrap_or_else(|| {
-                    StartError(format!("{} cannot be written: {error}", card_path(config).display()))
-                })
-            })?;
+            write_card(runtime, config, &card).await?;
             discovery.settle(card.clone());
             card
         }

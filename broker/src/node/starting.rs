@@ -19,7 +19,7 @@ use ouzel_runtime::mailbox::MailReceiver;
 use ouzel_runtime::{JoinHandle, Runtime};
 use ouzel_storage::checkpoint::MetaProperties;
 use ouzel_storage::strays::remove_strays;
-use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, Replayed, SoloState, replay};
+use ouzel_storage::wal::{BootId, Change, MetaWal, Replayed, SoloState, replay};
 use ouzel_storage::{Durability, Log, LogConfig, OpenLog, snapshot_files};
 use tokio::sync::oneshot;
 
@@ -30,7 +30,7 @@ use crate::controller::publisher::{Owners, Publisher};
 use crate::controller::{Controller, keepers, lead, snapshots};
 use crate::core::{Core, Work};
 use crate::listener::{self, ConnectionCounts};
-use crate::partitions::groups::open_group;
+use crate::partitions::groups::{begin_group, open_group};
 use crate::rpc::ask;
 use crate::rpc::control::{ControlAnswer, ControlCall};
 
@@ -86,8 +86,7 @@ impl Starting {
         })?;
         let config = with_identity(config, kafka_address);
         let found = read_identity(&runtime, &config).await?;
-        let directory_id = found.as_ref().map(|found| found.directory_id);
-        let joined = joining::join(&runtime, &config, directory_id, &handle.shared.cores).await?;
+        let joined = joining::join(&runtime, &config, found.as_ref(), &handle.shared.cores).await?;
         let properties = match found {
             Some(found) => found,
             None => write_identity(&runtime, &config, joined.as_ref()).await?,
@@ -414,10 +413,8 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
     let config = &core.node.config;
     let dir = metadata_dir(config);
     let membership = core.node.membership.clone();
-    let (solo, group) = (wal.get(&metadata_at()), wal.get_group(&metadata_at()));
-    let as_solo = group.as_ref().map(GroupState::as_solo);
-    let (stop, flushed, clean_end) =
-        crate::partitions::last_stop(solo.as_ref().or(as_solo.as_ref()), boot_id);
+    let solo = wal.get(&metadata_at());
+    let (stop, flushed, clean_end) = crate::partitions::last_stop(solo.as_ref(), boot_id);
     let failed = |error: &dyn std::fmt::Display| {
         StartError(format!("the controller's log in {} cannot be opened: {error}", dir.display()))
     };
@@ -437,14 +434,10 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
         flushed,
         clean_end,
         now: TimestampMs(core.runtime.clock.wall_ms()),
-        with_entries: membership.is_some(),
+        with_entries: false,
     };
-    let log = match &membership {
-        Some(_) => snapshot_files::open_group(open, group.as_ref(), boot_id).await,
-        None => Log::open(open).await,
-    };
-    let log = log.map_err(|error| failed(&error))?;
     let Some(membership) = membership else {
+        let log = Log::open(open).await.map_err(|error| failed(&error))?;
         let state = SoloState::opened(solo.as_ref(), log.latest_epoch(), log.offsets().flushed_end, boot_id);
         wal.commit(vec![Change::Put(metadata_at(), state)])
             .await
@@ -453,6 +446,16 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
         return Ok(MetadataLog::new(config.node_id, solo.into()));
     };
     let replica = keeper(config.node_id, core.node.directory_id);
+    if solo.is_some() {
+        // It was alone until now: what it has decided is what the cluster begins with.
+        let log = Log::open(open.clone()).await.map_err(|error| failed(&error))?;
+        begin_group(wal, metadata_at(), replica, &log).await.map_err(|error| failed(&error))?;
+        tracing::info!("the controller's log is one of a group now: other nodes may join");
+    }
+    let group = wal.get_group(&metadata_at());
+    let open = OpenLog { with_entries: true, ..open };
+    let log =
+        snapshot_files::open_group(open, group.as_ref(), boot_id).await.map_err(|error| failed(&error))?;
     let settings = GroupSettings { ticks: Ticks::Own, ..GroupSettings::default() };
     let opened = open_group(core, metadata_at(), replica, log, settings).await;
     let opened = opened.map_err(|error| failed(&error))?;

@@ -32,7 +32,7 @@ impl Partition {
     pub fn standing(&self) -> Standing {
         match &self.log {
             Replica::Solo(solo) => Standing {
-                leads: true,
+                leads: self.leads(),
                 epoch: solo.epoch(),
                 leader: Some(self.replica),
                 in_sync: vec![self.replica],
@@ -64,7 +64,7 @@ impl Partition {
     /// Whether this replica leads.
     pub fn leads(&self) -> bool {
         match &self.log {
-            Replica::Solo(_) => true,
+            Replica::Solo(_) => !self.is_retired(),
             Replica::Group(group) => group.role() == Role::Leader,
         }
     }
@@ -72,7 +72,7 @@ impl Partition {
     /// Whether it is worth asking this replica to append: one that was just elected takes batches as soon as it serves.
     pub(super) fn may_append(&self) -> bool {
         match &self.log {
-            Replica::Solo(_) => true,
+            Replica::Solo(_) => !self.is_retired(),
             Replica::Group(group) => matches!(group.role(), Role::Leader | Role::Candidate),
         }
     }

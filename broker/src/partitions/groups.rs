@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use ouzel_metadata::TopicConfig;
 use ouzel_metadata::plan::Loss;
-use ouzel_model::ReplicaId;
-use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks};
-use ouzel_storage::wal::{Change, GroupState, Rejoin, rejoin_of};
-use ouzel_storage::{Durability, Log, OpenLog, snapshot_files};
+use ouzel_model::{EntryId, EntryIndex, ReplicaId, TopicIdPartition};
+use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks, genesis_of};
+use ouzel_storage::wal::{Change, GroupState, MetaWal, Rejoin, rejoin_of};
+use ouzel_storage::{Durability, Log, OpenLog, genesis, snapshot_files};
 
 use super::opening::{How, Known};
-use super::{Opening, Partitions, on_standing};
+use super::{Opening, Part, Partitions};
+use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
-use crate::partition::{Partition, housekeeping};
+use crate::partition::housekeeping;
 use crate::rpc::groups::GroupTransport;
 
 /// How a topic's groups behave.
@@ -48,24 +49,47 @@ impl Partitions {
     /// Opens replicas of groups. One that cannot be opened is noted and stops no other.
     pub(super) async fn open_members(&self, core: &Rc<Core>, members: Vec<(How, Opening)>, vouch: Vouch) {
         for (how, opening) in members {
-            match self.open_member(core, &how, &opening, vouch).await {
+            match self.open_member(core, &how, &opening.part, vouch).await {
                 Ok(Opened::Lost(loss)) => self.lost(core, opening, loss),
                 Ok(Opened::Group(group)) => {
-                    let Opening { at, topic_partition, replica, offsets, config, .. } = opening;
-                    let on_standing = on_standing(core);
-                    let partition = Partition::new(
-                        at,
-                        topic_partition,
-                        replica,
-                        group.into(),
-                        offsets,
-                        config,
-                        on_standing,
-                    );
-                    self.open.borrow_mut().insert(at, partition);
+                    let Opening { part, offsets } = opening;
+                    self.take_into_service(core, part, offsets, group.into());
                 }
-                Err(error) => self.failed_to_open(&opening, &error),
+                Err(error) => self.failed_to_open(&opening.part, &error),
             }
+        }
+    }
+
+    /// A partition that has a single replica, and has it here, is to have more: it becomes a group, whose first voter is that
+    /// replica. What is appended meanwhile is refused as by one that does not lead; what was appended before is answered as
+    /// if nothing were. Readers and coordinators look again, and find the same records under a newer leader epoch.
+    ///
+    /// A crash leaves it one or the other. If it fails the partition is out of service until the next start.
+    pub(super) async fn become_group(&self, core: &Rc<Core>, part: Part) {
+        let Some(partition) = self.get(&part.at).filter(|partition| partition.group().is_none()) else {
+            return;
+        };
+        let Some(shown) = partition.retire() else { return };
+        self.open.borrow_mut().remove(&part.at);
+        if part.topic_partition.topic.as_str() == OFFSETS_TOPIC {
+            core.coordinators.stop_one(part.at.partition);
+        }
+        let began = core.runtime.clock.now();
+        let becoming = async {
+            begin_group(&self.wal, part.at, part.replica, &partition.log_handle()).await?;
+            match self.open_member(core, &How::Member, &part, Vouch::Anyway).await? {
+                Opened::Group(group) => Ok(group),
+                Opened::Lost(_) => Err("its files went while it became a group".to_owned()),
+            }
+        };
+        match becoming.await {
+            Ok(group) => {
+                let took = core.runtime.clock.now().duration_since(began);
+                tracing::info!(partition = %part.topic_partition, ?took, "a single replica has become a group's first voter");
+                self.take_into_service(core, part, shown, group.clone().into());
+                ouzel_runtime::spawn(async move { group.elect().await });
+            }
+            Err(error) => self.failed_to_open(&part, &error),
         }
     }
 
@@ -73,12 +97,16 @@ impl Partitions {
         &self,
         core: &Rc<Core>,
         how: &How,
-        opening: &Opening,
+        opening: &Part,
         vouch: Vouch,
     ) -> Result<Opened, String> {
         match how {
             How::Solo => unreachable!("a single replica is no member"),
-            How::Genesis => return Err("a partition with one replica cannot become a group yet".to_owned()),
+            How::Genesis => {
+                let log = self.open_log(core, opening).await.map_err(|error| error.to_string())?;
+                begin_group(&self.wal, opening.at, opening.replica, &log).await?;
+                tracing::info!(partition = %opening.topic_partition, "a single replica has become a group's first voter");
+            }
             How::Anew => self.wipe(core, opening).await?,
             How::Member | How::Founder(_) => {}
         }
@@ -117,7 +145,7 @@ impl Partitions {
     }
 
     /// Takes away what an earlier life of a replica left: it must not be taken for what this one has.
-    async fn wipe(&self, core: &Core, opening: &Opening) -> Result<(), String> {
+    async fn wipe(&self, core: &Core, opening: &Part) -> Result<(), String> {
         // First the data, then what is known of it: a crash in between is followed by the same again.
         self.remove_dir(core, opening).await?;
         if self.known(&opening.at) == Known::Nothing {
@@ -127,7 +155,7 @@ impl Partitions {
     }
 
     /// Removes the directory of a replica that is not open, if it has one.
-    pub(super) async fn remove_dir(&self, core: &Core, opening: &Opening) -> Result<(), String> {
+    pub(super) async fn remove_dir(&self, core: &Core, opening: &Part) -> Result<(), String> {
         let dir = core.node.config.data_dir.join(opening.topic_partition.to_string());
         let disk = &core.runtime.disk;
         let removed = async {
@@ -142,10 +170,26 @@ impl Partitions {
     }
 }
 
+/// Makes the log of a single replica that of a group's first voter, and closes it: it is opened anew as the group's. The
+/// replica is a candidate then, and the only voter.
+pub(crate) async fn begin_group(
+    wal: &MetaWal,
+    at: TopicIdPartition,
+    replica: ReplicaId,
+    log: &Log,
+) -> Result<(), String> {
+    let Some(solo) = wal.get(&at) else {
+        return Err("it is not kept as a single replica's log".to_owned());
+    };
+    let entry = EntryId { term: genesis::term_after(log, &solo), index: EntryIndex(0) };
+    let begun = genesis::found(log, wal, genesis_of(at, replica, entry)).await;
+    begun.map(|_| ()).map_err(|error| format!("it does not become a group: {error}"))
+}
+
 /// Opens a replica of a group on its log: notes first that it is open in this boot of the kernel.
 pub(crate) async fn open_group(
     core: &Rc<Core>,
-    at: ouzel_model::TopicIdPartition,
+    at: TopicIdPartition,
     replica: ReplicaId,
     log: Log,
     settings: GroupSettings,

@@ -35,7 +35,7 @@ pub(crate) struct LostReplicas {
 
 impl LostReplicas {
     fn get(&self, at: &TopicIdPartition) -> Option<(ReplicaId, Loss)> {
-        self.waiting.borrow().get(at).map(|(opening, loss)| (opening.replica, *loss))
+        self.waiting.borrow().get(at).map(|(opening, loss)| (opening.part.replica, *loss))
     }
 
     /// It waits no more: it is wanted no more, or another life of it is.
@@ -54,9 +54,11 @@ impl Partitions {
                  asked to take it in anew"
             }
         };
-        tracing::warn!(partition = %opening.topic_partition, replica = %opening.replica, "{words}");
-        self.failed.borrow_mut().insert(opening.at, (opening.topic_partition.clone(), words.to_owned()));
-        self.lost.waiting.borrow_mut().insert(opening.at, (opening, loss));
+        tracing::warn!(partition = %opening.part.topic_partition, replica = %opening.part.replica, "{words}");
+        self.failed
+            .borrow_mut()
+            .insert(opening.part.at, (opening.part.topic_partition.clone(), words.to_owned()));
+        self.lost.waiting.borrow_mut().insert(opening.part.at, (opening, loss));
         if !self.lost.is_asking.replace(true) {
             ouzel_runtime::spawn(ask_about_all(core.clone()));
         }
@@ -109,7 +111,7 @@ async fn go_on(core: &Rc<Core>, at: TopicIdPartition) {
     let partitions = &core.partitions;
     let Some(opening) = partitions.lost.forget(&at) else { return };
     tracing::error!(
-        partition = %opening.topic_partition, replica = %opening.replica,
+        partition = %opening.part.topic_partition, replica = %opening.part.replica,
         "too few replicas of this partition came through a power cut whole: this one goes on with what it has left, which \
          no other has more of; records that were acknowledged and not flushed anywhere are lost"
     );

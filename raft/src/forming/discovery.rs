@@ -150,30 +150,6 @@ impl Discovery {
         self.inner.waits_for.borrow().as_ref().map(Wait::to_string)
     }
 
-    /// Asks seeds of a node that is a member once each, and says in words which of them belong to other clusters.
-    pub async fn foreign_seeds(&self, seeds: &[String]) -> Vec<String> {
-        let own = match &*self.inner.state.borrow() {
-            State::Member(card) => card.cluster_id.clone(),
-            State::Newborn(_) => return Vec::new(),
-        };
-        let mut foreign = Vec::new();
-        for seed in seeds {
-            let question = encode_question(seeds);
-            let answer = self.inner.peers.discover(seed, question, ANSWER_TIME_MAX).await;
-            if let Ok((_, answer)) = answer
-                && let Ok(Known::Belongs(card)) = decode_answer(&answer)
-                && card.cluster_id != own
-            {
-                foreign.push(format!(
-                    "seed {seed} belongs to cluster {}, but the data directory of this node to cluster {own}; mend the \
-                     seeds, or give the node an empty directory to join with",
-                    card.cluster_id
-                ));
-            }
-        }
-        foreign
-    }
-
     fn ask_all(&self) {
         let to_ask = match &*self.inner.state.borrow() {
             State::Newborn(forming) => forming.to_ask(),
@@ -184,6 +160,25 @@ impl Discovery {
             self.inner.asking.borrow_mut().entry(address.clone()).or_insert_with(ask);
         }
     }
+}
+
+/// Asks the seeds of a node whose disk names a cluster once each, and says in words which of them belong to other ones.
+pub async fn foreign_seeds(peers: &Peers, own: &str, seeds: &[String]) -> Vec<String> {
+    let mut foreign = Vec::new();
+    for seed in seeds {
+        let answer = peers.discover(seed, encode_question(seeds), ANSWER_TIME_MAX).await;
+        if let Ok((_, answer)) = answer
+            && let Ok(Known::Belongs(card)) = decode_answer(&answer)
+            && card.cluster_id != own
+        {
+            foreign.push(format!(
+                "seed {seed} belongs to cluster {}, but the data directory of this node to cluster {own}; mend the seeds, or \
+                 give the node an empty directory to join with",
+                card.cluster_id
+            ));
+        }
+    }
+    foreign
 }
 
 impl Inner {

@@ -8,6 +8,7 @@ use ouzel_runtime::disk::BackendChoice;
 use ouzel_runtime::sim::{Cluster, ClusterConfig, SimRuntime};
 use ouzel_runtime::{Runtime, cores};
 
+use super::discovery::foreign_seeds;
 use super::*;
 use crate::peers::{
     NodeIdentity, PeerIdentity, PeerService, Peers, PeersConfig, RecoveryRate, ServeResult, service,
@@ -368,12 +369,12 @@ fn a_node_alone_is_joined_later_by_those_that_name_it() {
             two.call(NodeId(1), Lane::Data, service::PING, PeerMessage::default()).await,
             Ok(PeerMessage::default())
         );
-        assert!(first.foreign_seeds(&seeds).await.is_empty());
+        assert!(foreign_seeds(&one, &kept_one.id().unwrap(), &seeds).await.is_empty());
 
         // Another cluster, and a node that was given seeds of both.
         let (three, other_address, kept_three) = listening(3).await;
         let third = runtime.clock.timeout(limit, form(&runtime, &three, vec![], &kept_three)).await.unwrap();
-        let foreign = third.foreign_seeds(&seeds).await;
+        let foreign = foreign_seeds(&three, &kept_three.id().unwrap(), &seeds).await;
         assert!(foreign.len() == 1 && foreign[0].contains(&kept_one.id().unwrap()), "{foreign:?}");
         three.set_address(NodeId(1), &address);
         let refused = three.call(NodeId(1), Lane::Data, service::PING, PeerMessage::default()).await;

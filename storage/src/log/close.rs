@@ -33,6 +33,7 @@ impl Log {
     pub async fn close(&self) -> Result<Offset, String> {
         self.inner.state.borrow_mut().closing = true;
         self.inner.cut_at_rest().await;
+        self.inner.start_at_rest().await;
         let _uncompacted = self.hold_compaction().await;
         self.flush().await.map_err(|fenced| fenced.to_string())?;
         self.inner.at_rest().await;

@@ -84,8 +84,9 @@ impl Inner {
         let start = {
             let state = self.state.borrow();
             let start = start.min(state.safe_end());
-            // While the tail is being cut nobody knows where the log will end: the trim is for another time.
-            if start <= state.log_start || state.cutting {
+            // While the tail is being cut nobody knows where the log will end: the trim is for another time. One that is closed
+            // may be open as another by now.
+            if start <= state.log_start || state.cutting || state.closing {
                 return Ok(0);
             }
             start

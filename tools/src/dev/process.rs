@@ -90,9 +90,7 @@ pub(super) fn start(cluster: &Cluster, index: usize, dir: &Path) -> Result<(Proc
         "--memory",
         NODE_MEMORY,
     ]);
-    if let Some(seeds) = cluster.seeds_for(node) {
-        command.args(["--seeds", &seeds]);
-    }
+    command.args(["--seeds", &cluster.seeds()]);
     if let Some(durability) = &cluster.durability {
         command.args(["--set", &format!("log.ouzel.durability={durability}")]);
     }

@@ -124,11 +124,11 @@ impl Cluster {
         self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.kafka_port)).collect::<Vec<_>>().join(",")
     }
 
-    /// The rpc addresses of the founders, for a node that founds with others or joins; none for a node that began alone.
-    pub(super) fn seeds_for(&self, node: &Node) -> Option<String> {
+    /// The rpc addresses of the founders, as every node is given them: also one that founds alone, so that others can join
+    /// it while it runs.
+    pub(super) fn seeds(&self) -> String {
         let founders = self.nodes.iter().filter(|node| node.founder);
-        let seeds: Vec<String> = founders.map(|node| format!("127.0.0.1:{}", node.rpc_port)).collect();
-        (seeds.len() > 1 || !node.founder).then(|| seeds.join(","))
+        founders.map(|node| format!("127.0.0.1:{}", node.rpc_port)).collect::<Vec<_>>().join(",")
     }
 }
 
@@ -195,12 +195,11 @@ mod tests {
     fn founders_of_several_name_each_other_and_whoever_joins_names_the_founders() {
         let mut cluster = Cluster::new("ouzel".into());
         cluster.nodes = vec![node(1, true)];
-        assert_eq!(cluster.seeds_for(&cluster.nodes[0]), None, "alone it founds with nobody");
+        assert_eq!(cluster.seeds(), "127.0.0.1:1002", "alone it founds with itself");
         cluster.nodes.push(node(2, false));
-        assert_eq!(cluster.seeds_for(&cluster.nodes[0]), None);
-        assert_eq!(cluster.seeds_for(&cluster.nodes[1]).unwrap(), "127.0.0.1:1002");
+        assert_eq!(cluster.seeds(), "127.0.0.1:1002");
         cluster.nodes[1].founder = true;
-        assert_eq!(cluster.seeds_for(&cluster.nodes[0]).unwrap(), "127.0.0.1:1002,127.0.0.1:2002");
+        assert_eq!(cluster.seeds(), "127.0.0.1:1002,127.0.0.1:2002");
         assert_eq!(cluster.bootstrap(), "127.0.0.1:1000,127.0.0.1:2000");
         assert!(cluster.has_port(2001) && !cluster.has_port(2003));
     }
