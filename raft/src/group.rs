@@ -38,6 +38,7 @@ use tokio::sync::Notify;
 
 use crate::in_sync::InSync;
 use crate::network::Network;
+use crate::planted::{self, Planted};
 use crate::replica_state::ReplicaState;
 use crate::replicated_log::{AppendRefused, Receipt, ReplicaOffsets, ReplicatedLog};
 use crate::snapshot::Incoming;
@@ -289,9 +290,13 @@ impl ReplicatedLog for RaftGroup {
 
     fn offsets(&self) -> ReplicaOffsets {
         let offsets = self.inner.state.log.offsets();
+        let committed = match planted::is(Planted::LonelyWatermark) && self.role() == Role::Leader {
+            true => offsets.log_end,
+            false => self.inner.state.high_watermark(),
+        };
         ReplicaOffsets {
             log_start: offsets.log_start,
-            high_watermark: self.inner.state.high_watermark().max(offsets.log_start).min(offsets.log_end),
+            high_watermark: committed.max(offsets.log_start).min(offsets.log_end),
             log_end: offsets.log_end,
         }
     }

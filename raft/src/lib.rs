@@ -25,6 +25,8 @@ pub mod liveness;
 mod members_at;
 mod network;
 pub mod peers;
+#[cfg_attr(not(feature = "planted"), allow(dead_code, unreachable_pub))]
+mod planted;
 pub mod replica;
 mod replica_state;
 pub mod replicated_log;
@@ -46,6 +48,8 @@ pub use group::{
     GroupSettings, GroupStatus, OpenGroup, OpenGroupError, RaftGroup, ReconfigureError, RetainError, Role,
     Ticks, TransferError,
 };
+#[cfg(feature = "planted")]
+pub use planted::{Planted, plant};
 pub use replica::Replica;
 pub use replicated_log::{AppendRefused, Placed, Receipt, ReplicaOffsets, ReplicatedLog, Unacknowledged};
 pub use solo::Solo;

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use crate::entry::{Retention, SideBody};
 use crate::group::GroupSettings;
 use crate::members_at::MembersAt;
+use crate::planted::{self, Planted};
 use crate::replicated_log::Unacknowledged;
 use crate::snapshot::has_entry;
 use crate::types::{LeaderId, Members, RaftVote, StoredMembers, Term, log_id};
@@ -153,6 +154,9 @@ impl ReplicaState {
             kept.flushed = committed_end.map_or(kept.flushed, |end| end.min(self.log.offsets().flushed_end));
             kept.clone()
         };
+        if planted::is(Planted::UnkeptVote) {
+            return Ok(());
+        }
         self.wal.commit(vec![Change::PutGroup(self.at, state)]).await.map_err(io::Error::other)
     }
 
@@ -326,6 +330,9 @@ impl ReplicaState {
     ) -> Result<(), Unacknowledged> {
         if self.term() != term {
             return Err(Unacknowledged::LeadershipLost);
+        }
+        if planted::is(Planted::EarlyAcknowledgement) {
+            return self.wait_written(end, term).await;
         }
         if self.acknowledged_end() >= end {
             return Ok(());

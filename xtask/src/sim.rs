@@ -20,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask sim [arguments]
   --minutes M      no seed is begun after M minutes
   --nodes 1|3|5    nodes of the simulated cluster
   --mode MODE      durable, write-caching or os (each has its turn, durable the most)
+  --mutations      instead: plants wrongs in the replicas' code, one at a time; the judges must notice each
   --release        optimised: for a long run; the build takes minutes
 ";
 
@@ -94,6 +95,9 @@ impl Options {
 
 /// Runs the seeds and prints what came of them.
 pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
+    if arguments == ["--mutations"] {
+        return mutations(root);
+    }
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(message) => {
@@ -106,6 +110,20 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
         Ok(_) => ExitCode::FAILURE,
         Err(message) => {
             eprintln!("sim: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Shows that the judges notice wrongs in the code that ships.
+fn mutations(root: &Path) -> ExitCode {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let words = ["test", "--package", "ouzel-sim", "--features", "planted", "--test", "planted"];
+    match Command::new(cargo).args(words).current_dir(root).status() {
+        Ok(status) if status.success() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("sim: cargo cannot be run: {error}");
             ExitCode::FAILURE
         }
     }
