@@ -128,11 +128,13 @@ pub fn plan_register_broker(
         // A release that did not tell its directory had no other to tell.
         let same_directory = known.directory_id == broker.directory_id || known.directory_id.is_zero();
         let another_process = known.incarnation != broker.incarnation;
-        if !same_directory && is_alive {
+        // Whoever has the address of the one before has taken its place: a node that died, was wiped and is back may be
+        // here before anybody has noticed that it died.
+        let is_elsewhere = is_alive && address_of(broker) != address();
+        if !same_directory && is_elsewhere {
             return Err(RegisterBrokerError::NodeIdTaken { node, address: address() });
         }
-        // Whoever has the address of the one before has taken its place.
-        if same_directory && is_alive && another_process && address_of(broker) != address() {
+        if same_directory && is_elsewhere && another_process {
             return Err(RegisterBrokerError::DirectoryCopied { node, address: address() });
         }
         if !same_directory {

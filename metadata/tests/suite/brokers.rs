@@ -81,7 +81,8 @@ fn a_broker_that_is_back_on_its_disk_keeps_its_replicas() {
 #[test]
 fn a_number_that_is_in_use_is_refused_in_words() {
     let image = image();
-    let refused = plan_register_broker(&image, &on_another_disk(2), true).expect_err("2 is alive");
+    let elsewhere = Broker { rpc_address: "10.0.0.9:33146".to_owned(), ..on_another_disk(2) };
+    let refused = plan_register_broker(&image, &elsewhere, true).expect_err("2 is alive");
     assert_eq!(
         refused.to_string(),
         "node id 2 belongs to the broker at 127.0.0.1:33148, which is alive and has another data directory; give this one \
@@ -95,6 +96,18 @@ fn a_number_that_is_in_use_is_refused_in_words() {
          directory is a copy: start with an empty one and another --node-id"
     );
     assert!(plan_register_broker(&image, &copy, false).is_ok(), "a disk may move to another machine");
+}
+
+/// A node was killed, its disk wiped, and it was started again, all within the time in which the others notice that a node
+/// died. It was refused as a second one under its own id, and ended. Nobody else can have its address, though.
+#[test]
+fn a_wiped_node_at_its_old_address_is_not_taken_for_a_second_one() {
+    let back = on_another_disk(2);
+    let image = image();
+    assert_eq!(image.broker(back.node).expect("it is known").rpc_address, back.rpc_address);
+    let soon = plan_register_broker(&image, &back, true).expect("it has taken its own place");
+    let late = plan_register_broker(&image, &back, false).expect("it was noticed to be dead");
+    assert_eq!(soon, late);
 }
 
 #[test]
