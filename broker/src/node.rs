@@ -363,7 +363,7 @@ fn unwritable(dir: &Path, error: &io::Error) -> Option<StartError> {
 pub async fn run_core(runtime: Runtime, seat: Seat) -> cores::CoreResult {
     let Seat { mail, role, handle, done } = seat;
     match role {
-        Role::First(first) => Box::pin(run_first(runtime, mail, *first, handle)).await,
+        Role::First(first) => run_first(runtime, mail, *first, handle).await,
         Role::Other(boot) => run_other(runtime, mail, boot, handle, done).await,
     }
 }

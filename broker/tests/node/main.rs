@@ -8,7 +8,6 @@ mod compaction;
 mod hostile;
 mod idempotence;
 mod metadata_snapshots;
-mod moving;
 mod restart;
 mod stopping;
 mod support;

@@ -68,14 +68,19 @@ impl Broker {
     /// Starts a node and waits for its ready line.
     pub(crate) fn start_command(command: Command) -> Broker {
         let mut broker = Broker::launch(command);
-        match broker.stdout.recv_timeout(PATIENCE) {
-            Ok(ready_line) => broker.ready_line = ready_line,
+        broker.await_ready();
+        broker
+    }
+
+    /// Waits for the ready line.
+    pub(crate) fn await_ready(&mut self) {
+        match self.stdout.recv_timeout(PATIENCE) {
+            Ok(ready_line) => self.ready_line = ready_line,
             Err(why) => {
-                broker.signal("-KILL");
-                panic!("no ready line ({why}): {:?}", broker.ended());
+                self.signal("-KILL");
+                panic!("no ready line ({why}): {:?}", self.end());
             }
         }
-        broker
     }
 
     /// Starts a node and waits for nothing.
@@ -131,6 +136,10 @@ impl Broker {
 
     /// Waits for the end.
     pub(crate) fn ended(mut self) -> Ended {
+        self.end()
+    }
+
+    fn end(&mut self) -> Ended {
         let (_, nothing) = channel();
         let stdout = std::mem::replace(&mut self.stdout, nothing);
         let (_, nothing) = channel();

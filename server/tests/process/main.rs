@@ -1,6 +1,10 @@
-//! The binary as a process: what it says, what it answers, how it ends.
+//! The binary as a process: what it says, what it answers, how it ends, alone and as one of several.
 
 mod broker;
+mod cluster;
+mod failover;
+mod mistakes;
+mod peer;
 mod refusals;
 mod serving;
 mod settings;

@@ -1,0 +1,243 @@
+//! What people and machines do to a cluster by mistake: each is refused or healed, in words, and nothing is lost. The
+//! words are those of the table in docs/operations.md.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::path::Path;
+
+use crate::broker::{Broker, run};
+use crate::cluster::{Cluster, numbered};
+use crate::peer::{self, Card};
+
+/// A cluster of three whose topic `t` holds some values, which is what may not be lost.
+struct Precious {
+    cluster: Cluster,
+    values: Vec<String>,
+}
+
+impl Precious {
+    fn new() -> Precious {
+        let cluster = Cluster::of(3);
+        cluster.create_topic("t", 3);
+        let values = numbered("before", 20);
+        cluster.produce("t", &values);
+        Precious { cluster, values }
+    }
+
+    /// All three are there, all in sync, more can be stored, and what was stored is there once.
+    fn assert_whole(mut self) {
+        self.cluster.await_in_sync("t", 3);
+        let more = numbered("after", 20);
+        self.cluster.produce("t", &more);
+        self.values.extend(more);
+        assert_eq!(self.cluster.read_all("t"), self.values);
+    }
+}
+
+/// One line of a node's meta.properties.
+fn property(dir: &Path, key: &str) -> String {
+    let text = fs::read_to_string(dir.join("meta.properties")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    line.unwrap_or_else(|| panic!("no {key} in {text}")).to_owned()
+}
+
+/// A node that has never been part of anything here.
+fn stranger(cluster_id: &str) -> Card<'_> {
+    Card { versions: (1, 1), cluster_id, node: 9, directory_id: [9; 16], target: 1 }
+}
+
+#[test]
+fn a_peer_of_another_cluster_is_refused() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    let own = property(&cluster.data_dir(1), "cluster.id");
+    let (_, kind, answer) = peer::introduce(&cluster.rpc_address(1), &stranger("elsewhere"));
+    assert_eq!(kind, peer::REFUSAL);
+    let said = format!(
+        "node 9 belongs to cluster elsewhere, node 1 to cluster {own}; check seeds and data directories"
+    );
+    assert_eq!(peer::words(&answer), said);
+    cluster.node(1).await_log(&said);
+
+    // A whole node of another cluster, where one of this cluster was.
+    cluster.stop(3);
+    let mut others = Cluster::of(1);
+    others.stop(1);
+    let theirs = property(&others.data_dir(1), "cluster.id");
+    let here = cluster.rpc_address(3);
+    others.launch(1, &["--rpc-listener", &here]);
+    let said = format!("node 1 belongs to cluster {own}, node 1 to cluster {theirs}");
+    cluster.node(1).await_log(&said);
+    others.node(1).await_ready();
+    others.stop(1);
+    cluster.start(3);
+    precious.assert_whole();
+}
+
+#[test]
+fn a_peer_of_another_protocol_version_is_refused() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    let own = property(&cluster.data_dir(1), "cluster.id");
+    let newer = Card { versions: (7, 9), ..stranger(&own) };
+    let (_, kind, answer) = peer::introduce(&cluster.rpc_address(1), &newer);
+    assert_eq!(kind, peer::REFUSAL);
+    let said = "versions 7..9 of the peer protocol are spoken there, 1..1 here; upgrade the older node";
+    assert_eq!(peer::words(&answer), said);
+    cluster.node(1).await_log(said);
+    // One that speaks this version too is no stranger to it.
+    let both = Card { versions: (1, 9), ..stranger(&own) };
+    assert_eq!(peer::introduce(&cluster.rpc_address(1), &both).1, peer::WELCOME);
+    precious.assert_whole();
+}
+
+#[test]
+fn bytes_that_are_no_peers_end_a_connection_and_nothing_else() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    let own = property(&cluster.data_dir(1), "cluster.id");
+    let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+    for node in 1..=3 {
+        let address = cluster.rpc_address(node);
+        // Nothing like a peer; a peer's first bytes and nothing like a hello; a connection that says nothing.
+        for opening in [&b""[..], b"OUZELRPC", b"GET / HTTP/1.1\r\n"] {
+            let mut stream = peer::connect(&address);
+            let written = stream.write_all(&[opening, &noise.bytes(4096)].concat());
+            is_cut_off(written);
+            is_cut_off(stream.read_to_end(&mut Vec::new()).map(drop));
+        }
+        let silent = peer::connect(&address);
+        // Somebody of the cluster, and then nonsense.
+        let card = Card { target: node, node: 9, ..stranger(&own) };
+        let (mut stream, kind, _) = peer::introduce(&address, &card);
+        assert_eq!(kind, peer::WELCOME);
+        is_cut_off(stream.write_all(&noise.bytes(4096)));
+        is_cut_off(stream.read_to_end(&mut Vec::new()).map(drop));
+        cluster.node(node).await_log("a peer sent nonsense, its connection is closed");
+        // Frames that are whole, with heads of anything, for every service there is and some that there are not.
+        let (mut stream, kind, _) = peer::introduce(&address, &card);
+        assert_eq!(kind, peer::WELCOME);
+        for service in 0..=8 {
+            for bytes in [0, 1, 19, 20, 21, 64, 300] {
+                is_cut_off(stream.write_all(&peer::frame(peer::CALL, service, &noise.bytes(bytes))));
+            }
+        }
+        drop((stream, silent));
+    }
+    precious.assert_whole();
+}
+
+/// Written or read to its end, or the other side was done with the connection before.
+fn is_cut_off(outcome: std::io::Result<()>) {
+    if let Err(error) = outcome {
+        let kind = error.kind();
+        assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{error}");
+    }
+}
+
+/// The same bytes in every run: xorshift.
+struct Noise(u64);
+
+impl Noise {
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let next = || {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 >> 32) as u8
+        };
+        std::iter::repeat_with(next).take(count).collect()
+    }
+}
+
+#[test]
+fn the_id_of_a_node_that_lives_is_refused_to_another() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    let mut impostor = Broker::launch(cluster.command(4, &["--node-id", "2"]));
+    impostor.await_log("a peer refuses this node");
+    impostor.await_log("start one of them with another --node-id");
+    let brokers = cluster.await_all("who belongs to it", |seen| seen.brokers.len() == 3).brokers;
+    let address = cluster.kafka_address(2);
+    assert_eq!(brokers[&2].address(), address);
+    impostor.signal("-KILL");
+    assert_eq!(impostor.ended().stdout, "", "it was never ready");
+    precious.assert_whole();
+}
+
+#[test]
+fn a_copy_of_a_nodes_directory_is_refused() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    cluster.stop(2);
+    copy_dir(&cluster.data_dir(2), &cluster.data_dir(4));
+    cluster.start(2);
+    cluster.await_in_sync("t", 3);
+    let mut copy = Broker::launch(cluster.command(4, &["--node-id", "2"]));
+    copy.await_log("is in use by another process at this moment; one of the two is a copy");
+    copy.signal("-KILL");
+    assert_eq!(copy.ended().stdout, "", "it was never ready");
+    precious.assert_whole();
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_dir(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn two_nodes_cannot_have_one_data_directory() {
+    let precious = Precious::new();
+    let cluster = &precious.cluster;
+    let dir = cluster.data_dir(2).display().to_string();
+    for node_id in ["2", "4"] {
+        let mut command = cluster.command(4, &["--data-dir", &dir, "--node-id", node_id]);
+        command.env("OUZEL_LOG", "off");
+        let ended = run(command);
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{}", ended.stderr);
+        let said = format!("ouzel: data directory {dir} is in use by another broker");
+        assert!(ended.stderr.starts_with(&said), "{}", ended.stderr);
+    }
+    precious.assert_whole();
+}
+
+#[test]
+fn a_wiped_disk_under_an_old_id_is_filled_again() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    let directory = property(&cluster.data_dir(3), "directory.id");
+    cluster.kill(3);
+    fs::remove_dir_all(cluster.data_dir(3)).unwrap();
+    cluster.start(3);
+    assert_ne!(property(&cluster.data_dir(3), "directory.id"), directory);
+    precious.assert_whole();
+}
+
+#[test]
+fn stale_seeds_matter_to_a_newcomer_alone_and_one_good_one_is_enough() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    // Nobody has ever listened there.
+    let nobody = cluster.rpc_address(8);
+    cluster.launch(4, &["--seeds", &nobody]);
+    cluster.node(4).await_log(&format!("seed {nobody} does not answer"));
+    assert_eq!(cluster.kill(4).stdout, "", "it was never ready");
+
+    let seeds = format!("{nobody},{}", cluster.rpc_address(3));
+    cluster.launch(4, &["--seeds", &seeds]);
+    cluster.node(4).await_ready();
+    cluster.await_all("four brokers", |seen| seen.brokers.len() == 4);
+
+    // Who belongs to it knows the way.
+    cluster.stop(2);
+    cluster.launch(2, &["--seeds", &nobody]);
+    cluster.node(2).await_ready();
+    precious.assert_whole();
+}
