@@ -4,9 +4,10 @@
 use super::definition::ConfigType::{Boolean, Double, Int, List, Long, Short, String};
 use super::definition::{ConfigDef, ConfigType, Rule};
 use super::vocabulary::{
-    CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_BUFFERS,
-    NO_LEVELS, NO_LIMIT, NO_NEW_GROUPS, NO_OFFSET_CODEC, NO_POOLS, NO_PREALLOCATION, NO_QUEUE,
-    NO_REPLICATION, NO_TIERS, NO_TRANSACTIONS, ONE_CLEANER, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS,
+    CLEANUP_POLICIES, COMMITS_OUTLAST, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS,
+    NO_BUFFERS, NO_FETCHING_FOLLOWERS, NO_FOLLOWER_READS, NO_LEVELS, NO_LIMIT, NO_NEW_GROUPS,
+    NO_OFFSET_CODEC, NO_POOLS, NO_PREALLOCATION, NO_QUEUE, NO_REPLICATION, NO_THROTTLES, NO_TIERS,
+    NO_TRANSACTIONS, NO_UNCLEAN_ELECTIONS, ONE_CLEANER, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS,
     ROLL_MS, TIMESTAMP_TYPES, UNLIMITED_OR_POSITIVE, ZSTD_LEVELS,
 };
 
@@ -50,7 +51,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
     key("fetch.max.bytes", Int, "57671680").at_least(1024)
         .doc("Largest answer to a fetch, whatever the client asks for; a single larger batch still passes."),
     key("follower.replication.throttled.rate", Long, "9223372036854775807").at_least(0).dynamic()
-        .without_effect(NO_REPLICATION)
+        .without_effect(NO_THROTTLES)
         .doc("Bytes per second that throttled followers may receive."),
     key("group.consumer.assignment.interval.ms", Int, "1000").at_least(0).dynamic()
         .without_effect(NO_NEW_GROUPS)
@@ -207,7 +208,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("Threads that fetch from leaders."),
     key("offset.metadata.max.bytes", Int, "4096").at_least(0)
         .doc("Longest text that may accompany a committed offset."),
-    key("offsets.commit.timeout.ms", Int, "5000").at_least(1).without_effect(NO_REPLICATION)
+    key("offsets.commit.timeout.ms", Int, "5000").at_least(1).without_effect(COMMITS_OUTLAST)
         .doc("How long an offset commit may wait for its replicas."),
     key("offsets.load.buffer.size", Int, "5242880").at_least(1).without_effect(NO_BUFFERS)
         .doc("Memory for reading committed offsets back."),
@@ -266,17 +267,17 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .without_effect(NO_TIERS)
         .doc("Whether there is tiered storage."),
     key("replica.alter.log.dirs.io.max.bytes.per.second", Long, "9223372036854775807").at_least(0).dynamic()
-        .without_effect(NO_REPLICATION)
+        .without_effect(ONE_DATA_DIRECTORY)
         .doc("Most bytes a second for moving partitions between data directories."),
-    key("replica.fetch.max.bytes", Int, "1048576").at_least(0).without_effect(NO_REPLICATION)
+    key("replica.fetch.max.bytes", Int, "1048576").at_least(0).without_effect(NO_FETCHING_FOLLOWERS)
         .doc("Bytes a follower asks for per partition."),
-    key("replica.fetch.response.max.bytes", Int, "10485760").at_least(0).without_effect(NO_REPLICATION)
+    key("replica.fetch.response.max.bytes", Int, "10485760").at_least(0).without_effect(NO_FETCHING_FOLLOWERS)
         .doc("Bytes a follower asks for in all."),
-    key("replica.fetch.wait.max.ms", Int, "500").without_effect(NO_REPLICATION)
+    key("replica.fetch.wait.max.ms", Int, "500").without_effect(NO_FETCHING_FOLLOWERS)
         .doc("How long a follower's fetch waits for records."),
     key("replica.lag.time.max.ms", Long, "30000")
         .doc("A follower that has not caught up for this long is out of sync."),
-    key("replica.selector.class", String, "").unset().without_effect(NO_REPLICATION)
+    key("replica.selector.class", String, "").unset().without_effect(NO_FOLLOWER_READS)
         .doc("How a replica is chosen for a consumer."),
     key("socket.listen.backlog.size", Int, "50").at_least(1).without_effect(NO_BUFFERS)
         .doc("Connections that wait to be accepted."),
@@ -309,7 +310,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("Segment size of the transaction topic."),
     key("transactional.id.expiration.ms", Int, "604800000").at_least(1).without_effect(NO_TRANSACTIONS)
         .doc("How long a silent transactional id is remembered."),
-    key("unclean.leader.election.enable", Boolean, "false").dynamic().without_effect(NO_REPLICATION)
+    key("unclean.leader.election.enable", Boolean, "false").dynamic().without_effect(NO_UNCLEAN_ELECTIONS)
         .doc("Default of the topics' unclean.leader.election.enable."),
 ];
 

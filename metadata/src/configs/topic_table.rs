@@ -4,8 +4,8 @@ use super::definition::ConfigType::{Boolean, Double, Int, List, Long, String};
 use super::definition::{ConfigDef, ConfigType, Rule, Synonym};
 use super::vocabulary::{
     CLEANUP_POLICIES, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS, NO_LEVELS,
-    NO_PREALLOCATION, NO_REPLICATION, NO_TIERS, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS, TIMESTAMP_TYPES,
-    ZSTD_LEVELS,
+    NO_PREALLOCATION, NO_THROTTLES, NO_TIERS, NO_UNCLEAN_ELECTIONS, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS,
+    TIMESTAMP_TYPES, ZSTD_LEVELS,
 };
 
 const fn key(name: &'static str, kind: ConfigType, default: &'static str) -> ConfigDef {
@@ -48,13 +48,13 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
     key("flush.ms", Long, "9223372036854775807").at_least(0).synonyms(FLUSH_MS)
         .doc("Flush after at most this time. Only tightens what ouzel.durability promises."),
     key("follower.replication.throttled.replicas", List, "").rule(Rule::ThrottledReplicas)
-        .without_effect(NO_REPLICATION)
+        .without_effect(NO_THROTTLES)
         .doc("Followers whose replication is throttled: 'partition:broker' pairs, or '*' for all."),
     key("index.interval.bytes", Int, "4096").at_least(0)
         .synonyms(&[Synonym::same("log.index.interval.bytes")])
         .doc("How many bytes of batches share one entry of the offset index."),
     key("leader.replication.throttled.replicas", List, "").rule(Rule::ThrottledReplicas)
-        .without_effect(NO_REPLICATION)
+        .without_effect(NO_THROTTLES)
         .doc("Leaders whose replication is throttled: 'partition:broker' pairs, or '*' for all."),
     key("local.retention.bytes", Long, "-2").at_least(-2)
         .synonyms(&[Synonym::same("log.local.retention.bytes")])
@@ -116,7 +116,7 @@ pub static TOPIC_CONFIGS: &[ConfigDef] = &[
         .doc("Start a new segment when the active one is this old, even if it is small."),
     key("unclean.leader.election.enable", Boolean, "false")
         .synonyms(&[Synonym::same("unclean.leader.election.enable")])
-        .without_effect(NO_REPLICATION)
+        .without_effect(NO_UNCLEAN_ELECTIONS)
         .doc("Whether a replica that is not in sync may lead when no other is left, at the price of \
               records."),
 ];

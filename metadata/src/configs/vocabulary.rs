@@ -2,6 +2,7 @@
 
 use super::definition::{Rule, Synonym, Unit};
 
+pub(super) const COMMITS_OUTLAST: &str = "a commit waits until its replicas have it, or another broker leads";
 pub(super) const NO_BUFFERS: &str = "buffers are sized by --memory and by the operating system";
 pub(super) const NO_LEVELS: &str = "the broker compresses at one level of its own choice";
 pub(super) const NO_LIMIT: &str =
@@ -12,6 +13,11 @@ pub(super) const NO_POOLS: &str = "each core runs one thread; --cores says how m
 pub(super) const NO_QUEUE: &str = "--memory bounds what waits";
 pub(super) const NO_OFFSET_CODEC: &str = "committed offsets are stored uncompressed";
 pub(super) const NO_REPLICATION: &str = "partitions have a single replica in this release";
+pub(super) const NO_FETCHING_FOLLOWERS: &str = "a leader sends to its followers; they do not fetch";
+pub(super) const NO_FOLLOWER_READS: &str = "consumers read from leaders";
+pub(super) const NO_THROTTLES: &str = "catching up has one limit of its own, which cannot be set";
+pub(super) const NO_UNCLEAN_ELECTIONS: &str =
+    "no setting has a group elect a replica without what is committed";
 pub(super) const NO_TIERS: &str = "there is no tiered storage";
 pub(super) const NO_TRANSACTIONS: &str = "transactions are not served in this release";
 pub(super) const ONE_CLEANER: &str = "one thread does the long work of compaction for all cores";
