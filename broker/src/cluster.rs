@@ -4,10 +4,12 @@
 //! passes on who leads what, and tells the others. A node that is alone has none of this.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use ouzel_metadata::Image;
 use ouzel_model::{NodeId, TopicIdPartition};
+use ouzel_raft::Lane;
 use ouzel_raft::forming::Discovery;
 use ouzel_raft::gossip::{Claim, ClaimTable, Gossip};
 use ouzel_raft::liveness::{Change, Due, Elector, GroupWatch, Liveness, Standing};
@@ -15,6 +17,7 @@ use ouzel_raft::peers::Peers;
 
 use crate::controller::CONTROLLER_CORE;
 use crate::core::Core;
+use crate::metrics::PeerSample;
 use crate::partition::Partition;
 
 /// What a core has of the cluster.
@@ -41,6 +44,29 @@ impl Cluster {
     /// Puts a core's part together.
     pub(crate) fn new(peers: Peers, elector: Elector, first: Option<First>) -> Cluster {
         Cluster { peers, elector, claims: RefCell::default(), first }
+    }
+
+    /// This core's traffic with other nodes, by node id and lane, and how many calls of theirs it has handled.
+    pub(crate) fn sample_peers(&self) -> (BTreeMap<(i32, &'static str), PeerSample>, u64) {
+        let links = self.peers.links().into_iter().map(|(node, lane, link)| {
+            let lane = match lane {
+                Lane::Control => "control",
+                Lane::Data => "data",
+                Lane::Recovery => "recovery",
+            };
+            let counters = link.counters;
+            let sample = PeerSample {
+                answered: counters.answered,
+                refused: counters.refused,
+                unreachable: counters.unreachable,
+                timed_out: counters.timed_out,
+                bytes_sent: counters.sent_bytes,
+                bytes_received: counters.received_bytes,
+                connections: u64::from(link.is_connected),
+            };
+            ((node.0, lane), sample)
+        });
+        (links.collect(), self.peers.served().calls)
     }
 
     /// What is believed of a group's leader.

@@ -84,6 +84,12 @@ impl NodeConfig {
         self.memory_bytes / 2 / u64::from(cores)
     }
 
+    /// Bytes of other nodes' messages one core may hold: an eighth of the memory. Less for small nodes only: what peers may
+    /// hold by themselves is the limit of a large one.
+    pub fn peer_memory_bytes(&self, cores: u16) -> u64 {
+        self.memory_bytes / 8 / u64::from(cores)
+    }
+
     /// What the groups obey.
     pub fn group_config(&self) -> GroupsConfig {
         let (groups, offsets) = (&self.broker.groups, &self.broker.offsets);

@@ -10,6 +10,7 @@ pub(crate) mod keepers;
 pub(crate) mod lead;
 pub(crate) mod lost;
 pub(crate) mod metadata_log;
+pub(crate) mod preferred;
 pub(crate) mod publisher;
 pub(crate) mod running;
 pub(crate) mod snapshots;

@@ -22,7 +22,7 @@ use crate::controller::Controller;
 use crate::coordinators::Coordinators;
 use crate::fetch_sessions::FetchSessions;
 use crate::listener::MemoryBudget;
-use crate::metrics::{CommittedSample, CoreMetrics, CoreSample};
+use crate::metrics::{CommittedSample, CoreMetrics, CoreSample, PartitionSample};
 use crate::node::{NodeFacts, metadata_at};
 use crate::partition::housekeeping;
 use crate::partitions::Partitions;
@@ -211,7 +211,16 @@ impl Core {
         let mut sample = self.metrics.sample();
         sample.fetch_sessions = self.fetch_sessions.count() as u64;
         sample.request_memory_free_bytes = self.budget.free_bytes() as u64;
-        sample.partitions = self.partitions.all().iter().map(|partition| partition.sample()).collect();
+        let view = self.view();
+        let sampled = self.partitions.all().into_iter().map(|partition| {
+            let replicas = view.image.partition(*partition.at()).map_or(0, |known| known.replicas.len());
+            let sample = partition.sample();
+            PartitionSample { replicas: if sample.leads { replicas } else { 0 }, ..sample }
+        });
+        sample.partitions = sampled.collect();
+        if let Some(cluster) = self.cluster() {
+            (sample.peers, sample.peer_calls_served) = cluster.sample_peers();
+        }
         sample.reversions += self.groups().iter().map(|group| group.status().reversions).sum::<u64>();
         self.coordinators.each_committed(|group, topic, partition, offset| {
             sample.committed.push(CommittedSample {

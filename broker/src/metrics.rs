@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ouzel_model::LeaderEpoch;
 use ouzel_protocol::{ApiKey, Response};
 use ouzel_storage::log::Compacted;
 
@@ -24,6 +25,9 @@ pub struct CoreMetrics {
     cleaner: RefCell<CleanerSample>,
     tails_given_up: Cell<u64>,
     reversions: Cell<u64>,
+    elections: Cell<u64>,
+    in_sync_shrinks: Cell<u64>,
+    in_sync_expands: Cell<u64>,
 }
 
 /// Counts per bucket, the last one without bound, with their sum.
@@ -86,6 +90,18 @@ impl CoreMetrics {
         count(&self.connections_refused, 1);
     }
 
+    /// A partition's standing changed where it leads, from what it was the last time it led here, if it ever did: the
+    /// epoch, and how many are in sync.
+    pub fn led(&self, was: Option<(LeaderEpoch, usize)>, is: (LeaderEpoch, usize)) {
+        match was {
+            Some((epoch, in_sync)) if epoch == is.0 => {
+                count(&self.in_sync_shrinks, u64::from(is.1 < in_sync));
+                count(&self.in_sync_expands, u64::from(is.1 > in_sync));
+            }
+            _ => count(&self.elections, 1),
+        }
+    }
+
     /// A log was compacted.
     pub fn cleaned(&self, done: &Compacted, took: Duration) {
         let mut cleaner = self.cleaner.borrow_mut();
@@ -131,6 +147,9 @@ impl CoreMetrics {
             cleaner: *self.cleaner.borrow(),
             tails_given_up: self.tails_given_up.get(),
             reversions: self.reversions.get(),
+            elections: self.elections.get(),
+            in_sync_shrinks: self.in_sync_shrinks.get(),
+            in_sync_expands: self.in_sync_expands.get(),
             ..CoreSample::default()
         }
     }
@@ -264,6 +283,43 @@ pub struct PartitionSample {
     pub records_out: u64,
     /// Whether it stopped taking records.
     pub fenced: bool,
+    /// Whether this node leads it.
+    pub leads: bool,
+    /// Replicas it ought to have, and how many of them are in sync; 0 where this node does not lead.
+    pub replicas: usize,
+    /// See `replicas`.
+    pub in_sync: usize,
+}
+
+/// What a node did with another, on one lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerSample {
+    /// Calls, as they ended.
+    pub answered: u64,
+    /// The peer did not take them.
+    pub refused: u64,
+    /// There was no connection.
+    pub unreachable: u64,
+    /// No answer came in time.
+    pub timed_out: u64,
+    /// Bytes to the peer.
+    pub bytes_sent: u64,
+    /// Bytes from it.
+    pub bytes_received: u64,
+    /// Connections that are open.
+    pub connections: u64,
+}
+
+impl PeerSample {
+    fn add(&mut self, other: &PeerSample) {
+        self.answered += other.answered;
+        self.refused += other.refused;
+        self.unreachable += other.unreachable;
+        self.timed_out += other.timed_out;
+        self.bytes_sent += other.bytes_sent;
+        self.bytes_received += other.bytes_received;
+        self.connections += other.connections;
+    }
 }
 
 /// A group's progress in one partition.
@@ -312,6 +368,16 @@ pub struct CoreSample {
     pub fetch_sessions: u64,
     /// Bytes of requests that may still be taken in.
     pub request_memory_free_bytes: u64,
+    /// Times a partition came to be led here.
+    pub elections: u64,
+    /// Times a replica of a partition led here fell out of sync.
+    pub in_sync_shrinks: u64,
+    /// Times one got in sync again.
+    pub in_sync_expands: u64,
+    /// Traffic with other nodes, by node id and lane.
+    pub peers: BTreeMap<(i32, &'static str), PeerSample>,
+    /// Calls of other nodes that were handled.
+    pub peer_calls_served: u64,
 }
 
 impl CoreSample {
@@ -338,12 +404,32 @@ impl CoreSample {
         self.committed.extend(other.committed);
         self.fetch_sessions += other.fetch_sessions;
         self.request_memory_free_bytes += other.request_memory_free_bytes;
+        self.elections += other.elections;
+        self.in_sync_shrinks += other.in_sync_shrinks;
+        self.in_sync_expands += other.in_sync_expands;
+        for (key, more) in &other.peers {
+            self.peers.entry(*key).or_default().add(more);
+        }
+        self.peer_calls_served += other.peer_calls_served;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leaders_count_their_elections_and_who_falls_out_of_sync() {
+        let metrics = CoreMetrics::default();
+        let mut was = None;
+        for (epoch, in_sync) in [(1, 3), (1, 2), (1, 2), (1, 3), (4, 2), (4, 1)] {
+            let is = (LeaderEpoch(epoch), in_sync);
+            metrics.led(was, is);
+            was = Some(is);
+        }
+        let sample = metrics.sample();
+        assert_eq!((sample.elections, sample.in_sync_shrinks, sample.in_sync_expands), (2, 2, 1));
+    }
 
     #[test]
     fn latencies_fall_into_their_buckets_and_add_up() {

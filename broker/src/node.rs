@@ -13,7 +13,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use ouzel_model::{PartitionIndex, TopicId, TopicIdPartition};
@@ -97,6 +97,8 @@ struct HandleShared {
     facts: OnceLock<Arc<NodeFacts>>,
     backend: OnceLock<DiskBackend>,
     ready: AtomicBool,
+    /// What it waits for before it serves, in words.
+    waits_for: Mutex<Option<String>>,
     /// Somebody wants it to stop.
     asked_to_stop: watch::Sender<bool>,
     /// It does: what it led, others lead, as far as that could be.
@@ -127,6 +129,17 @@ impl NodeHandle {
     /// Whether clients are served: from the ready line until the drain.
     pub fn is_ready(&self) -> bool {
         self.shared.ready.load(Ordering::Acquire)
+    }
+
+    /// What keeps the node from serving, in words, if it is something to be waited for.
+    pub fn waits_for(&self) -> Option<String> {
+        let waits_for = self.shared.waits_for.lock().unwrap_or_else(PoisonError::into_inner);
+        waits_for.clone().filter(|_| !self.is_ready())
+    }
+
+    /// Says what is waited for from here on.
+    fn wait_for(&self, words: Option<String>) {
+        *self.shared.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = words;
     }
 
     /// How the disk is reached; `Blocking` until the first core runs.
@@ -316,6 +329,7 @@ pub fn seat(config: NodeConfig, count: u16, on_first_core: FirstCore) -> Seated 
             facts: OnceLock::new(),
             backend: OnceLock::new(),
             ready: AtomicBool::new(false),
+            waits_for: Mutex::default(),
             asked_to_stop,
             stopping,
         }),
@@ -413,6 +427,7 @@ async fn run_first(
             return Ok(());
         }
     };
+    handle.wait_for(None);
     handle.shared.ready.store(true, Ordering::Release);
     let _ = report.send(Ok(()));
 

@@ -244,6 +244,8 @@ pub struct Partition {
     config: RefCell<Arc<TopicConfig>>,
     /// The group is being told what it may let go of.
     is_letting_go: Cell<bool>,
+    /// The epoch and the number in sync when it was last seen to lead here: what is counted is what changed.
+    counted: Cell<Option<(LeaderEpoch, usize)>>,
     /// Counters.
     pub traffic: Rc<Traffic>,
 }
@@ -283,6 +285,7 @@ impl Partition {
             waiters: Waiters::default(),
             config: RefCell::new(config),
             is_letting_go: Cell::new(false),
+            counted: Cell::new(None),
             traffic,
         });
         let weak = Rc::downgrade(&partition);
@@ -608,6 +611,9 @@ impl Partition {
             bytes_out: self.traffic.bytes_out.get(),
             records_out: self.traffic.records_out.get(),
             fenced: self.log.local().fenced().is_some(),
+            leads: self.log.leads(),
+            replicas: 0,
+            in_sync: usize::try_from(self.in_sync_count()).unwrap_or_default(),
         }
     }
 

@@ -362,6 +362,7 @@ fn on_standing(core: &Rc<Core>) -> OnStanding {
         if partition.topic_partition().topic.as_str() == OFFSETS_TOPIC {
             core.coordinators.follow(&core, partition);
         }
+        partition.count_standing(&core.metrics);
         cluster::standing_changed(&core, partition);
         moving::look(&core, *partition.at());
     })

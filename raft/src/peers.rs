@@ -124,6 +124,19 @@ impl Default for PeersConfig {
 }
 
 impl PeersConfig {
+    /// The same, with no more than `bytes` for all that is received at one time, on each core: the lanes keep their
+    /// shares. A larger message is still received, alone.
+    pub fn within(mut self, bytes: usize) -> PeersConfig {
+        let received: usize =
+            self.lanes.iter().map(|lane| lane.receive_bytes_max + lane.answer_bytes_max).sum();
+        let share = (bytes as f64 / received as f64).min(1.0);
+        for lane in &mut self.lanes {
+            lane.receive_bytes_max = (lane.receive_bytes_max as f64 * share) as usize;
+            lane.answer_bytes_max = (lane.answer_bytes_max as f64 * share) as usize;
+        }
+        self
+    }
+
     pub(crate) fn lane(&self, lane: Lane) -> &LaneConfig {
         &self.lanes[lane as usize]
     }

@@ -26,7 +26,10 @@ use crate::metrics::{self, Scrape};
 /// The paths, each with what it answers; `docs/operations.md` shows the table.
 pub(crate) const ENDPOINTS: &[(&str, &str)] = &[
     ("/livez", "200 while the process lives."),
-    ("/readyz", "200 while the node serves clients; 503 while it recovers its logs and once it drains."),
+    (
+        "/readyz",
+        "200 while the node serves clients; 503 while it recovers its logs or waits for its cluster, with what it waits for, and once it drains.",
+    ),
     ("/metrics", "Its numbers, in Prometheus's text format; 503 while it does not serve."),
     ("/v1/node", "What it is: version, node id, cluster id, uptime, cores, disk backend, addresses."),
     ("/v1/health", "What ails it: `status` is `ok`, or `degraded` with a sentence for each of the `faults`."),
@@ -36,6 +39,8 @@ pub(crate) const ENDPOINTS: &[(&str, &str)] = &[
 pub(crate) trait Node: Clone + Send + Sync + 'static {
     /// Whether it serves clients.
     fn is_ready(&self) -> bool;
+    /// What it waits for before it serves, in words.
+    fn waits_for(&self) -> Option<String>;
     /// The cluster's id, while it serves.
     fn cluster_id(&self) -> Option<String>;
     /// Where Kafka clients connect, while it serves.
@@ -113,7 +118,13 @@ fn router<N: Node>(node: N, facts: Facts) -> Router {
 async fn readyz<N: Node>(State(admin): State<Arc<Admin<N>>>) -> Response {
     match admin.node.is_ready() {
         true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response(),
+        false => {
+            let words = admin
+                .node
+                .waits_for()
+                .map_or_else(|| "not ready\n".to_owned(), |waits_for| format!("not ready: {waits_for}\n"));
+            (StatusCode::SERVICE_UNAVAILABLE, words).into_response()
+        }
     }
 }
 

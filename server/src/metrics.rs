@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ouzel_broker::metrics::{CleanerSample, CoreSample, LATENCY_BOUNDS_S, PartitionSample};
+use ouzel_broker::metrics::{CleanerSample, CoreSample, LATENCY_BOUNDS_S, PartitionSample, PeerSample};
 use ouzel_protocol::ErrorCode;
 
 use crate::exposition::{Exposition, Family, Kind};
@@ -54,12 +54,23 @@ families! {
 
     PARTITIONS = Gauge "ouzel_partitions" [] "Partitions this node holds.";
     PARTITIONS_FENCED = Gauge "ouzel_partitions_fenced" [] "Partitions that take no more records because their log failed.";
+    PARTITIONS_LED = Gauge "ouzel_partitions_led" [] "Partitions this node leads.";
+    UNDER_REPLICATED = Gauge "ouzel_partitions_under_replicated" [] "Partitions this node leads that have fewer replicas in sync than they ought to have replicas.";
+    ELECTIONS = Counter "ouzel_leader_elections_total" [] "Times a partition with several replicas came to be led by this node.";
+    IN_SYNC_SHRINKS = Counter "ouzel_in_sync_shrinks_total" [] "Times replicas of a partition this node leads fell out of sync.";
+    IN_SYNC_EXPANDS = Counter "ouzel_in_sync_expands_total" [] "Times replicas of a partition this node leads got in sync again.";
     LOG_START = Gauge "ouzel_partition_log_start_offset" ["topic", "partition"] "Offset of the partition's first record.";
     LOG_END = Gauge "ouzel_partition_log_end_offset" ["topic", "partition"] "Offset the partition's next record will get.";
     HIGH_WATERMARK = Gauge "ouzel_partition_high_watermark" ["topic", "partition"] "Offset up to which consumers may read, exclusive.";
     PARTITION_BYTES = Gauge "ouzel_partition_size_bytes" ["topic", "partition"] "Bytes of the partition's log on disk.";
 
     DATA_LOSS = Counter "ouzel_data_loss_events_total" ["cause"] "Losses of acknowledged records that may have happened: disk, a follower came back with less than it had acknowledged; power, a replica goes on after a power cut though nobody can vouch for what was acknowledged and not flushed.";
+
+    PEER_CALLS = Counter "ouzel_peer_calls_total" ["peer", "lane", "outcome"] "Calls to another node, by node id, lane and how they ended.";
+    PEER_SENT = Counter "ouzel_peer_sent_bytes_total" ["peer", "lane"] "Bytes sent over connections this node made to another.";
+    PEER_RECEIVED = Counter "ouzel_peer_received_bytes_total" ["peer", "lane"] "Bytes received over connections this node made to another.";
+    PEER_CONNECTIONS = Gauge "ouzel_peer_connections" ["peer", "lane"] "Connections this node made to another that are open, at most one for each core.";
+    PEER_SERVED = Counter "ouzel_peer_calls_served_total" [] "Calls of other nodes that were handled.";
 
     CLEANER_PASSES = Counter "ouzel_log_cleaner_passes_total" [] "Passes of compaction over a log that came to their end.";
     CLEANER_FAILURES = Counter "ouzel_log_cleaner_failures_total" [] "Passes of compaction that failed.";
@@ -116,8 +127,9 @@ pub(crate) fn render(scrape: Scrape<'_>) -> String {
     out.begin(&UPTIME).sample(&[], scrape.uptime_s);
 
     traffic(&mut out, &sample);
-    partitions(&mut out, &sample.partitions);
+    partitions(&mut out, &sample);
     out.begin(&DATA_LOSS).sample(&["disk"], sample.reversions).sample(&["power"], sample.tails_given_up);
+    peers(&mut out, &sample);
     cleaner(&mut out, &sample.cleaner);
     groups(&mut out, &sample);
     process(&mut out, &scrape.process);
@@ -145,8 +157,9 @@ fn traffic(out: &mut Exposition, sample: &CoreSample) {
     out.begin(&REQUEST_MEMORY).sample(&[], sample.request_memory_free_bytes);
 }
 
-/// `partitions` in the order of topics and indexes.
-fn partitions(out: &mut Exposition, partitions: &[PartitionSample]) {
+/// The partitions are in the order of topics and indexes.
+fn partitions(out: &mut Exposition, sample: &CoreSample) {
+    let partitions = &sample.partitions;
     let by_topic = || partitions.chunk_by(|a, b| a.topic == b.topic);
     for (family, count) in [
         (&TOPIC_APPENDED_BYTES, (|p| p.bytes_in) as fn(&PartitionSample) -> u64),
@@ -161,6 +174,12 @@ fn partitions(out: &mut Exposition, partitions: &[PartitionSample]) {
     }
     out.begin(&PARTITIONS).sample(&[], partitions.len() as u64);
     out.begin(&PARTITIONS_FENCED).sample(&[], partitions.iter().filter(|p| p.fenced).count() as u64);
+    let led = || partitions.iter().filter(|p| p.leads);
+    out.begin(&PARTITIONS_LED).sample(&[], led().count() as u64);
+    out.begin(&UNDER_REPLICATED).sample(&[], led().filter(|p| p.in_sync < p.replicas).count() as u64);
+    out.begin(&ELECTIONS).sample(&[], sample.elections);
+    out.begin(&IN_SYNC_SHRINKS).sample(&[], sample.in_sync_shrinks);
+    out.begin(&IN_SYNC_EXPANDS).sample(&[], sample.in_sync_expands);
     for (family, value) in [
         (&LOG_START, (|p| p.log_start_offset) as fn(&PartitionSample) -> i64),
         (&LOG_END, |p| p.log_end_offset),
@@ -172,6 +191,31 @@ fn partitions(out: &mut Exposition, partitions: &[PartitionSample]) {
             out.sample(&[&partition.topic, &partition.partition.to_string()], value(partition));
         }
     }
+}
+
+fn peers(out: &mut Exposition, sample: &CoreSample) {
+    out.begin(&PEER_CALLS);
+    for ((node, lane), peer) in &sample.peers {
+        for (outcome, count) in [
+            ("answered", peer.answered),
+            ("refused", peer.refused),
+            ("timed_out", peer.timed_out),
+            ("unreachable", peer.unreachable),
+        ] {
+            out.sample(&[&node.to_string(), lane, outcome], count);
+        }
+    }
+    for (family, count) in [
+        (&PEER_SENT, (|peer| peer.bytes_sent) as fn(&PeerSample) -> u64),
+        (&PEER_RECEIVED, |peer| peer.bytes_received),
+        (&PEER_CONNECTIONS, |peer| peer.connections),
+    ] {
+        out.begin(family);
+        for ((node, lane), peer) in &sample.peers {
+            out.sample(&[&node.to_string(), lane], count(peer));
+        }
+    }
+    out.begin(&PEER_SERVED).sample(&[], sample.peer_calls_served);
 }
 
 fn cleaner(out: &mut Exposition, cleaner: &CleanerSample) {

@@ -56,6 +56,10 @@ impl admin::Node for NodeHandle {
         NodeHandle::is_ready(self)
     }
 
+    fn waits_for(&self) -> Option<String> {
+        NodeHandle::waits_for(self)
+    }
+
     fn cluster_id(&self) -> Option<String> {
         self.is_ready().then(|| NodeHandle::cluster_id(self))
     }

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ouzel_metadata::keepers::keeper;
 use ouzel_model::{NodeId, ReplicaId, TopicId};
@@ -22,10 +23,10 @@ use ouzel_storage::checkpoint::MetaProperties;
 
 use crate::cluster::{self, Cluster, First};
 use crate::config::NodeConfig;
-use crate::core::{Core, Cores};
+use crate::core::Core;
 use crate::rpc::serve::BrokerService;
 
-use super::StartError;
+use super::{NodeHandle, StartError};
 
 /// What the directory keeps of the cluster it belongs to.
 const CARD_FILE: &str = "cluster.card";
@@ -72,6 +73,11 @@ impl PeerService for Door {
             None => Box::pin(std::future::ready(Err("this node is starting".to_owned()))),
         }
     }
+}
+
+fn peers_config(config: &NodeConfig, cores: u16) -> PeersConfig {
+    let bytes = usize::try_from(config.peer_memory_bytes(cores)).unwrap_or(usize::MAX);
+    PeersConfig::default().within(bytes)
 }
 
 fn card_path(config: &NodeConfig) -> PathBuf {
@@ -132,12 +138,30 @@ async fn open_to_others(
     })
 }
 
+/// Looks again what a newborn waits for this often, for whoever asks why it does not serve.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Finds or founds the cluster, and says all the while what it waits for.
+async fn form(runtime: &Runtime, discovery: &Discovery, handle: &NodeHandle) -> Formed {
+    let telling = async {
+        loop {
+            handle.wait_for(discovery.waits_for());
+            runtime.clock.sleep(LOOK_INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        formed = discovery.form() => formed,
+        () = telling => unreachable!("it tells for ever"),
+    }
+}
+
 /// Finds or founds the cluster of a node that is not alone. `found` says whose the directory is, if it is anybody's.
 pub(super) async fn join(
     runtime: &Runtime,
     config: &NodeConfig,
     found: Option<&MetaProperties>,
-    cores: &Cores,
+    handle: &NodeHandle,
 ) -> Result<Option<Joined>, StartError> {
     let card = read_card(runtime, config).await?;
     if config.seeds.is_empty() && card.is_none() {
@@ -175,10 +199,11 @@ pub(super) async fn join(
         process_id,
         rpc_address: rpc_address.clone(),
     };
-    let peers = Peers::new(runtime.clone(), identity, PeersConfig::default(), rate.clone());
+    let peers_config = peers_config(config, runtime.core_count);
+    let peers = Peers::new(runtime.clone(), identity, peers_config, rate.clone());
     let door = Rc::new(Door::default());
     let place = {
-        let cores = cores.clone();
+        let cores = handle.shared.cores.clone();
         Rc::new(move |admitted: Admitted| {
             let to = CoreId(admitted.from().core % cores.count());
             cores.post(to, move |core| {
@@ -209,7 +234,7 @@ pub(super) async fn join(
     let card = match card {
         Some(card) => card,
         None => {
-            let card = match discovery.form().await {
+            let card = match form(runtime, &discovery, handle).await {
                 Formed::Join(card) => card,
                 Formed::Found(founders) => ClusterCard {
                     cluster_id: TopicId(runtime.entropy.uuid()).to_string(),
@@ -264,7 +289,8 @@ pub(super) fn open_other(core: &Rc<Core>, membership: &Membership) {
         process_id: membership.process_id,
         rpc_address: membership.rpc_address.clone(),
     };
-    let peers = Peers::new(core.runtime.clone(), identity, PeersConfig::default(), membership.rate.clone());
+    let peers_config = peers_config(&core.node.config, core.runtime.core_count);
+    let peers = Peers::new(core.runtime.clone(), identity, peers_config, membership.rate.clone());
     open(core, peers, membership, None);
 }
 

@@ -27,7 +27,7 @@ use crate::cluster;
 use crate::config::NodeConfig;
 use crate::controller::metadata_log::MetadataLog;
 use crate::controller::publisher::{Owners, Publisher};
-use crate::controller::{Controller, keepers, lead, snapshots};
+use crate::controller::{Controller, keepers, lead, preferred, snapshots};
 use crate::core::{Core, Work};
 use crate::listener::{self, ConnectionCounts};
 use crate::partitions::groups::{begin_group, open_group};
@@ -86,7 +86,7 @@ impl Starting {
         })?;
         let config = with_identity(config, kafka_address);
         let found = read_identity(&runtime, &config).await?;
-        let joined = joining::join(&runtime, &config, found.as_ref(), &handle.shared.cores).await?;
+        let joined = joining::join(&runtime, &config, found.as_ref(), handle).await?;
         let properties = match found {
             Some(found) => found,
             None => write_identity(&runtime, &config, joined.as_ref()).await?,
@@ -176,6 +176,10 @@ impl Starting {
             known.is_some_and(|known| known.incarnation == broker.incarnation)
         };
         let reading = async { publisher.read_until(is_registered).await.map_err(failed) };
+        handle.wait_for(Some(
+            "the controller does not know this node yet; it needs a majority of the nodes that keep its log"
+                .to_owned(),
+        ));
         let registering = register(&core, &log, broker.clone());
         until_registered(Box::pin(reading), Box::pin(registering)).await?;
         let gone = publisher.gone(&log.image(), &core);
@@ -188,6 +192,7 @@ impl Starting {
         ouzel_runtime::spawn(lead::lead(core.clone()));
         ouzel_runtime::spawn(keepers::keep(core.clone()));
         ouzel_runtime::spawn(snapshots::keep(core.clone()));
+        ouzel_runtime::spawn(preferred::rebalance(core.clone()));
         start_housekeeping(&core);
         let _ = handle.shared.facts.set(facts);
         ouzel_runtime::spawn(listener::accept(core.clone(), listener));

@@ -6,6 +6,7 @@ use ouzel_model::{LeaderEpoch, NodeId, ReplicaId};
 use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Role};
 
 use super::Partition;
+use crate::metrics::CoreMetrics;
 
 /// What this replica knows of the partition's leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,16 @@ impl Partition {
                     learners: status.learners,
                 }
             }
+        }
+    }
+
+    /// Has what changed in a group since it last led here counted.
+    pub(crate) fn count_standing(&self, metrics: &CoreMetrics) {
+        if let Replica::Group(group) = &self.log
+            && group.role() == Role::Leader
+        {
+            let is = (self.log.epoch(), group.in_sync_count());
+            metrics.led(self.counted.replace(Some(is)), is);
         }
     }
 

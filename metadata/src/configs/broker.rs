@@ -168,6 +168,10 @@ pub struct BrokerConfig {
     pub replica_lag_time_max_ms: u64,
     /// Whether a node that stops hands over first what it leads.
     pub hands_over: bool,
+    /// Whether leadership goes back to preferred leaders by itself.
+    pub rebalances_leaders: bool,
+    /// How often it is looked whether preferred leaders lead.
+    pub leader_imbalance_check_interval_s: u64,
     /// Largest request.
     pub socket_request_max_bytes: u32,
     /// Close a connection silent for this long; `None` for never.
@@ -277,6 +281,8 @@ impl BrokerConfig {
             rack: read.text("broker.rack"),
             replica_lag_time_max_ms: read.long_count("replica.lag.time.max.ms"),
             hands_over: read.boolean("controlled.shutdown.enable"),
+            rebalances_leaders: read.boolean("auto.leader.rebalance.enable"),
+            leader_imbalance_check_interval_s: read.long_count("leader.imbalance.check.interval.seconds"),
             socket_request_max_bytes: read.count("socket.request.max.bytes"),
             connections_max_idle_ms: u64::try_from(read.number("connections.max.idle.ms")).ok(),
             max_connections: read.count("max.connections"),

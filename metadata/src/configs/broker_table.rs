@@ -22,7 +22,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
         .doc("Addresses clients are told to connect to."),
     key("auto.create.topics.enable", Boolean, "true")
         .doc("Whether asking for a topic that does not exist creates it."),
-    key("auto.leader.rebalance.enable", Boolean, "true").without_effect(NO_REPLICATION)
+    key("auto.leader.rebalance.enable", Boolean, "true")
         .doc("Whether leadership goes back to preferred leaders by itself."),
     key("background.threads", Int, "10").at_least(1).dynamic().without_effect(NO_POOLS)
         .doc("Threads for background work."),
@@ -89,7 +89,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
     key("group.streams.assignment.interval.ms", Int, "1000").at_least(0).dynamic()
         .without_effect(NO_NEW_GROUPS)
         .doc("Least time between two assignments of a streams group."),
-    key("leader.imbalance.check.interval.seconds", Long, "300").at_least(1).without_effect(NO_REPLICATION)
+    key("leader.imbalance.check.interval.seconds", Long, "300").at_least(1)
         .doc("How often leadership is compared with the preferred leaders."),
     key("leader.replication.throttled.rate", Long, "9223372036854775807").at_least(0).dynamic()
         .without_effect(NO_REPLICATION)

@@ -602,3 +602,18 @@ fn a_slow_answer_does_not_cost_the_connection() {
     });
     cluster.run().unwrap();
 }
+
+#[test]
+fn what_is_received_fits_into_the_memory_there_is() {
+    let whole = PeersConfig::default();
+    let received = |config: &PeersConfig| -> usize {
+        config.lanes.iter().map(|lane| lane.receive_bytes_max + lane.answer_bytes_max).sum()
+    };
+    assert_eq!(received(&whole.clone().within(usize::MAX)), received(&whole), "more is not needed");
+    let small = whole.clone().within(16 << 20);
+    assert!(received(&small) <= 16 << 20 && received(&small) > 15 << 20, "{}", received(&small));
+    let share = |config: &PeersConfig, lane: Lane| config.lane(lane).receive_bytes_max / 1024;
+    for lane in [Lane::Control, Lane::Data, Lane::Recovery] {
+        assert_eq!(share(&small, lane), share(&whole, lane) * 16 / 72, "{lane:?}");
+    }
+}

@@ -23,6 +23,10 @@ impl Node for MadeUp {
         self.ready.load(Ordering::SeqCst)
     }
 
+    fn waits_for(&self) -> Option<String> {
+        (!self.is_ready()).then(|| "seed 10.0.0.2:33146 does not answer".to_owned())
+    }
+
     fn cluster_id(&self) -> Option<String> {
         self.is_ready().then(|| "cluster".to_owned())
     }
@@ -98,7 +102,10 @@ fn readiness_follows_the_node_and_liveness_the_process() {
     with_admin(node, move |address| {
         for (now, status) in [(false, 503), (true, 200), (false, 503)] {
             ready.store(now, Ordering::SeqCst);
-            assert_eq!(get(address, "/readyz").0, status);
+            let (found, _, words) = get(address, "/readyz");
+            assert_eq!(found, status);
+            let waits = "not ready: seed 10.0.0.2:33146 does not answer\n";
+            assert_eq!(words, if now { "ready\n" } else { waits });
             assert_eq!(get(address, "/livez").0, 200);
         }
     });

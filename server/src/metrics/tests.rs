@@ -47,7 +47,22 @@ fn made_up() -> Scrape<'static> {
         bytes_out: 300,
         records_out: 30,
         fenced: partition == 1,
+        leads: partition == 0,
+        replicas: if partition == 0 { 3 } else { 0 },
+        in_sync: if topic == "a" { 2 } else { 3 },
     };
+    (sample.elections, sample.in_sync_shrinks, sample.in_sync_expands) = (6, 5, 4);
+    let peer = PeerSample {
+        answered: 11,
+        refused: 1,
+        unreachable: 2,
+        timed_out: 3,
+        bytes_sent: 1_000,
+        bytes_received: 900,
+        connections: 2,
+    };
+    sample.peers.extend([((2, "control"), peer), ((3, "data"), peer)]);
+    sample.peer_calls_served = 40;
     // As cores send them: in no order.
     sample.partitions = vec![partition("b", 0, 30), partition("a", 1, 20), partition("a", 0, 10)];
     let committed = |group: &str, topic: &str, partition, offset| CommittedSample {
