@@ -37,6 +37,48 @@ fn what_was_acknowledged_survives_its_leader() {
     }
 }
 
+/// Elections, leases and leaders live by the monotonic clock: a wall clock that is wrong by an hour, forth or back, of a
+/// leader or of others, deposes nobody, and nobody is elected later or sooner for it.
+#[test]
+fn a_wall_clock_an_hour_off_deposes_nobody() {
+    const HOUR_MS: i64 = 3_600_000;
+    run(6, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        let followers = cluster.others(&leader);
+        let mut sent = 0;
+        for (node, by_ms) in [
+            (leader.replica().node.0, HOUR_MS),
+            (followers[0], -HOUR_MS),
+            (followers[1], HOUR_MS),
+            (leader.replica().node.0, -2 * HOUR_MS),
+        ] {
+            let shows = |cluster: &cluster::Cluster| {
+                let all = cluster.ids().into_iter();
+                all.map(|id| cluster.node(id).machine().clock().wall_ms()).collect::<Vec<_>>()
+            };
+            let mut expected = shows(&cluster);
+            expected[node as usize - 1] += by_ms;
+            cluster.node(node).machine().clock().jump_ms(by_ms);
+            assert_eq!(shows(&cluster), expected, "one clock is wrong");
+            for _ in 0..10 {
+                append(&leader, batch(1, None)).await.expect("it leads");
+                sent += 1;
+                cluster.sleep(Duration::from_secs(1)).await;
+            }
+            let now = cluster.leader_now().expect("a leader");
+            assert_eq!((now.replica(), now.epoch()), (leader.replica(), leader.epoch()));
+        }
+        cluster.settled().await;
+        let before = cluster::committed(&leader).await;
+        assert_eq!(before.len(), sent);
+        cluster.kill(leader.replica().node.0);
+        let next = cluster.leader().await;
+        assert!(next.epoch() > leader.epoch());
+        assert_eq!(cluster::committed(&next).await, before);
+    });
+}
+
 /// The deposed leader wrote what nobody else has. Its clients were told nothing; its log is cut, and the same offsets are
 /// other records, in another epoch. What an epoch's end is says so to whoever read the old ones (KIP-320).
 #[test]

@@ -21,7 +21,7 @@ use ouzel_raft::{
     ReplicatedLog, Role, Ticks, Unacknowledged,
 };
 use ouzel_runtime::CoreId;
-use ouzel_runtime::sim::{self, SimRuntime};
+use ouzel_runtime::sim::{self, SimClock, SimDisk, SimRuntime};
 use ouzel_storage::snapshot_files::open_group;
 use ouzel_storage::wal::{BootId, MetaWal, replay};
 use ouzel_storage::{FileCommitter, LogConfig, LogShared, OpenLog, OpenSegments, Stop, TailCache};
@@ -43,6 +43,11 @@ pub(crate) fn run<F: Future<Output = ()>>(seed: u64, count: i32, main: impl FnOn
     sim::run(seed, |machine| async move {
         main(Cluster::new(machine, count)).await;
     });
+}
+
+/// A machine of one core, with a disk, a wall clock and chances of its own.
+fn machine_of(seed: u64) -> SimRuntime {
+    SimRuntime::of(seed, 1, SimDisk::new(seed), SimClock::new())
 }
 
 #[derive(Clone)]
@@ -75,7 +80,7 @@ impl Cluster {
     /// Nodes 1 to `count`, none of them running.
     pub(crate) fn new(machine: SimRuntime, count: i32) -> Cluster {
         let node = |id: i32| Node {
-            machine: RefCell::new(machine.beside(machine.seed() * 1000 + id as u64)),
+            machine: RefCell::new(machine_of(machine.seed() * 1000 + id as u64)),
             replica: Cell::new(replica(id)),
             group: RefCell::default(),
             boot: Cell::new(1),
@@ -399,6 +404,6 @@ impl Cluster {
     pub(crate) fn wipe(&self, id: i32) {
         self.kill(id);
         let node = self.node(id);
-        node.machine.replace(self.machine.beside(self.machine.seed() * 1000 + 500 + id as u64));
+        node.machine.replace(machine_of(self.machine.seed() * 1000 + 500 + id as u64));
     }
 }
