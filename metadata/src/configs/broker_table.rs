@@ -6,9 +6,9 @@ use super::definition::{ConfigDef, ConfigType, Rule};
 use super::vocabulary::{
     CLEANUP_POLICIES, COMMITS_OUTLAST, COMPRESSION_TYPES, DURABILITIES, FLUSH_MS, GZIP_LEVELS, LZ4_LEVELS,
     NO_BUFFERS, NO_FETCHING_FOLLOWERS, NO_FOLLOWER_READS, NO_LEVELS, NO_LIMIT, NO_NEW_GROUPS,
-    NO_OFFSET_CODEC, NO_POOLS, NO_PREALLOCATION, NO_QUEUE, NO_REPLICATION, NO_THROTTLES, NO_TIERS,
-    NO_TRANSACTIONS, NO_UNCLEAN_ELECTIONS, ONE_CLEANER, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS,
-    ROLL_MS, TIMESTAMP_TYPES, UNLIMITED_OR_POSITIVE, ZSTD_LEVELS,
+    NO_OFFSET_CODEC, NO_POOLS, NO_PREALLOCATION, NO_QUEUE, NO_THROTTLES, NO_TIERS, NO_TRANSACTIONS,
+    NO_UNCLEAN_ELECTIONS, ONE_CLEANER, ONE_DATA_DIRECTORY, RETENTION_MS, ROLL_JITTER_MS, ROLL_MS,
+    TIMESTAMP_TYPES, UNLIMITED_OR_POSITIVE, ZSTD_LEVELS,
 };
 
 const fn key(name: &'static str, kind: ConfigType, default: &'static str) -> ConfigDef {
@@ -92,7 +92,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
     key("leader.imbalance.check.interval.seconds", Long, "300").at_least(1)
         .doc("How often leadership is compared with the preferred leaders."),
     key("leader.replication.throttled.rate", Long, "9223372036854775807").at_least(0).dynamic()
-        .without_effect(NO_REPLICATION)
+        .without_effect(NO_THROTTLES)
         .doc("Bytes per second that throttled leaders may send."),
     key("listener.security.protocol.map", String, "PLAINTEXT:PLAINTEXT").shown("--kafka-listener")
         .doc("What protects each listener."),

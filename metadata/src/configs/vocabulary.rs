@@ -12,7 +12,6 @@ pub(super) const NO_PREALLOCATION: &str = "segments grow as they are written";
 pub(super) const NO_POOLS: &str = "each core runs one thread; --cores says how many";
 pub(super) const NO_QUEUE: &str = "--memory bounds what waits";
 pub(super) const NO_OFFSET_CODEC: &str = "committed offsets are stored uncompressed";
-pub(super) const NO_REPLICATION: &str = "partitions have a single replica in this release";
 pub(super) const NO_FETCHING_FOLLOWERS: &str = "a leader sends to its followers; they do not fetch";
 pub(super) const NO_FOLLOWER_READS: &str = "consumers read from leaders";
 pub(super) const NO_THROTTLES: &str = "catching up has one limit of its own, which cannot be set";
