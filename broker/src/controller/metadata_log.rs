@@ -204,6 +204,29 @@ impl MetadataLog {
     }
 }
 
+impl MetadataLog {
+    /// What the log here says to its end, whether it was decided or will be cut again: for what does no harm if it turns out
+    /// otherwise. Where the log cannot be read it is what is known.
+    pub(crate) async fn image_to_the_end(&self) -> Image {
+        let replica = &self.inner.replica;
+        let end = replica.offsets().log_end;
+        let (mut replay, mut from) = (self.inner.replay.borrow().clone(), self.inner.read_to.get());
+        let mut replayed = Replayed::default();
+        while from < end {
+            let before = from;
+            let Ok(read) = replica.local().read(from, end, READ_BYTES, true).await else { break };
+            for chunk in &read.batches {
+                let Ok(next) = replay_batches(&mut replay, before, chunk, &mut replayed) else { break };
+                from = next;
+            }
+            if from <= before {
+                break;
+            }
+        }
+        replay.image().cloned().unwrap_or_else(|| self.image())
+    }
+}
+
 /// Applies whole batches from an offset on; gives the offset behind them.
 fn replay_batches(
     replay: &mut Replay,

@@ -33,14 +33,20 @@ impl Publisher {
         Publisher { log, owners, lives: BTreeMap::new(), alone: BTreeSet::new() }
     }
 
-    /// Reads on until the image is as wanted, without making any of it true yet.
+    /// Reads on until the image is as wanted, without making any of it true yet, but for where the other nodes are: without
+    /// that nobody could be asked for what is missing.
     ///
     /// # Errors
     /// In words, when the log cannot be read or holds what no controller of this release wrote.
-    pub(crate) async fn read_until(&self, wanted: impl Fn(&Image) -> bool) -> Result<(), String> {
+    pub(crate) async fn read_until(
+        &self,
+        core: &Core,
+        wanted: impl Fn(&Image) -> bool,
+    ) -> Result<(), String> {
         while !wanted(&self.log.image()) {
             self.log.more_committed().await;
             self.log.apply_committed().await?;
+            cluster::learn_addresses(core, &self.log.image());
         }
         Ok(())
     }

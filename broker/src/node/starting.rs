@@ -165,8 +165,9 @@ impl Starting {
         let deleted: HashSet<TopicId> =
             log.apply_committed().await.map_err(failed)?.deleted.into_iter().collect();
         let mut publisher = Publisher::new(log.clone(), owners);
-        // The card knows the founders; whoever came later may be all that is left.
-        cluster::learn_addresses(&core, &log.image());
+        // The card knows the founders; whoever came later may be all that is left. Where a node listens is no promise, so it
+        // may be taken from what is not known to be committed: after a crash, that is all there may be.
+        cluster::learn_addresses(&core, &log.image_to_the_end().await);
         let controller = Controller::new(log.clone(), core.runtime.clock.clone());
         core.controller.replace(Some(Rc::new(controller)));
         // Nothing is opened before the cluster has taken this broker for what it says it is.
@@ -175,7 +176,7 @@ impl Starting {
             let known = image.broker(broker.node);
             known.is_some_and(|known| known.incarnation == broker.incarnation)
         };
-        let reading = async { publisher.read_until(is_registered).await.map_err(failed) };
+        let reading = async { publisher.read_until(&core, is_registered).await.map_err(failed) };
         handle.wait_for(Some(
             "the controller does not know this node yet; it needs a majority of the nodes that keep its log"
                 .to_owned(),
