@@ -153,6 +153,8 @@ pub(crate) struct Inner {
     pending: RefCell<VecDeque<Pending>>,
     is_submitting: Cell<bool>,
     in_sync: RefCell<InSync>,
+    /// Who was said to lead, and in which epoch, and stood for election since.
+    resigned: Cell<Option<(LeaderEpoch, ReplicaId)>>,
     /// As last told.
     status: RefCell<GroupStatus>,
     on_change: RefCell<Option<Rc<dyn Fn()>>>,
@@ -204,8 +206,7 @@ impl RaftGroup {
     /// Who leads, as far as it knows. As cheap.
     pub fn leader(&self) -> Option<ReplicaId> {
         let metrics = self.inner.raft.metrics();
-        let leader = metrics.borrow_watched().current_leader;
-        leader.map(ReplicaId::from_u64)
+        self.inner.leader_of(&metrics.borrow_watched())
     }
 
     /// How many voters are in sync; known to the leader only, 0 elsewhere. As cheap.

@@ -381,3 +381,46 @@ fn a_deposed_leader_that_does_not_know_it_refuses_no_producer_for_good() {
         assert!(matches!(gap, Err(AppendRefused::OutOfOrderSequence { .. })), "{gap:?}");
     });
 }
+
+/// A whole cluster was started again, and the leader's disk had lost what its followers had. The followers had its name from
+/// their disks and its node answered, so they waited for it; it stood for election and could not win, for it lacked what
+/// they had. Nobody led until somebody wondered, minutes later. (The simulation of clusters, seed 27.) Who stands for
+/// election leads no more.
+#[test]
+fn a_leader_that_stands_for_election_is_not_waited_for() {
+    run(9, 3, |cluster| async move {
+        cluster.settings.borrow_mut().ticks = Ticks::Served;
+        cluster.found().await;
+        let old = cluster.leader().await;
+        append(&old, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        cluster.node(old.replica().node.0).machine().disk().set_lies(true);
+        for _ in 0..20 {
+            append(&old, batch(1, None)).await.expect("it leads");
+        }
+        cluster.settled().await;
+        let (name, others, end) = (old.replica(), cluster.others(&old), old.offsets().log_end);
+        cluster.power_cut(name.node.0);
+        cluster.node(name.node.0).machine().disk().set_lies(false);
+        others.iter().for_each(|id| cluster.kill(*id));
+        for id in cluster.ids() {
+            cluster.start(id).await;
+        }
+        let back = cluster.group(name.node.0);
+        assert!(back.offsets().log_end < end, "it lost something");
+        cluster
+            .eventually("its name, as their disks have it", |cluster| {
+                others.iter().all(|id| cluster.group(*id).status().leader == Some(name))
+            })
+            .await;
+        back.elect().await;
+        cluster
+            .eventually("nobody leads", |cluster| {
+                others.iter().all(|id| cluster.group(*id).status().leader.is_none())
+            })
+            .await;
+        cluster.group(others[0]).elect().await;
+        let new = cluster.leader().await;
+        assert_eq!((new.replica(), new.offsets().high_watermark), (replica(others[0]), end));
+    });
+}

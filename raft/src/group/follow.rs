@@ -29,7 +29,7 @@ impl Inner {
         GroupStatus {
             role,
             epoch: LeaderEpoch(metrics.current_term.0),
-            leader: metrics.current_leader.map(ReplicaId::from_u64),
+            leader: self.leader_of(&metrics),
             in_sync,
             learners: learners_of(members),
             // openraft's own forgets it between two reigns.
@@ -41,6 +41,12 @@ impl Inner {
             failure: failure.filter(|_| !self.is_shut_down.get()),
             voters,
         }
+    }
+
+    /// Who leads the newest reign, as far as is known, unless it has shown that it does not.
+    pub(super) fn leader_of(&self, metrics: &Metrics) -> Option<ReplicaId> {
+        let leader = metrics.current_leader.map(ReplicaId::from_u64)?;
+        (self.resigned.get() != Some((LeaderEpoch(metrics.current_term.0), leader))).then_some(leader)
     }
 
     pub(super) fn role(&self) -> Role {

@@ -122,6 +122,7 @@ impl RaftGroup {
             pending: RefCell::default(),
             is_submitting: Cell::new(false),
             in_sync: RefCell::new(InSync::default()),
+            resigned: Cell::new(None),
             status: RefCell::new(unknown_status()),
             on_change: RefCell::default(),
             changed: tokio::sync::Notify::new(),

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use ouzel_model::ReplicaId;
+use ouzel_model::{LeaderEpoch, ReplicaId};
 
 use super::{Inner, RaftGroup, Role};
 use crate::codec::{Envelope, Request, Response, decode_request, encode_response};
@@ -36,6 +36,15 @@ impl RaftGroup {
         if self.inner.is_shut_down.get() {
             return refuse(format!("{me} is shut down"));
         }
+        match &request {
+            Request::PreVote(vote) | Request::Vote(vote) => {
+                self.inner.hear_candidate(envelope.from, LeaderEpoch(vote.vote.leader_id.term.0));
+            }
+            Request::Append(append) => {
+                self.inner.hear_leader(envelope.from, LeaderEpoch(append.vote.leader_id.term.0));
+            }
+            _ => {}
+        }
         let answer = begin(carry_out(self.inner.clone(), request));
         let envelope = Envelope { from: me, to: envelope.from };
         Box::pin(async move { encode_response(envelope, &answer.await) })
@@ -65,6 +74,29 @@ impl RaftGroup {
                 return std::future::pending().await;
             }
             changed.await;
+        }
+    }
+}
+
+impl Inner {
+    /// Somebody stands for election in `epoch`. If that is whom this replica takes for the leader, nobody leads: a leader
+    /// whose process was started again knows that it leads no more, but those of its followers that were started again as
+    /// well, at the same time, have nothing but its name from their disks. It may lack what they hold, and then not win.
+    fn hear_candidate(&self, candidate: ReplicaId, epoch: LeaderEpoch) {
+        let status = self.observe();
+        if status.leader == Some(candidate) && epoch > status.epoch {
+            self.resigned.set(Some((status.epoch, candidate)));
+            self.status.borrow_mut().leader = None;
+            self.tell_change();
+        }
+    }
+
+    /// It leads after all.
+    fn hear_leader(&self, leader: ReplicaId, epoch: LeaderEpoch) {
+        if self.resigned.get() == Some((epoch, leader)) {
+            self.resigned.set(None);
+            self.status.borrow_mut().leader = Some(leader);
+            self.tell_change();
         }
     }
 }

@@ -42,6 +42,7 @@ pub(super) async fn watch(handle: NodeHandle, clock: Clock, cores: u16, life: u3
 async fn look(groups: Vec<RaftGroup>, life: u32, whole: bool) -> Vec<Seen> {
     let mut seen = Vec::new();
     for group in groups {
+        tracing::debug!(?group, status = ?group.status(), "a replica");
         let mut sight = sight(&group, life);
         if whole {
             sight.entries = contents(&group).await;
