@@ -54,11 +54,15 @@ impl Process {
 
 /// The 22nd field of /proc/PID/stat; `None` for a process that has ended and that nobody has buried yet. The second field
 /// is the program's name in brackets and may hold anything, brackets too.
+///
+/// Of a process that was killed the first thread may be gone while others are not: it has its files and ports until the
+/// last of them is.
 fn started_ticks(stat: &str) -> Option<u64> {
     let (_, behind_name) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = behind_name.split(' ').collect();
+    let threads: u32 = fields.get(17)?.parse().ok()?;
     match fields.first()? {
-        &"Z" | &"X" => None,
+        &"Z" | &"X" if threads <= 1 => None,
         _ => fields.get(19)?.parse().ok(),
     }
 }
@@ -153,7 +157,16 @@ mod tests {
     fn the_start_is_read_behind_any_name() {
         let fields = (4..=52).map(|nth| nth.to_string()).collect::<Vec<_>>().join(" ");
         assert_eq!(started_ticks(&format!("7 (a) b) S {fields}")), Some(22));
-        assert_eq!(started_ticks(&format!("7 (a) Z {fields}")), None, "ended, not buried");
+        let of_one_thread = fields.replacen(" 20 ", " 1 ", 1);
+        assert_eq!(started_ticks(&format!("7 (a) Z {of_one_thread}")), None, "ended, not buried");
         assert_eq!(started_ticks("7 (a"), None);
+    }
+
+    /// A node was killed, its first thread was gone, and it was taken for stopped: the one started in its place found the
+    /// port of the admin address in use by the threads that were still ending.
+    #[test]
+    fn a_process_has_not_ended_before_its_last_thread() {
+        let fields = (4..=52).map(|nth| nth.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(started_ticks(&format!("7 (a) Z {fields}")), Some(22), "twenty threads are left");
     }
 }
