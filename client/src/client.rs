@@ -1,7 +1,7 @@
 //! The client: knows brokers, keeps one connection to each, and finds the right one for a request.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ struct Inner {
     config: ClientConfig,
     /// By address. A connection that has ended is replaced by the next call that needs it.
     connections: RefCell<BTreeMap<String, Connection>>,
+    /// Addresses where the last attempt at a connection failed: of several that would do, they are tried last.
+    failed: RefCell<BTreeSet<String>>,
     /// Brokers and topics seen so far; topics are refreshed when their leader turns out to be wrong.
     known: RefCell<Metadata>,
     /// Where each group's coordinator was found.
@@ -54,6 +56,7 @@ impl Client {
                 runtime: runtime.clone(),
                 config,
                 connections: RefCell::default(),
+                failed: RefCell::default(),
                 known: RefCell::new(Metadata { controller_id: -1, ..Metadata::default() }),
                 coordinators: RefCell::default(),
             }),
@@ -74,16 +77,24 @@ impl Client {
     /// # Errors
     /// See [`Connection::open`].
     pub async fn connection(&self, address: &str) -> Result<Connection, ClientError> {
-        let open = self.inner.connections.borrow().get(address).cloned();
-        if let Some(connection) = open.filter(|connection| !connection.is_closed()) {
+        if let Some(connection) = self.open_connection(address) {
             return Ok(connection);
         }
-        let connection = Connection::open(&self.inner.runtime, address, &self.inner.config).await?;
+        let opened = Connection::open(&self.inner.runtime, address, &self.inner.config).await;
+        let connection =
+            opened.inspect_err(|_| _ = self.inner.failed.borrow_mut().insert(address.to_owned()))?;
+        self.inner.failed.borrow_mut().remove(address);
         self.inner.connections.borrow_mut().insert(address.to_owned(), connection.clone());
         Ok(connection)
     }
 
-    /// A connection to any broker: a known one, else a bootstrap server.
+    fn open_connection(&self, address: &str) -> Option<Connection> {
+        let open = self.inner.connections.borrow().get(address).cloned();
+        open.filter(|connection| !connection.is_closed())
+    }
+
+    /// A connection to any broker, bootstrap servers before others: one that is open, else the first that opens, those
+    /// that lately failed last.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] with the reason at each address; the reason itself if there is only one address.
@@ -94,6 +105,10 @@ impl Client {
                 addresses.push(broker.address());
             }
         }
+        if let Some(open) = addresses.iter().find_map(|address| self.open_connection(address)) {
+            return Ok(open);
+        }
+        addresses.sort_by_key(|address| self.inner.failed.borrow().contains(address));
         let mut failures = Vec::new();
         for address in &addresses {
             match self.connection(address).await {

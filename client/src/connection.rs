@@ -1,8 +1,11 @@
 //! One connection to one broker: requests go out as they come, responses come back in the same order.
 //!
 //! Two tasks of the core serve it: one writes what is queued, one reads frames and hands each to the call that has
-//! waited longest. A call whose caller gave up keeps its place in that queue, so a late response finds its own place
+//! waited longest. A call whose caller dropped it keeps its place in that queue, so a late response finds its own place
 //! and nobody else's. When either task meets an end, every waiting call is told why.
+//!
+//! A request that is not answered in time ends the connection, as it does in Kafka's client: behind it may be a machine
+//! that hangs, which accepts whatever it is sent, and whoever held on to it would ask it again and again.
 //!
 //! Dropping the last handle ends both tasks and closes the socket.
 
@@ -215,8 +218,11 @@ impl Inner {
         let (reply, replied) = oneshot::channel();
         self.queue(api, version, &request, Some(reply))?;
         let address = || self.address.clone();
-        let frame = self.runtime.clock.timeout(timeout, replied).await;
-        let frame = frame.map_err(|_| ClientError::Timeout { address: address(), api, after: timeout })?;
+        let Ok(frame) = self.runtime.clock.timeout(timeout, replied).await else {
+            let late = format!("{api} was not answered within {} ms", timeout.as_millis());
+            self.exchange.borrow_mut().end(&late);
+            return Err(ClientError::Timeout { address: address(), api, after: timeout });
+        };
         // The sender is dropped only with the exchange, which this connection holds.
         let frame = frame.unwrap_or_else(|_| Err("it was dropped".to_owned()));
         let frame = frame.map_err(|reason| ClientError::Closed { address: address(), api, reason })?;

@@ -2,7 +2,9 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use ouzel_model::Offset;
 use ouzel_model::batch::Codec;
 use ouzel_protocol::messages::kafka::MetadataRequest;
 use ouzel_protocol::{ApiKey, ErrorCode};
-use support::{Faults, config, on_core, with_fake};
+use support::{Faults, State, config, on_core, serve_as, with_fake};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn topic(name: &str, partitions: i32) -> NewTopic {
@@ -258,7 +260,7 @@ fn an_offset_outside_the_log_is_told() {
 }
 
 #[test]
-fn silence_times_out_with_words_and_the_connection_lives_on() {
+fn silence_times_out_with_words_and_the_next_call_has_a_connection_of_its_own() {
     with_fake(
         Faults { silent: Some(ApiKey::ListOffsets), ..Faults::default() },
         |runtime, client, fake| async move {
@@ -274,6 +276,34 @@ fn silence_times_out_with_words_and_the_connection_lives_on() {
             assert!(!client.any().await.unwrap().is_closed());
         },
     );
+}
+
+/// A client whose first bootstrap server hung, its process stopped and its socket open, asked that server again and
+/// again until its time was over, though the next one would have answered: the connection counted as good, and whoever
+/// was named first was asked first.
+#[test]
+fn who_hangs_is_not_asked_again_while_others_answer() {
+    with_fake(Faults::default(), |runtime, _, fake| async move {
+        // Accepts, and answers nothing but what it is asked first.
+        let hung = Rc::new(RefCell::new(State::default()));
+        hung.borrow_mut().faults.silent = Some(ApiKey::Metadata);
+        let hung_port = serve_as(&runtime, hung.clone()).await;
+        let mut settings = config(fake.borrow().port);
+        settings.bootstrap_servers.insert(0, format!("127.0.0.1:{hung_port}"));
+        settings.request_timeout = Duration::from_millis(100);
+        settings.connect_timeout = Duration::from_millis(100);
+        let client = Client::new(&runtime, settings);
+
+        let error = client.metadata(Topics::All).await.unwrap_err();
+        assert!(matches!(&error, ClientError::Timeout { .. }), "{error}");
+        // Now it does not even say its versions.
+        hung.borrow_mut().faults.silent = Some(ApiKey::ApiVersions);
+        for _ in 0..3 {
+            client.metadata(Topics::All).await.unwrap();
+        }
+        let asked = hung.borrow().requests.iter().map(|(api, _)| *api).collect::<Vec<_>>();
+        assert_eq!(asked, [ApiKey::ApiVersions, ApiKey::Metadata, ApiKey::ApiVersions]);
+    });
 }
 
 #[test]

@@ -84,18 +84,24 @@ pub(crate) fn with_fake<F: Future<Output = ()> + 'static>(
     test: impl FnOnce(Runtime, Client, Fake) -> F + 'static,
 ) {
     on_core(move |runtime| async move {
-        let listener = runtime.net.listen("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let fake: Fake = Rc::new(RefCell::new(State { faults, port, ..State::default() }));
-        let served = fake.clone();
-        ouzel_runtime::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                ouzel_runtime::spawn(serve(stream, served.clone()));
-            }
-        });
+        let fake: Fake = Rc::new(RefCell::new(State { faults, ..State::default() }));
+        let port = serve_as(&runtime, fake.clone()).await;
         let client = Client::new(&runtime, config(port));
         test(runtime, client, fake).await;
     });
+}
+
+/// Serves as this broker until the test ends; returns its port.
+pub(crate) async fn serve_as(runtime: &Runtime, fake: Fake) -> u16 {
+    let listener = runtime.net.listen("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    fake.borrow_mut().port = port;
+    ouzel_runtime::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            ouzel_runtime::spawn(serve(stream, fake.clone()));
+        }
+    });
+    port
 }
 
 /// Runs a test on one core.
