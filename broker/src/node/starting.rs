@@ -462,6 +462,14 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
     let open = OpenLog { with_entries: true, ..open };
     let log =
         snapshot_files::open_group(open, group.as_ref(), boot_id).await.map_err(|error| failed(&error))?;
+    if group.is_none() && log.last_entry().is_some() {
+        // It would vote a second time in a reign in which it has voted, and found what has long been founded.
+        return Err(failed(
+            &"the write-ahead files (core-*/meta.wal.*) do not know it, so whom it voted for is lost, and it must not \
+              vote again; put the files back, or move the whole data directory away: the node comes back empty, and \
+              the others fill it",
+        ));
+    }
     let settings = GroupSettings { ticks: Ticks::Own, ..GroupSettings::default() };
     let opened = open_group(core, metadata_at(), replica, log, settings).await;
     let opened = opened.map_err(|error| failed(&error))?;

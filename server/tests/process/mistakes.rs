@@ -220,6 +220,32 @@ fn a_wiped_disk_under_an_old_id_is_filled_again() {
     precious.assert_whole();
 }
 
+/// A node whose votes were gone, and its log of the controller was not, took part as if it had never voted: in a reign in
+/// which it had, it could have helped a second leader up.
+#[test]
+fn a_node_whose_write_ahead_files_are_gone_is_refused_and_filled_again_once_it_is_empty() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    cluster.kill(3);
+    let dir = cluster.data_dir(3);
+    let mut removed = 0;
+    for entry in fs::read_dir(dir.join("core-0")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("meta.wal") {
+            fs::remove_file(path).unwrap();
+            removed += 1;
+        }
+    }
+    assert!(removed > 0, "no write-ahead file in {}", dir.display());
+    let ended = run(cluster.command(3, &[]));
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{}", ended.stderr);
+    assert!(ended.stderr.contains("it must not vote again; put the files back"), "{}", ended.stderr);
+
+    fs::rename(&dir, dir.with_extension("away")).unwrap();
+    cluster.start(3);
+    precious.assert_whole();
+}
+
 #[test]
 fn stale_seeds_matter_to_a_newcomer_alone_and_one_good_one_is_enough() {
     let mut precious = Precious::new();
