@@ -26,6 +26,7 @@ pub mod node;
 pub mod partition;
 pub mod partitions;
 mod rpc;
+mod side_by_side;
 pub mod topic_config;
 pub mod view;
 

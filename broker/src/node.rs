@@ -29,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 use crate::config::NodeConfig;
 use crate::coordinators::Coordinators;
 use crate::core::{Core, Cores, Stopped, Work};
-use crate::handover;
+use crate::handover::before_stop;
 use crate::listener::{ConnectionCounts, MemoryBudget};
 use crate::metrics::CoreSample;
 use crate::partition::housekeeping;
@@ -437,7 +437,7 @@ async fn run_first(
         biased;
         ended = &mut following => end = Some(ended),
         // The sender lives as long as the handle.
-        _ = asked_to_stop.wait_for(|asked| *asked) => handover::hand_over(&core).await,
+        _ = asked_to_stop.wait_for(|asked| *asked) => before_stop::hand_over_all(&core).await,
     }
     handle.stop_now();
     let followed = match end {

@@ -23,10 +23,15 @@ use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::partition::leadership::OnStanding;
 use crate::partition::{Partition, Shown, housekeeping};
+use crate::side_by_side::side_by_side;
 use crate::view::NodeView;
 
 use groups::Vouch;
 use opening::{How, Known, how_to_open};
+
+/// How many logs are opened or closed at a time: enough that the disk sees their flushes together, few enough that a core
+/// with 10,000 of them does not hold all their buffers at once.
+const LOGS_AT_A_TIME: usize = 32;
 
 /// A partition of a core, as the controller wants it.
 #[derive(Clone)]
@@ -165,7 +170,7 @@ impl Partitions {
             let (core, part) = (core.clone(), part.clone());
             async move { core.partitions.become_group(&core, part).await }
         };
-        side_by_side(parts, become_group).await;
+        side_by_side(parts, LOGS_AT_A_TIME, become_group).await;
     }
 
     fn take_into_service(&self, core: &Rc<Core>, part: Part, shown: impl Into<Shown>, replica: Replica) {
@@ -192,7 +197,9 @@ impl Partitions {
 
     async fn open_solos(&self, core: &Rc<Core>, openings: Vec<Opening>) {
         let mut logs = Vec::with_capacity(openings.len());
-        for (opening, opened) in side_by_side(openings, |opening| self.open_log(core, &opening.part)).await {
+        let opened =
+            side_by_side(openings, LOGS_AT_A_TIME, |opening| self.open_log(core, &opening.part)).await;
+        for (opening, opened) in opened {
             match opened {
                 Ok(log) => logs.push((opening, log)),
                 Err(error) => self.failed_to_open(&opening.part, &error),
@@ -321,7 +328,7 @@ impl Partitions {
                 log.close().await
             }
         };
-        for ((at, partition), closed) in side_by_side(partitions, close).await {
+        for ((at, partition), closed) in side_by_side(partitions, LOGS_AT_A_TIME, close).await {
             match closed {
                 Ok(end) => changes.extend(self.closed(at, end, partition.committed_end())),
                 Err(reason) => {
@@ -366,36 +373,4 @@ fn on_standing(core: &Rc<Core>) -> OnStanding {
         cluster::standing_changed(&core, partition);
         moving::look(&core, *partition.at());
     })
-}
-
-/// How many logs are opened or closed at a time: enough that the disk sees their flushes together, few enough that a core
-/// with 10,000 of them does not hold all their buffers at once.
-const SIDE_BY_SIDE: usize = 32;
-
-/// Does the same to all items, some at a time, and gives the outcomes in the items' order.
-async fn side_by_side<I, F>(items: Vec<I>, mut each: impl FnMut(&I) -> F) -> Vec<(I, F::Output)>
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    let mut outcomes = Vec::with_capacity(items.len());
-    let mut items = items.into_iter().peekable();
-    while items.peek().is_some() {
-        let running: Vec<_> = items
-            .by_ref()
-            .take(SIDE_BY_SIDE)
-            .map(|item| {
-                let doing = ouzel_runtime::spawn(each(&item));
-                (item, doing)
-            })
-            .collect();
-        for (item, doing) in running {
-            match doing.await {
-                Ok(outcome) => outcomes.push((item, outcome)),
-                // A task that panicked has ended its core, and with it the node.
-                Err(error) => std::panic::resume_unwind(error.into_panic()),
-            }
-        }
-    }
-    outcomes
 }

@@ -16,6 +16,7 @@ use ouzel_raft::{GroupStatus, RaftGroup, Role};
 
 use super::{Controller, here};
 use crate::core::Core;
+use crate::handover::{Unready, hand_over, may_lead};
 
 /// How often it looks, if nothing makes it look earlier: members may be changed without a decision, too.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -117,10 +118,9 @@ async fn carry_out(
 ) -> Result<(), String> {
     if !wanted.voters.contains(&group.replica()) {
         // It must not change the members it is none of; whoever of those that stay leads can.
-        let status = group.status();
-        let mut stays = wanted.voters.iter().filter(|voter| status.in_sync.contains(voter));
-        if let Some(successor) = stays.next() {
-            return group.transfer(*successor).await.map_err(|error| error.to_string());
+        let stay: Vec<_> = may_lead(&group.status(), group.replica(), &wanted.voters).collect();
+        if !stay.is_empty() {
+            return hand_over(group, &stay, &Unready::default()).await;
         }
     }
     let changed = group.reconfigure_with(&wanted.voters, &wanted.learners, wanted.decision).await;

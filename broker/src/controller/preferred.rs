@@ -15,6 +15,7 @@ use ouzel_runtime::clock::Instant;
 
 use super::{here, running};
 use crate::core::Core;
+use crate::side_by_side::side_by_side;
 
 /// How long a node that is back is left to catch up, and to be told what it holds; and how long until it is looked again
 /// while it does not lead all it should.
@@ -106,24 +107,11 @@ fn due(core: &Core, image: &Image) -> (Vec<Election>, bool) {
 
 /// Holds elections, a few at a time; says whether some failed.
 async fn hold(core: &Rc<Core>, elections: Vec<Election>) -> bool {
-    let mut has_failed = false;
-    for some in elections.chunks(AT_A_TIME) {
-        let held: Vec<_> = some
-            .iter()
-            .cloned()
-            .map(|election| {
-                let core = core.clone();
-                ouzel_runtime::spawn(async move { running::hold_election(&core, election).await })
-            })
-            .collect();
-        for held in held {
-            has_failed |= !matches!(held.await, Ok(Ok(())));
-        }
-        if *core.stopping.borrow() {
-            break;
-        }
-    }
-    has_failed
+    let held = side_by_side(elections, AT_A_TIME, |election| {
+        let (core, election) = (core.clone(), election.clone());
+        async move { !*core.stopping.borrow() && running::hold_election(&core, election).await.is_ok() }
+    });
+    held.await.iter().any(|(_, is_held)| !is_held)
 }
 
 #[cfg(test)]

@@ -129,7 +129,7 @@ async fn have_led(core: Rc<Core>, group: RaftGroup) {
     let mut stopping = core.stopping.clone();
     let epoch = group.status().epoch;
     let has_begun = |status: &GroupStatus| status.epoch > epoch && status.leader.is_some();
-    while !has_begun(&group.status()) && group.status().role != Role::Stopped {
+    while !has_begun(&group.status()) && group.role() != Role::Stopped {
         group.elect().await;
         let pause = STAND_INTERVAL + STAND_JITTER * (core.runtime.entropy.u64() % 16) as u32;
         tokio::select! {

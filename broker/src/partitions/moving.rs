@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::controller::CONTROLLER_CORE;
 use crate::core::Core;
+use crate::handover::{Unready, hand_over, may_lead};
 use crate::rpc::ask;
 use crate::rpc::control::{ControlAnswer, ControlCall};
 
@@ -130,7 +131,8 @@ async fn carry_out(
         .await
         .map_err(|error| error.to_string())?;
     if leaves {
-        hand_over(group, &wanted.replicas).await?;
+        let successors: Vec<_> = may_lead(&group.status(), me, &wanted.replicas).collect();
+        hand_over(group, &successors, &Unready::default()).await?;
         tracing::info!(partition = %name, replica = %me, "a leader that is to leave has handed over");
         return Ok(Step::HandedOver);
     }
@@ -175,21 +177,6 @@ async fn change_members(
             "a move is on its way"
         );
     }
-}
-
-/// Hands leadership to the first of `successors` that takes it.
-async fn hand_over(group: &RaftGroup, successors: &[ReplicaId]) -> Result<(), String> {
-    let mut reasons = Vec::new();
-    for successor in successors {
-        match group.transfer(*successor).await {
-            Ok(()) => return Ok(()),
-            Err(error) => reasons.push(error.to_string()),
-        }
-        if group.role() != Role::Leader {
-            break;
-        }
-    }
-    Err(format!("nobody has taken over: {}", reasons.join("; ")))
 }
 
 fn told_list(replicas: &[ReplicaId]) -> String {
