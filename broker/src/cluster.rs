@@ -244,18 +244,8 @@ mod tests {
     use super::*;
 
     fn image(brokers: &[i32], controller: Option<&[i32]>) -> Image {
-        let broker = |node: &i32| {
-            Record::BrokerRegistered(Broker {
-                node: NodeId(*node),
-                incarnation: [1; 16],
-                endpoints: Vec::new(),
-                rack: None,
-                directory_id: TopicId([2; 16]),
-                rpc_address: String::new(),
-                fenced: false,
-                features: [].into(),
-            })
-        };
+        let broker =
+            |node: &i32| Record::BrokerRegistered(Broker::new(NodeId(*node), [1; 16], TopicId([2; 16])));
         let nodes = |nodes: &[i32]| Partition::new(nodes.iter().copied().map(NodeId).collect());
         let controller = controller.map(|kept| Record::ControllerChanged { controller: nodes(kept) });
         let records: Vec<_> = brokers.iter().map(broker).chain(controller).collect();

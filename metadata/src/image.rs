@@ -170,6 +170,20 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// A broker that tells nothing but who it is and which directory it runs on.
+    pub fn new(node: NodeId, incarnation: [u8; 16], directory_id: TopicId) -> Broker {
+        Broker {
+            node,
+            incarnation,
+            endpoints: Vec::new(),
+            rack: None,
+            directory_id,
+            rpc_address: String::new(),
+            fenced: false,
+            features: BTreeMap::new(),
+        }
+    }
+
     /// The address advertised on a listener.
     pub fn endpoint(&self, listener: &str) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.listener == listener)

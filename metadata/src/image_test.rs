@@ -92,14 +92,8 @@ pub(crate) fn plan(image: &Image, request: &Request, ids: &mut dyn FnMut() -> To
         Request::Register(node) => {
             let node = NodeId(*node);
             vec![Record::BrokerRegistered(Broker {
-                node,
-                incarnation: [1; 16],
-                endpoints: Vec::new(),
-                rack: None,
-                directory_id: TopicId([2; 16]),
-                rpc_address: String::new(),
-                fenced: false,
                 features: crate::features::supported(),
+                ..Broker::new(node, [1; 16], TopicId([2; 16]))
             })]
         }
         Request::Unregister(node) => {

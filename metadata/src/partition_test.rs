@@ -57,16 +57,7 @@ struct Rules {
 fn founded() -> Image {
     let mut image = Image::default();
     for node in (1..6).map(NodeId) {
-        let broker = Broker {
-            node,
-            incarnation: [0; 16],
-            endpoints: Vec::new(),
-            rack: None,
-            directory_id: TopicId([1; 16]),
-            rpc_address: String::new(),
-            fenced: false,
-            features: Default::default(),
-        };
+        let broker = Broker::new(node, [0; 16], TopicId([1; 16]));
         image.apply(&Record::BrokerRegistered(broker)).expect("it registers");
     }
     let created = Record::TopicCreated {

@@ -96,14 +96,8 @@ proptest! {
 
 fn broker(node: i32) -> Record {
     Record::BrokerRegistered(Broker {
-        node: NodeId(node),
-        incarnation: [1; 16],
-        endpoints: Vec::new(),
-        rack: None,
-        directory_id: TopicId([2; 16]),
-        rpc_address: String::new(),
-        fenced: false,
         features: crate::features::supported(),
+        ..Broker::new(NodeId(node), [1; 16], TopicId([2; 16]))
     })
 }
 

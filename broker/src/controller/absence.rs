@@ -73,16 +73,7 @@ mod tests {
     use super::*;
 
     fn broker(node: i32, life: u8) -> Record {
-        Record::BrokerRegistered(Broker {
-            node: NodeId(node),
-            incarnation: [life; 16],
-            endpoints: Vec::new(),
-            rack: None,
-            directory_id: TopicId([node as u8; 16]),
-            rpc_address: String::new(),
-            fenced: false,
-            features: BTreeMap::new(),
-        })
+        Record::BrokerRegistered(Broker::new(NodeId(node), [life; 16], TopicId([node as u8; 16])))
     }
 
     /// A cluster of three as its controller, node 1, sees it pass the seconds.

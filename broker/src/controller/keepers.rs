@@ -150,14 +150,8 @@ mod tests {
 
     fn broker(node: i32) -> Broker {
         Broker {
-            node: NodeId(node),
-            incarnation: [node as u8; 16],
-            endpoints: Vec::new(),
-            rack: None,
-            directory_id: directory(node),
             rpc_address: format!("h{node}:1"),
-            fenced: false,
-            features: Default::default(),
+            ..Broker::new(NodeId(node), [node as u8; 16], directory(node))
         }
     }
 

@@ -110,16 +110,7 @@ mod tests {
 
     fn image(brokers: &[(i32, u8)]) -> Image {
         let record = |(node, disk): &(i32, u8)| {
-            Record::BrokerRegistered(Broker {
-                node: NodeId(*node),
-                incarnation: [1; 16],
-                endpoints: Vec::new(),
-                rack: None,
-                directory_id: directory(*node, *disk),
-                rpc_address: String::new(),
-                fenced: false,
-                features: [].into(),
-            })
+            Record::BrokerRegistered(Broker::new(NodeId(*node), [1; 16], directory(*node, *disk)))
         };
         Image::from_records(&brokers.iter().map(record).collect::<Vec<_>>()).expect("sound records")
     }

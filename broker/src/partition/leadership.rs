@@ -66,10 +66,7 @@ impl Partition {
 
     /// The replica, if it is one of a group.
     pub(crate) fn group(&self) -> Option<RaftGroup> {
-        match &self.log {
-            Replica::Solo(_) => None,
-            Replica::Group(group) => Some(group.clone()),
-        }
+        self.log.group().cloned()
     }
 
     /// Whether this replica leads.
