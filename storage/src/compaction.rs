@@ -12,7 +12,8 @@
 //! * a record without a value, a *tombstone*, and the marker of a transaction whose records are gone, get a *delete
 //!   horizon* in the first pass that meets them, and go in the first pass behind it (KIP-534);
 //! * records of aborted transactions go at once, their markers not before them ([`transactions`]);
-//! * a producer's newest batch stays, without records if need be: it holds the last sequence number.
+//! * a producer's newest batch stays, without records if need be: it holds the last sequence number. The newest of those
+//!   that are cleaned, that is: newer ones behind them may yet be truncated, or lost with the power.
 //!
 //! One is ours: the last batch of each new segment stays as well, without records if need be, where Kafka keeps that of
 //! the last one only. So a segment always reaches up to its successor, and one that lost its end in a power cut is told
@@ -30,7 +31,7 @@ pub mod transactions;
 
 use std::collections::BTreeMap;
 
-use ouzel_model::ProducerId;
+use ouzel_model::{Offset, ProducerId};
 
 use crate::producers::{ProducerEntry, Producers};
 
@@ -40,11 +41,22 @@ pub use key_map::KeyMap;
 pub use plan::{CompactionRules, Dirtiness};
 pub use transactions::{AbortedTransaction, CleanedTransactions};
 
-/// Of the producers a log remembers, what holds their newest trace.
-pub fn last_records(producers: &Producers) -> BTreeMap<ProducerId, LastRecord> {
-    let last = |entry: &ProducerEntry| match entry.window.last() {
-        Some(batch) => LastRecord::Data(batch.last_offset),
-        None => LastRecord::MarkerOf(entry.epoch),
+/// Of the producers a log remembers, what holds their newest trace below `to`, where the pass ends. `dirty` has what was
+/// seen of them in the part that was not clean before.
+pub fn last_records(
+    remembered: &Producers,
+    dirty: &Producers,
+    to: Offset,
+) -> BTreeMap<ProducerId, LastRecord> {
+    let last = |id: ProducerId, entry: &ProducerEntry| {
+        if entry.window.is_empty() {
+            return LastRecord::MarkerOf(entry.epoch);
+        }
+        let newest =
+            |entry: &ProducerEntry| entry.window.iter().rev().find(|batch| batch.last_offset < to).copied();
+        // The window is short: all of it may lie behind.
+        let found = newest(entry).or_else(|| dirty.get(id).and_then(newest));
+        found.map_or(LastRecord::Unknown, |batch| LastRecord::Data(batch.last_offset))
     };
-    producers.iter().map(|(id, entry)| (id, last(entry))).collect()
+    remembered.iter().map(|(id, entry)| (id, last(id, entry))).collect()
 }

@@ -358,6 +358,22 @@ proptest! {
     }
 }
 
+/// A pass let go of the batch with a producer's last sequence number, since a newer one of it lay behind what was cleaned;
+/// that one was truncated, as a group does with what it has not committed. The next start expected an older sequence
+/// number, and refused the producer's next batch for good. Found by the property above.
+#[test]
+fn a_producer_whose_newest_batch_is_truncated_is_known_by_the_one_before() {
+    let steps = vec![
+        Step::Append(8),
+        Step::Append(6),
+        Step::CompactUnderLoad { batches: 7 },
+        Step::Truncate { part: 0 },
+        Step::PowerCut,
+    ];
+    let seed = 13_647_170_489_453_561_769;
+    sim::run(seed, |node| async move { live(node, steps, 0, Durability::Durable, seed).await });
+}
+
 /// A log of several segments, and one pass over a part of it already.
 async fn prepared(
     node: &SimRuntime,

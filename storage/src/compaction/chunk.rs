@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ouzel_model::Offset;
 use ouzel_model::batch::{BatchView, Header};
+use ouzel_model::{Offset, TimestampMs};
 
 use super::cleaning::{Cleaned, Counts, Mapped, Rules, clean_batch, map_keys};
 use super::key_map::KeyMap;
 use super::transactions::CleanedTransactions;
+use crate::producers::Producers;
 
 /// Bytes that are not what was written, and where in the chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ pub struct Mapping {
     pub keys: KeyMap,
     /// The transactions under way.
     pub transactions: CleanedTransactions,
+    /// The producers of the dirty part.
+    pub producers: Producers,
     /// Where the dirty part begins.
     pub first_dirty: Offset,
 }
@@ -69,6 +72,9 @@ pub fn map_chunk(mut mapping: Mapping, chunk: &Bytes) -> Result<(Mapping, Mapped
             .map_err(|error| Unsound { at, found: error.to_string() })?;
         if mapped == Mapped::Full {
             return Ok((mapping, mapped));
+        }
+        if batch.header.last_offset() >= mapping.first_dirty {
+            mapping.producers.update(&batch.header, TimestampMs::NONE);
         }
     }
     Ok((mapping, Mapped::Whole))

@@ -19,6 +19,8 @@ pub enum LastRecord {
     Data(Offset),
     /// It has written no record in its epoch: the marker that began the epoch fences those before it.
     MarkerOf(ProducerEpoch),
+    /// It has written behind what is cleaned, and nothing for long before that: all of its batches stay.
+    Unknown,
 }
 
 /// What holds for all batches of a pass.
@@ -135,7 +137,9 @@ pub fn clean_batch(
     let horizon = header.delete_horizon();
     // A marker outlives the last record of its transaction: readers of such a record must still find it.
     let goes = may_go && (!is_control || horizon.is_some_and(|horizon| horizon <= rules.now));
-    let must_stay = must_stay || rules.is_last_of_its_producer(header);
+    // What is behind the keys is another pass's: the newest of its producer below there may be this one.
+    let is_beyond = header.last_offset() > keys.latest();
+    let must_stay = must_stay || is_beyond || rules.is_last_of_its_producer(header);
     counts.bytes_read += batch.bytes.len() as u64;
     counts.records_read += u64::from(header.record_count.unsigned_abs());
 
@@ -216,6 +220,7 @@ impl Rules {
         match self.last_records.get(&header.producer_id) {
             _ if !header.has_producer() => false,
             None => false,
+            Some(LastRecord::Unknown) => true,
             Some(LastRecord::Data(last)) => header.last_offset() == *last,
             Some(LastRecord::MarkerOf(epoch)) => {
                 header.attributes.is_control() && header.producer_epoch == *epoch

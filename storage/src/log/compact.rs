@@ -22,11 +22,12 @@ use crate::compaction::chunk::{
 };
 use crate::compaction::plan::{self, LogFacts, SegmentFacts};
 use crate::compaction::{
-    CleanedTransactions, Cleaner, CompactionRules, Counts, Dirtiness, KeyMap, Mapped, Rules, last_records,
+    CleanedTransactions, Cleaner, CompactionRules, Counts, Dirtiness, Mapped, Rules, last_records,
 };
 use crate::error::{Damage, Fenced, ReadError};
 use crate::index::Indexes;
 use crate::layout;
+use crate::producers::Producers;
 use crate::segment::{Segment, time_of_records};
 
 /// Written bytes after which a new file is flushed: a gigabyte at once would hold up the appends of others.
@@ -243,7 +244,7 @@ impl Pass {
         // A record that is dropped must not outlive, in a power cut, the one that replaced it.
         inner.want_flush(found.cleanable_end);
         self.log.wait_flushed(found.cleanable_end).await?;
-        let (keys, bytes_mapped) = self.map(segments, found).await?;
+        let (Mapping { keys, producers, .. }, bytes_mapped) = self.map(segments, found).await?;
         let to = keys.latest().next().max(found.first_dirty);
         let map_utilization = keys.utilization();
 
@@ -262,7 +263,7 @@ impl Pass {
         }
         let (config, last_records) = {
             let state = inner.state.borrow();
-            (state.config.clone(), last_records(&state.producers))
+            (state.config.clone(), last_records(&state.producers, &producers, to))
         };
         let bytes_max = config.segment_bytes.min(SEGMENT_BYTES_MAX);
         let groups = plan::groups(&facts, bytes_max, config.segment_index_bytes);
@@ -302,12 +303,13 @@ impl Pass {
         })
     }
 
-    /// The newest offset of each key of the dirty part, and how many bytes were read for it.
-    async fn map(&self, segments: &[Rc<Segment>], found: &Dirtiness) -> Result<(KeyMap, u64), CompactError> {
+    /// The newest offset of each key of the dirty part, its producers, and how many bytes were read for that.
+    async fn map(&self, segments: &[Rc<Segment>], found: &Dirtiness) -> Result<(Mapping, u64), CompactError> {
         let worker = &self.log.inner.shared.runtime.worker;
         let mut mapping = Mapping {
             keys: self.cleaner.key_map(),
             transactions: CleanedTransactions::default(),
+            producers: Producers::new(found.first_dirty),
             first_dirty: found.first_dirty,
         };
         let mut bytes_mapped = 0;
@@ -325,13 +327,13 @@ impl Pass {
                 let (carried, reached) = mapped.map_err(|unsound| chunks.damaged(&chunk, unsound))?;
                 mapping = carried;
                 if reached == Mapped::Full {
-                    return Ok((mapping.keys, bytes_mapped));
+                    return Ok((mapping, bytes_mapped));
                 }
             }
             // Offsets that are missing at its end have no keys either.
             mapping.keys.reached(segment.end.get() + -1);
         }
-        Ok((mapping.keys, bytes_mapped))
+        Ok((mapping, bytes_mapped))
     }
 
     /// Writes a group of segments anew, beside them.
