@@ -14,6 +14,7 @@ pub(crate) mod preferred;
 pub(crate) mod publisher;
 pub(crate) mod running;
 pub(crate) mod snapshots;
+mod succession;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

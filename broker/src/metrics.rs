@@ -24,6 +24,7 @@ pub struct CoreMetrics {
     connections_refused: Cell<u64>,
     cleaner: RefCell<CleanerSample>,
     tails_given_up: Cell<u64>,
+    inherited: Cell<u64>,
     reversions: Cell<u64>,
     elections: Cell<u64>,
     in_sync_shrinks: Cell<u64>,
@@ -129,6 +130,11 @@ impl CoreMetrics {
         count(&self.tails_given_up, 1);
     }
 
+    /// A replica goes on alone, without what only others had.
+    pub fn inherited(&self) {
+        count(&self.inherited, 1);
+    }
+
     /// A replica that saw so many others come back with less than they had acknowledged is open no more.
     pub fn replicas_reverted(&self, replicas: u64) {
         count(&self.reversions, replicas);
@@ -146,6 +152,7 @@ impl CoreMetrics {
             connections_refused: self.connections_refused.get(),
             cleaner: *self.cleaner.borrow(),
             tails_given_up: self.tails_given_up.get(),
+            inherited: self.inherited.get(),
             reversions: self.reversions.get(),
             elections: self.elections.get(),
             in_sync_shrinks: self.in_sync_shrinks.get(),
@@ -356,6 +363,8 @@ pub struct CoreSample {
     pub cleaner: CleanerSample,
     /// Replicas that went on though a power cut may have taken what they had acknowledged.
     pub tails_given_up: u64,
+    /// Replicas that went on alone, by an unclean election.
+    pub inherited: u64,
     /// Followers of leaders here that came back with less than they had acknowledged.
     pub reversions: u64,
     /// The partitions of the core.
@@ -398,6 +407,7 @@ impl CoreSample {
         self.connections_closed += other.connections_closed;
         self.connections_refused += other.connections_refused;
         self.tails_given_up += other.tails_given_up;
+        self.inherited += other.inherited;
         self.reversions += other.reversions;
         self.cleaner.add(&other.cleaner);
         self.partitions.extend(other.partitions);

@@ -1,6 +1,7 @@
 //! The partitions that live on one core, and how they come and go.
 
 pub(crate) mod groups;
+mod inherit;
 pub(crate) mod lost;
 pub(crate) mod moving;
 pub(crate) mod opening;

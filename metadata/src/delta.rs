@@ -152,6 +152,9 @@ pub enum PartitionFault {
     /// Added or removed twice.
     #[error("names replica {0} twice among those that come or go")]
     RepeatedMove(ReplicaId),
+    /// Goes on with what it has, but is no replica, or one that has nothing yet.
+    #[error("is to go on from {0}, which is not among the replicas that have something")]
+    HeirWithout(ReplicaId),
     /// A replica of an incarnation that has not been handed out yet.
     #[error("has replica {replica}, though the next incarnation is {next}")]
     FutureIncarnation {
@@ -373,7 +376,7 @@ impl Image {
     }
 
     fn placement_fault(&self, partition: &Partition) -> Option<PartitionFault> {
-        let Partition { replicas, adding, removing: _, unsettled, next_incarnation: _ } = partition;
+        let Partition { replicas, adding, removing: _, unsettled, next_incarnation: _, heir } = partition;
         if replicas.is_empty() {
             return Some(PartitionFault::NoReplica);
         }
@@ -385,6 +388,9 @@ impl Image {
         }
         if let Some(replica) = adding.iter().find(|replica| !replicas.contains(replica)) {
             return Some(PartitionFault::AddingOutsideReplicas(*replica));
+        }
+        if let Some(heir) = heir.filter(|heir| !partition.members_before().contains(&heir.replica)) {
+            return Some(PartitionFault::HeirWithout(heir.replica));
         }
         [adding, unsettled]
             .into_iter()

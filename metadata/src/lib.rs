@@ -35,5 +35,5 @@ pub use claims::{Claim, Claims};
 pub use configs::{BrokerConfig, Layers, Overrides, StaticConfig, TopicConfig};
 pub use delta::{ApplyError, Changes};
 pub use image::{Broker, BrokerScope, Endpoint, Image, SecurityProtocol, Topic};
-pub use partition::Partition;
+pub use partition::{Heir, Partition};
 pub use record::{ConfigResource, DecodeError, Record};

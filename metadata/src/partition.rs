@@ -23,6 +23,19 @@ pub struct Partition {
     /// The incarnation of the next replica that is added. It rises with every change of `replicas`: so no replica is
     /// taken for one that promised something and lost its disk, and no word about an earlier move for one about this.
     pub next_incarnation: u32,
+    /// Who goes on with what it has, until it has done so and has filled the others.
+    pub heir: Option<Heir>,
+}
+
+/// A replica that goes on with what it has though it was one of several: the others are gone, or were given up, and are
+/// new replicas all. It does so once, however often it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heir {
+    /// Which.
+    pub replica: ReplicaId,
+    /// The number of the decision that named it, a value of [`Partition::next_incarnation`]: a group that has acted on
+    /// this one, or a later one, is the one that goes on.
+    pub decision: u32,
 }
 
 impl Partition {
@@ -39,6 +52,7 @@ impl Partition {
             removing: Vec::new(),
             unsettled: Vec::new(),
             next_incarnation: 1,
+            heir: None,
         }
     }
 
@@ -81,7 +95,8 @@ impl Partition {
 
     /// Whether its leader has to see to its members.
     pub fn is_moving(&self) -> bool {
-        !(self.adding.is_empty() && self.removing.is_empty() && self.unsettled.is_empty())
+        let is_moving = !(self.adding.is_empty() && self.removing.is_empty() && self.unsettled.is_empty());
+        is_moving || self.heir.is_some()
     }
 
     /// Whether it moves from node to node. An empty disk that takes the place of a lost one does not.
@@ -122,6 +137,29 @@ impl Partition {
             adding,
             replicas,
             next_incarnation: self.next_incarnation + 1,
+            heir: self.heir,
+        }
+    }
+
+    /// The same partition without those that outnumber `heir`, one of its holders, and do not go on: it goes on alone with
+    /// what it has, all others are new replicas, on the nodes where the partition is to be.
+    pub fn inherited_by(&self, heir: ReplicaId) -> Partition {
+        let mut next_incarnation = self.next_incarnation;
+        let replicas: Vec<ReplicaId> = self
+            .nodes()
+            .map(|node| {
+                let reborn = ReplicaId { node, incarnation: next_incarnation };
+                next_incarnation += 1;
+                if node == heir.node { heir } else { reborn }
+            })
+            .collect();
+        Partition {
+            adding: Vec::new(),
+            removing: without(&[heir], &replicas),
+            unsettled: without(&replicas, &[heir]),
+            replicas,
+            next_incarnation: next_incarnation + 1,
+            heir: Some(Heir { replica: heir, decision: next_incarnation + 1 }),
         }
     }
 
@@ -132,7 +170,13 @@ impl Partition {
 
     /// The same partition, there: its members are known to be `replicas`.
     pub fn settled(&self) -> Partition {
-        Partition { adding: Vec::new(), removing: Vec::new(), unsettled: Vec::new(), ..self.clone() }
+        Partition {
+            adding: Vec::new(),
+            removing: Vec::new(),
+            unsettled: Vec::new(),
+            heir: None,
+            ..self.clone()
+        }
     }
 
     /// The same partition after a node lost what it held of it: the node starts anew, as somebody nobody relies on.
@@ -157,6 +201,8 @@ impl Partition {
             removing: replaced(&self.removing),
             unsettled,
             next_incarnation: self.next_incarnation + 1,
+            // Without its disk it has nothing to go on with.
+            heir: self.heir.filter(|heir| heir.replica != lost),
         }
     }
 
@@ -199,7 +245,10 @@ mod tests {
             list("-", &partition.removing),
             list("?", &partition.unsettled),
         ];
-        format!("{} next {}", lists.concat().join(" "), partition.next_incarnation)
+        let heir = partition
+            .heir
+            .map_or(String::new(), |heir| format!(" from {} by {}", heir.replica, heir.decision));
+        format!("{} next {}{heir}", lists.concat().join(" "), partition.next_incarnation)
     }
 
     #[test]
@@ -259,6 +308,26 @@ mod tests {
         let given_up = moving.moved_to(&nodes(&[1, 2]));
         assert_eq!(told(&given_up.without_disk_of(NodeId(3))), "1.0 2.0 next 4");
         assert_eq!(on(&[1]).without_disk_of(NodeId(9)), on(&[1]));
+    }
+
+    #[test]
+    fn an_heir_goes_on_and_all_others_are_new() {
+        let three = on(&[1, 2, 3]);
+        let heir = ReplicaId::first(NodeId(2));
+        let inherited = three.inherited_by(heir);
+        assert_eq!(told(&inherited), "1.1 2.0 3.3 ?1.1 ?3.3 next 5 from 2.0 by 5");
+        assert_eq!(inherited.members_before(), [heir]);
+        assert!(inherited.is_moving() && !inherited.is_reassigning());
+        assert_eq!(told(&inherited.settled()), "1.1 2.0 3.3 next 5");
+        // A move does not change who goes on; who is to leave stays until others have what it has.
+        let moved = inherited.moved_to(&nodes(&[1, 4]));
+        assert_eq!(told(&moved), "1.1 +4.5 -2.0 -3.3 ?1.1 ?3.3 next 6 from 2.0 by 5");
+        let leaving = three.moved_to(&nodes(&[1, 3])).inherited_by(heir);
+        assert_eq!(told(&leaving), "1.2 3.3 -2.0 ?1.2 ?3.3 next 5 from 2.0 by 5");
+        // It lost its disk as well.
+        assert_eq!(inherited.without_disk_of(NodeId(2)).heir, None);
+        let alone = on(&[2]).inherited_by(heir);
+        assert!(alone.is_moving() && !alone.settled().is_moving());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 use crate::image::{Broker, Image};
 use crate::partition::Partition;
-use crate::plan::{Reassignment, plan_reassign, plan_replica_lost, plan_settle};
+use crate::plan::{Reassignment, plan_inherit, plan_reassign, plan_replica_lost, plan_settle};
 use crate::record::Record;
 
 const AT: TopicIdPartition = TopicIdPartition { topic_id: TopicId([7; 16]), partition: PartitionIndex(0) };
@@ -21,6 +21,8 @@ enum Step {
     Move(Vec<i32>),
     GiveUp,
     LoseDisk(i32),
+    /// The others are given up, and are gone.
+    Inherit(i32),
     /// The leader acts on the state of this many decisions ago.
     Act(usize),
     /// One of the leader's words arrives.
@@ -33,6 +35,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => nodes.prop_map(Step::Move),
         2 => Just(Step::GiveUp),
         1 => (1..6).prop_map(Step::LoseDisk),
+        1 => (1..6).prop_map(Step::Inherit),
         4 => (0usize..4).prop_map(Step::Act),
         4 => (0usize..6).prop_map(Step::Hear),
     ];
@@ -44,6 +47,8 @@ struct Group {
     members: Vec<ReplicaId>,
     /// The newest decision it has acted on.
     decision: u32,
+    /// Nobody can lead it until the heir goes on.
+    is_lost: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -76,7 +81,7 @@ fn play(steps: &[Step], rules: Rules) -> Result<(), String> {
     let mut history = vec![state(&image)];
     let mut words: Vec<Partition> = Vec::new();
     let mut lost: Vec<ReplicaId> = Vec::new();
-    let mut group = Group { members: history[0].replicas.clone(), decision: 0 };
+    let mut group = Group { members: history[0].replicas.clone(), decision: 0, is_lost: false };
     for step in steps {
         let planned = match step {
             Step::Move(nodes) => reassigned(&image, Some(nodes.clone())),
@@ -87,10 +92,25 @@ fn play(steps: &[Step], rules: Rules) -> Result<(), String> {
                 let admission = replica.and_then(|replica| plan_replica_lost(&image, AT, replica));
                 admission.and_then(|admission| admission.records.first().cloned())
             }
+            Step::Inherit(node) => {
+                let present = state(&image);
+                let heir = present.replica_on(NodeId(*node));
+                let record = heir.and_then(|heir| plan_inherit(&image, AT, heir));
+                if record.is_some() {
+                    group.is_lost = true;
+                    lost.extend(
+                        group.members.iter().chain(&present.replicas).filter(|one| Some(**one) != heir),
+                    );
+                }
+                record
+            }
             Step::Act(ago) => {
                 let seen = &history[history.len().saturating_sub(1 + ago)];
                 let is_older = seen.next_incarnation < group.decision;
-                if seen.is_moving() && !(is_older && rules.decisions_only_rise) {
+                if seen.heir.is_some() {
+                    group.is_lost = false;
+                }
+                if seen.is_moving() && !group.is_lost && !(is_older && rules.decisions_only_rise) {
                     group.members = seen.replicas.clone();
                     group.decision = seen.next_incarnation;
                     words.push(seen.clone());

@@ -9,6 +9,7 @@ pub mod create_topics;
 pub mod delete_topics;
 pub mod elect_leaders;
 pub mod fence_broker;
+pub mod inherit;
 pub mod judge_lost;
 pub mod producer_ids;
 pub mod reassign;
@@ -24,6 +25,7 @@ pub use create_topics::{CreateTopicError, NewTopic, PlannedTopic, plan_create_to
 pub use delete_topics::{DeleteTopicError, DeletedTopic, TopicRef, plan_delete_topics};
 pub use elect_leaders::{ElectLeadersError, Election, ElectionKind, NamedPartition, plan_elect_leaders};
 pub use fence_broker::{UnregisterBrokerError, plan_fence_broker, plan_unregister_broker};
+pub use inherit::{Succession, judge_succession, plan_inherit};
 pub use judge_lost::{Loss, Stand, Verdict, judge_lost};
 pub use producer_ids::{
     PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, ProducerIdsExhausted, plan_producer_id_block,

@@ -64,7 +64,7 @@ families! {
     HIGH_WATERMARK = Gauge "ouzel_partition_high_watermark" ["topic", "partition"] "Offset up to which consumers may read, exclusive.";
     PARTITION_BYTES = Gauge "ouzel_partition_size_bytes" ["topic", "partition"] "Bytes of the partition's log on disk.";
 
-    DATA_LOSS = Counter "ouzel_data_loss_events_total" ["cause"] "Losses of acknowledged records that may have happened: disk, a follower came back with less than it had acknowledged; power, a replica goes on after a power cut though nobody can vouch for what was acknowledged and not flushed.";
+    DATA_LOSS = Counter "ouzel_data_loss_events_total" ["cause"] "Losses of acknowledged records that may have happened: disk, a follower came back with less than it had acknowledged; power, a replica goes on after a power cut though nobody can vouch for what was acknowledged and not flushed; unclean, somebody asked for an unclean election, and a replica goes on alone.";
 
     PEER_CALLS = Counter "ouzel_peer_calls_total" ["peer", "lane", "outcome"] "Calls to another node, by node id, lane and how they ended.";
     PEER_SENT = Counter "ouzel_peer_sent_bytes_total" ["peer", "lane"] "Bytes sent over connections this node made to another.";
@@ -128,7 +128,10 @@ pub(crate) fn render(scrape: Scrape<'_>) -> String {
 
     traffic(&mut out, &sample);
     partitions(&mut out, &sample);
-    out.begin(&DATA_LOSS).sample(&["disk"], sample.reversions).sample(&["power"], sample.tails_given_up);
+    out.begin(&DATA_LOSS)
+        .sample(&["disk"], sample.reversions)
+        .sample(&["power"], sample.tails_given_up)
+        .sample(&["unclean"], sample.inherited);
     peers(&mut out, &sample);
     cleaner(&mut out, &sample.cleaner);
     groups(&mut out, &sample);

@@ -18,8 +18,8 @@
 //! * From the call on nobody appends, trims, retains, compacts or deletes; reads may go on.
 //! * When it returns, the log handed in is closed. It is opened anew as what the write-ahead file says then, also after an
 //!   error: a failed commit fences that file, and only the next start knows which of the two it was.
-//! * `dissolve`: the replica is the group's only voter and nothing it was asked to append is unanswered; the Raft object is
-//!   shut down. All entries become records for good.
+//! * `dissolve`: the replica is the group's only voter, or the others are given up for good, and nothing it was asked to append
+//!   is unanswered; the Raft object is shut down. All entries become records for good.
 
 use ouzel_model::{EntryId, LeaderEpoch, Offset, ReplicaId, TopicIdPartition};
 use ouzel_runtime::Bytes;

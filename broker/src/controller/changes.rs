@@ -13,9 +13,13 @@ use ouzel_metadata::plan::{
 use ouzel_model::NodeId;
 
 use super::running::{self, Quorum};
+use super::succession;
 use super::{ControllerError, on_controller};
 use crate::core::Core;
+use crate::side_by_side::side_by_side;
 
+/// Elections that are held at the same time. Each may wait for its partition for seconds, and does little meanwhile.
+const ELECTIONS_AT_A_TIME: usize = 1000;
 /// How long a broker that is to be forgotten may take to be let go of by the controller's group.
 const RELEASE_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -71,31 +75,30 @@ pub(crate) async fn elect_leaders(
     kind: ElectionKind,
     named: Option<Vec<NamedPartition>>,
 ) -> Result<Vec<(NamedPartition, Result<(), ElectLeadersError>)>, ControllerError> {
+    let of_all = named.is_none();
     on_controller(core, move |core, controller| async move {
         let planned = {
             let _turn = controller.turn().await?;
             let claims = |at| running::claim(&core, at);
             plan_elect_leaders(&controller.log.image(), &claims, kind, named.as_deref())
         };
-        // All at once: each waits for a partition of its own.
-        let held: Vec<_> = planned
-            .into_iter()
-            .map(|(name, outcome)| {
-                let core = core.clone();
-                let holding = async move {
-                    match outcome {
-                        Ok(election) => running::hold_election(&core, election).await,
-                        Err(error) => Err(error),
-                    }
-                };
-                (name, ouzel_runtime::spawn(holding))
-            })
-            .collect();
-        let mut outcomes = Vec::with_capacity(held.len());
-        for (name, holding) in held {
-            outcomes.push((name, holding.await.map_err(|_| ControllerError::Stopped)?));
-        }
-        Ok(outcomes)
+        // Each waits for a partition of its own.
+        let held = side_by_side(planned, ELECTIONS_AT_A_TIME, |(_, outcome)| {
+            let (core, outcome) = (core.clone(), outcome.clone());
+            async move {
+                let election = outcome?;
+                match kind {
+                    ElectionKind::Preferred => running::hold_election(&core, election).await,
+                    ElectionKind::Unclean => succession::settle(&core, election.at).await,
+                }
+            }
+        });
+        let outcomes = held.await.into_iter().map(|((name, _), outcome)| (name, outcome));
+        // Of those that nobody named only what was done is told.
+        let is_told = |outcome: &Result<(), ElectLeadersError>| {
+            !of_all || *outcome != Err(ElectLeadersError::NotNeeded)
+        };
+        Ok(outcomes.filter(|(_, outcome)| is_told(outcome)).collect())
     })
     .await
 }

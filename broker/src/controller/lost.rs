@@ -96,8 +96,12 @@ pub(crate) async fn replica_lost(
     Ok(ControlAnswer::Verdict(verdict))
 }
 
-/// How a replica stands, if its node says so in time.
-async fn stand_of(core: &Rc<Core>, at: TopicIdPartition, holder: ReplicaId) -> Option<(ReplicaId, Stand)> {
+/// How a replica stands, if its node says so in time. On the controller's core.
+pub(super) async fn stand_of(
+    core: &Rc<Core>,
+    at: TopicIdPartition,
+    holder: ReplicaId,
+) -> Option<(ReplicaId, Stand)> {
     let answer = ask::ask_or_answer(core, holder.node, ControlCall::Stand(at));
     match core.runtime.clock.timeout(STAND_TIME_MAX, answer).await {
         Ok(Some(ControlAnswer::Stand(replica, stand))) if replica == holder => Some((replica, stand)),

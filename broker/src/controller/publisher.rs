@@ -103,6 +103,7 @@ impl Publisher {
         // What is open and is to begin a new life. It is taken away first: nothing of the old one may be taken for the new.
         let mut over: BTreeMap<CoreId, Vec<TopicIdPartition>> = BTreeMap::new();
         let mut growing: BTreeMap<CoreId, Vec<Part>> = BTreeMap::new();
+        let mut inheriting: BTreeMap<CoreId, Vec<Part>> = BTreeMap::new();
         for topic in image.topics() {
             for (index, partition) in topic.indexed_partitions() {
                 let at = TopicIdPartition { topic_id: topic.id, partition: index };
@@ -115,6 +116,9 @@ impl Publisher {
                     replica,
                     config: topic_configs.of(topic.id),
                 };
+                if partition.heir.is_some_and(|heir| heir.replica == replica) {
+                    inheriting.entry(owner).or_default().push(part());
+                }
                 let was_alone = match partition.holders().nth(1) {
                     None => !self.alone.insert(at),
                     Some(_) => self.alone.remove(&at),
@@ -163,6 +167,13 @@ impl Publisher {
             core.call(owner, move |core| {
                 let core = core.clone();
                 async move { core.partitions.become_groups(&core, parts).await }
+            })
+            .await?;
+        }
+        for (owner, parts) in inheriting {
+            core.call(owner, move |core| {
+                let core = core.clone();
+                async move { core.partitions.inherit_all(&core, parts).await }
             })
             .await?;
         }

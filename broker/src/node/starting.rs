@@ -455,7 +455,7 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
     if solo.is_some() {
         // It was alone until now: what it has decided is what the cluster begins with.
         let log = Log::open(open.clone()).await.map_err(|error| failed(&error))?;
-        begin_group(wal, metadata_at(), replica, &log).await.map_err(|error| failed(&error))?;
+        begin_group(core, wal, metadata_at(), replica, &log).await.map_err(|error| failed(&error))?;
         tracing::info!("the controller's log is one of a group now: other nodes may join");
     }
     let group = wal.get_group(&metadata_at());

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ouzel_metadata::TopicConfig;
 use ouzel_metadata::plan::Loss;
-use ouzel_model::{EntryId, EntryIndex, ReplicaId, TopicIdPartition};
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, ReplicaId, TopicIdPartition};
 use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks, genesis_of};
 use ouzel_storage::wal::{Change, GroupState, MetaWal, Rejoin, rejoin_of};
 use ouzel_storage::{Durability, Log, OpenLog, genesis, snapshot_files};
@@ -39,7 +39,7 @@ pub(super) enum Vouch {
 }
 
 /// What opening a replica came to.
-enum Opened {
+pub(super) enum Opened {
     Group(RaftGroup),
     /// It is not open.
     Lost(Loss),
@@ -76,7 +76,7 @@ impl Partitions {
         }
         let began = core.runtime.clock.now();
         let becoming = async {
-            begin_group(&self.wal, part.at, part.replica, &partition.log_handle()).await?;
+            begin_group(core, &self.wal, part.at, part.replica, &partition.log_handle()).await?;
             match self.open_member(core, &How::Member, &part, Vouch::Anyway).await? {
                 Opened::Group(group) => Ok(group),
                 Opened::Lost(_) => Err("its files went while it became a group".to_owned()),
@@ -93,7 +93,7 @@ impl Partitions {
         }
     }
 
-    async fn open_member(
+    pub(super) async fn open_member(
         &self,
         core: &Rc<Core>,
         how: &How,
@@ -104,7 +104,7 @@ impl Partitions {
             How::Solo => unreachable!("a single replica is no member"),
             How::Genesis => {
                 let log = self.open_log(core, opening).await.map_err(|error| error.to_string())?;
-                begin_group(&self.wal, opening.at, opening.replica, &log).await?;
+                begin_group(core, &self.wal, opening.at, opening.replica, &log).await?;
                 tracing::info!(partition = %opening.topic_partition, "a single replica has become a group's first voter");
             }
             How::Anew => self.wipe(core, opening).await?,
@@ -173,6 +173,7 @@ impl Partitions {
 /// Makes the log of a single replica that of a group's first voter, and closes it: it is opened anew as the group's. The
 /// replica is a candidate then, and the only voter.
 pub(crate) async fn begin_group(
+    core: &Core,
     wal: &MetaWal,
     at: TopicIdPartition,
     replica: ReplicaId,
@@ -181,7 +182,10 @@ pub(crate) async fn begin_group(
     let Some(solo) = wal.get(&at) else {
         return Err("it is not kept as a single replica's log".to_owned());
     };
-    let entry = EntryId { term: genesis::term_after(log, &solo), index: EntryIndex(0) };
+    // Nobody who was told of a later reign may take this one for older.
+    let claimed = core.cluster().and_then(|cluster| cluster.claim(&at)).map(|claim| claim.epoch.next());
+    let term = genesis::term_after(log, &solo).max(claimed.unwrap_or(LeaderEpoch::NONE));
+    let entry = EntryId { term, index: EntryIndex(0) };
     let begun = genesis::found(log, wal, genesis_of(at, replica, entry)).await;
     begun.map(|_| ()).map_err(|error| format!("it does not become a group: {error}"))
 }

@@ -148,10 +148,11 @@ pub(crate) fn stand(core: &Core, at: &TopicIdPartition) -> Option<(ReplicaId, St
     }
     let group = core.group(at)?;
     let status = group.status();
+    let last = status.last_entry;
     let (voters, in_sync) = match status.role {
         Role::Leader => (status.voters, status.in_sync),
         Role::Stopped => return None,
         Role::Follower | Role::Learner | Role::Candidate => (Vec::new(), Vec::new()),
     };
-    Some((group.replica(), Stand::Open { voters, in_sync }))
+    Some((group.replica(), Stand::Open { last, voters, in_sync }))
 }

@@ -48,7 +48,8 @@ pub(crate) fn how_to_open(partition: &Partition, node: NodeId, known: Known) -> 
             None => How::Member,
         },
         Known::Solo if is_new => How::Anew,
-        Known::Solo if partition.holders().count() == 1 => How::Solo,
+        // An heir was one of several, and was stopped as it went on.
+        Known::Solo if partition.holders().count() == 1 && partition.heir.is_none() => How::Solo,
         Known::Solo => How::Genesis,
     })
 }
@@ -71,6 +72,7 @@ mod tests {
             removing: removing.to_vec(),
             unsettled: Vec::new(),
             next_incarnation: if is_changed { 9 } else { 1 },
+            heir: None,
         }
     }
 
@@ -85,6 +87,8 @@ mod tests {
         let stays = partition(&[a, c], &[c], &[b]);
         let anew = Partition { unsettled: vec![life(1, 3)], ..partition(&[life(1, 3), b, c], &[], &[c]) };
         let elsewhere = partition(&[b, c], &[], &[]);
+        let inherits = partition(&[a, life(2, 1), life(3, 2)], &[], &[]).inherited_by(a);
+        let inherits_alone = alone.inherited_by(a);
         let cases = [
             ("a new topic with one replica", &alone, Known::Nothing, Some(How::Solo)),
             ("a new topic with three", &three, Known::Nothing, Some(How::Founder(vec![b, a, c]))),
@@ -99,6 +103,9 @@ mod tests {
             ("the disk was lost and is empty", &anew, Known::Nothing, Some(How::Anew)),
             ("stays where others come and go, and was away", &stays, Known::Nothing, Some(How::Member)),
             ("not here", &elsewhere, Known::Nothing, None),
+            ("goes on without the others", &inherits, Known::Member(a), Some(How::Member)),
+            ("goes on, and was stopped in the middle", &inherits, Known::Solo, Some(How::Genesis)),
+            ("goes on as the only one, and was stopped", &inherits_alone, Known::Solo, Some(How::Genesis)),
             ("back where it was alone once, among others now", &joins, Known::Solo, Some(How::Anew)),
         ];
         for (story, partition, known, wanted) in cases {

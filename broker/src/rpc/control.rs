@@ -202,8 +202,9 @@ impl ControlAnswer {
                 head.put_i8(STAND);
                 put_replica(&mut head, *replica);
                 match stand {
-                    Stand::Open { voters, in_sync } => {
+                    Stand::Open { last, voters, in_sync } => {
                         head.put_i8(0);
+                        put_last(&mut head, *last);
                         put_replicas(&mut head, voters);
                         put_replicas(&mut head, in_sync);
                     }
@@ -248,9 +249,11 @@ impl ControlAnswer {
             STAND => {
                 let replica = read_replica(&mut head)?;
                 let stand = match head.i8()? {
-                    0 => {
-                        Stand::Open { voters: read_replicas(&mut head)?, in_sync: read_replicas(&mut head)? }
-                    }
+                    0 => Stand::Open {
+                        last: read_last(&mut head)?,
+                        voters: read_replicas(&mut head)?,
+                        in_sync: read_replicas(&mut head)?,
+                    },
                     1 => Stand::Lost(read_loss(&mut head)?),
                     kind => return Err(BadControl::UnknownKind(kind)),
                 };
@@ -301,11 +304,9 @@ fn read_replicas(head: &mut Reader<'_>) -> Result<Vec<ReplicaId>, BadControl> {
 fn put_loss(head: &mut BytesMut, loss: Loss) {
     match loss {
         Loss::Files => head.put_i8(0),
-        Loss::Tail(None) => head.put_i8(1),
-        Loss::Tail(Some(last)) => {
-            head.put_i8(2);
-            head.put_i32(last.term.value());
-            head.put_u64(last.index.value());
+        Loss::Tail(last) => {
+            head.put_i8(1);
+            put_last(head, last);
         }
     }
 }
@@ -313,10 +314,28 @@ fn put_loss(head: &mut BytesMut, loss: Loss) {
 fn read_loss(head: &mut Reader<'_>) -> Result<Loss, BadControl> {
     Ok(match head.i8()? {
         0 => Loss::Files,
-        1 => Loss::Tail(None),
-        2 => {
+        1 => Loss::Tail(read_last(head)?),
+        kind => return Err(BadControl::UnknownKind(kind)),
+    })
+}
+
+fn put_last(head: &mut BytesMut, last: Option<EntryId>) {
+    match last {
+        None => head.put_i8(0),
+        Some(last) => {
+            head.put_i8(1);
+            head.put_i32(last.term.value());
+            head.put_u64(last.index.value());
+        }
+    }
+}
+
+fn read_last(head: &mut Reader<'_>) -> Result<Option<EntryId>, BadControl> {
+    Ok(match head.i8()? {
+        0 => None,
+        1 => {
             let term = LeaderEpoch(head.i32()?);
-            Loss::Tail(Some(EntryId { term, index: EntryIndex(head.i64()?.cast_unsigned()) }))
+            Some(EntryId { term, index: EntryIndex(head.i64()?.cast_unsigned()) })
         }
         kind => return Err(BadControl::UnknownKind(kind)),
     })
@@ -371,7 +390,7 @@ mod tests {
             ControlAnswer::Stand(replica(1), Stand::Lost(Loss::Tail(last()))),
             ControlAnswer::Stand(
                 replica(1),
-                Stand::Open { voters: vec![replica(1), replica(2)], in_sync: vec![replica(1)] },
+                Stand::Open { last: last(), voters: vec![replica(1), replica(2)], in_sync: vec![replica(1)] },
             ),
             ControlAnswer::Failed("not now".to_owned()),
         ] {
@@ -381,6 +400,7 @@ mod tests {
         head.put_i8(STAND);
         put_replica(&mut head, replica(1));
         head.put_i8(0);
+        put_last(&mut head, None);
         head.put_i32(i32::MAX);
         let endless = PeerMessage { head: head.freeze(), bodies: Vec::new() };
         assert_eq!(ControlAnswer::decode(&endless), Err(BadControl::TooManyReplicas(i32::MAX)));

@@ -11,7 +11,7 @@ use crate::partition::Partition;
 pub enum ElectionKind {
     /// The first of the list, if it is caught up.
     Preferred,
-    /// Any that lives, where none leads: what it lacks is lost.
+    /// Any that lives, where none leads and none can be elected: what it lacks is lost. See [`super::inherit`].
     Unclean,
 }
 
@@ -124,9 +124,7 @@ fn decide(
             }
         }
         ElectionKind::Unclean => {
-            if claim.is_some() {
-                return Err(ElectLeadersError::NotNeeded);
-            }
+            // A claim is no proof: whoever made it may have nobody left to lead. That is asked when the election is held.
             // Who stays first: what is left of a move may go with it.
             let alive: Vec<ReplicaId> =
                 partition.holders().filter(|replica| image.is_live(replica.node)).collect();

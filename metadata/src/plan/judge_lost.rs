@@ -26,6 +26,8 @@ pub enum Loss {
 pub enum Stand {
     /// It is open, and vouches for what it acknowledged. If it leads: its voters, and those of them that are in sync.
     Open {
+        /// The newest entry it has.
+        last: Option<EntryId>,
         /// Empty where it does not lead.
         voters: Vec<ReplicaId>,
         /// Empty where it does not lead.
@@ -54,21 +56,14 @@ pub fn judge_lost(
     stands: &[(ReplicaId, Stand)],
     is_lasting: bool,
 ) -> Verdict {
-    let vouches = |replica: &ReplicaId| {
-        stands.iter().any(|(known, stand)| known == replica && matches!(stand, Stand::Open { .. }))
-    };
-    let is_majority = |count: usize, of: usize| count > of / 2;
-    let goes_on_without = |stand: &Stand| match stand {
-        Stand::Open { voters, in_sync } => {
-            // A leader counts who is back as in sync until it shows that it is not: they are asked themselves.
-            let sound = in_sync.iter().filter(|replica| vouches(replica)).count();
-            !voters.is_empty() && is_majority(sound, voters.len())
-        }
-        Stand::Lost(_) => false,
-    };
-    if stands.iter().any(|(_, stand)| goes_on_without(stand)) {
+    if partition.heir.is_some_and(|heir| heir.replica == asking) {
+        // It hears of it with the decision.
+        return Verdict::Wait;
+    }
+    if is_led(stands) {
         return Verdict::Anew;
     }
+    let vouches = |replica: &ReplicaId| vouches(stands, *replica);
     let all_have_answered =
         partition.holders().all(|holder| stands.iter().any(|(known, _)| *known == holder));
     // They elect without its help. While it moves nobody but its leader knows who the members are.
@@ -91,6 +86,27 @@ pub fn judge_lost(
     } else {
         Verdict::Wait
     }
+}
+
+/// Whether one of these leads with a majority of its voters in sync that vouch for what they have.
+pub(super) fn is_led(stands: &[(ReplicaId, Stand)]) -> bool {
+    let leads = |stand: &Stand| match stand {
+        Stand::Open { voters, in_sync, .. } => {
+            // A leader counts who is back as in sync until it shows that it is not: they are asked themselves.
+            let sound = in_sync.iter().filter(|replica| vouches(stands, **replica)).count();
+            !voters.is_empty() && is_majority(sound, voters.len())
+        }
+        Stand::Lost(_) => false,
+    };
+    stands.iter().any(|(_, stand)| leads(stand))
+}
+
+fn vouches(stands: &[(ReplicaId, Stand)], replica: ReplicaId) -> bool {
+    stands.iter().any(|(known, stand)| *known == replica && matches!(stand, Stand::Open { .. }))
+}
+
+pub(super) fn is_majority(count: usize, of: usize) -> bool {
+    count > of / 2
 }
 
 #[cfg(test)]
@@ -120,12 +136,12 @@ mod tests {
     }
 
     fn follows(node: i32) -> (ReplicaId, Stand) {
-        (replica(node), Stand::Open { voters: Vec::new(), in_sync: Vec::new() })
+        (replica(node), Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() })
     }
 
     fn leads(node: i32, in_sync: &[i32]) -> (ReplicaId, Stand) {
         let list = |nodes: &[i32]| nodes.iter().copied().map(replica).collect();
-        (replica(node), Stand::Open { voters: list(&[1, 2, 3]), in_sync: list(in_sync) })
+        (replica(node), Stand::Open { last: None, voters: list(&[1, 2, 3]), in_sync: list(in_sync) })
     }
 
     #[test]
@@ -166,7 +182,7 @@ mod tests {
     fn a_move_on_its_way_is_judged_by_all_who_may_be_members() {
         let moving = on(&[1, 2, 3]).moved_to(&[NodeId(4), NodeId(2), NodeId(3)]);
         let comes = ReplicaId { node: NodeId(4), incarnation: 1 };
-        let open = |replica| (replica, Stand::Open { voters: Vec::new(), in_sync: Vec::new() });
+        let open = |replica| (replica, Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() });
         let mut stands = vec![tail(1, 9), follows(2), follows(3)];
         assert_eq!(judge_lost(&moving, replica(1), &stands, true), Verdict::Wait, "node 4 has not answered");
         stands.push(open(comes));
@@ -190,7 +206,7 @@ mod tests {
             let next =
                 (0..3).find(|at| verdicts[*at] == Verdict::GoOn && matches!(stands[*at].1, Stand::Lost(_)));
             let next = next.expect("one goes on");
-            stands[next].1 = Stand::Open { voters: Vec::new(), in_sync: Vec::new() };
+            stands[next].1 = Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() };
             went_on.push(lengths[next].0);
         }
         assert_eq!(went_on, [2, 3]);

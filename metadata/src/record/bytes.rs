@@ -9,7 +9,8 @@
 //! Versions above 1: a broker (kind 2) tells its directory, its address for other brokers, whether it is fenced and what
 //! features it knows; partitions (kinds 4, 6, 7) have replicas with incarnations and say what comes and goes, and
 //! nothing of leaders. Version 1 of these is what single nodes wrote before there were clusters; what it says of leaders
-//! and in-sync replicas is read and dropped: there was one replica.
+//! and in-sync replicas is read and dropped: there was one replica. Version 3 of them, and version 2 of who keeps the
+//! controller's log (kind 12), name an heir, if there is one.
 //!
 //! A kind and version, once released, keep their layout for ever: a new field is a new version, and every version ever
 //! written stays readable.
@@ -22,7 +23,7 @@ use super::{ConfigResource, Record};
 use crate::configs::Overrides;
 use crate::features::{Features, LevelRange};
 use crate::image::{Broker, BrokerScope, Endpoint, SecurityProtocol};
-use crate::partition::Partition;
+use crate::partition::{Heir, Partition};
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +101,9 @@ const SNAPSHOT_ENDED: u8 = 16;
 /// The newest version of a kind: what is written.
 const fn newest(kind: u8) -> u8 {
     match kind {
-        BROKER_REGISTERED | TOPIC_CREATED | PARTITIONS_ADDED | PARTITION_CHANGED => 2,
+        BROKER_REGISTERED => 2,
+        TOPIC_CREATED | PARTITIONS_ADDED | PARTITION_CHANGED => 3,
+        CONTROLLER_CHANGED => 2,
         _ => 1,
     }
 }
@@ -208,9 +211,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         _ if version > newest => return Err(DecodeError::NewerVersion { kind, version, newest }),
         _ => {}
     }
-    let partition = |r: &mut Reader<'_>| match version {
-        1 if newest > 1 => r.partition_v1(),
-        _ => r.partition(),
+    let partition = |r: &mut Reader<'_>| match newest - version {
+        0 => r.partition(),
+        1 => r.partition_without_heir(),
+        _ => r.partition_of_single_node(),
     };
     let record = match kind {
         CLUSTER_CREATED => Record::ClusterCreated { cluster_id: r.text("cluster id")? },
@@ -338,11 +342,15 @@ impl Writer {
     }
 
     fn partition(&mut self, partition: &Partition) {
-        let Partition { replicas, adding, removing, unsettled, next_incarnation } = partition;
+        let Partition { replicas, adding, removing, unsettled, next_incarnation, heir } = partition;
         for list in [replicas, adding, removing, unsettled] {
             self.list(list.iter(), |w, replica| w.0.extend_from_slice(&replica.to_u64().to_be_bytes()));
         }
         self.0.extend_from_slice(&next_incarnation.to_be_bytes());
+        self.optional(*heir, |w, heir| {
+            w.0.extend_from_slice(&heir.replica.to_u64().to_be_bytes());
+            w.0.extend_from_slice(&heir.decision.to_be_bytes());
+        });
     }
 
     fn resource(&mut self, resource: &ConfigResource) {
@@ -528,16 +536,26 @@ impl<'a> Reader<'a> {
     }
 
     fn partition(&mut self) -> Result<Partition, DecodeError> {
+        let partition = self.partition_without_heir()?;
+        let heir = self.optional("heir", |r| {
+            let replica = ReplicaId::from_u64(u64::from_be_bytes(r.array("heir")?));
+            Ok(Heir { replica, decision: u32::from_be_bytes(r.array("heir's decision")?) })
+        })?;
+        Ok(Partition { heir, ..partition })
+    }
+
+    fn partition_without_heir(&mut self) -> Result<Partition, DecodeError> {
         Ok(Partition {
             replicas: self.replicas("replicas")?,
             adding: self.replicas("replicas that come")?,
             removing: self.replicas("replicas that go")?,
             unsettled: self.replicas("unsettled replicas")?,
             next_incarnation: u32::from_be_bytes(self.array("next incarnation")?),
+            heir: None,
         })
     }
 
-    fn partition_v1(&mut self) -> Result<Partition, DecodeError> {
+    fn partition_of_single_node(&mut self) -> Result<Partition, DecodeError> {
         let nodes = self.list("replicas", Reader::node)?;
         self.list("in-sync replicas", Reader::node)?;
         self.optional("leader", Reader::node)?;

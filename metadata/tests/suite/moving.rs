@@ -201,14 +201,14 @@ fn elections_are_kafkas() {
     assert_eq!(
         told(&image, ElectionKind::Unclean, Some(&asked)),
         [
-            "d-0: Leader election not needed for topic partition.",
+            "d-0: elects 1.0 2.0",
             "d-1: elects 2.0",
             "d-7: No such partition as d-7",
             "zz-0: No such topic as zz"
         ]
     );
-    // All of them: what needs nothing is left out.
-    assert_eq!(told(&image, ElectionKind::Unclean, None), ["d-1: elects 2.0"]);
+    // Whether it is needed is known when those are asked who claim to lead.
+    assert_eq!(told(&image, ElectionKind::Unclean, None), ["d-0: elects 1.0 2.0", "d-1: elects 2.0"]);
     fence(&mut image, 2);
     assert_eq!(
         told(&image, ElectionKind::Unclean, None),

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use ouzel_client::metadata::Metadata;
 use ouzel_client::{
-    Client, ClientConfig, Consumer, ConsumerConfig, NewRecord, NewTopic, Partition, Producer, ProducerConfig,
-    Topics,
+    Client, ClientConfig, Consumer, ConsumerConfig, Election, NewRecord, NewTopic, Partition, Producer,
+    ProducerConfig, Topics,
 };
 use ouzel_model::Offset;
 use ouzel_runtime::Runtime;
@@ -200,6 +200,15 @@ impl Cluster {
         self.await_partition(topic, &what, move |seen| {
             seen.leader >= 0 && seen.in_sync.len() == replicas as usize && seen.offline.is_empty()
         })
+    }
+
+    /// Has partition 0 of a topic led again by whoever is left.
+    pub(crate) fn elect_unclean(&self, topic: &str) {
+        let place = (topic.to_owned(), 0);
+        let outcomes = with_client(&self.bootstrap(), async move |client, _| {
+            client.elect_leaders(Election::Unclean, Some(&[place])).await
+        });
+        outcomes.unwrap().into_values().for_each(Result::unwrap);
     }
 
     /// Stores these values with acks=all, each in a batch of its own.

@@ -246,6 +246,34 @@ fn a_node_whose_write_ahead_files_are_gone_is_refused_and_filled_again_once_it_i
     precious.assert_whole();
 }
 
+/// Somebody removed a partition's files on most of its nodes. What is left is not enough to elect a leader, and nothing goes
+/// on by itself, since the others may have known more; but somebody may say that it shall.
+#[test]
+fn what_is_left_of_a_partition_goes_on_when_it_is_told_to() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    // The leader has all there is.
+    let left = cluster.await_in_sync("t", 3);
+    let others: Vec<i32> = (1..=3).filter(|node| *node != left.leader).collect();
+    for node in &others {
+        cluster.kill(*node);
+        fs::remove_dir_all(cluster.data_dir(*node).join("t-0")).unwrap();
+    }
+    others.iter().for_each(|node| cluster.launch(*node, &[]));
+    others.iter().for_each(|node| cluster.node(*node).await_ready());
+    for node in &others {
+        cluster.node(*node).await_log("the files of this replica are gone");
+    }
+    cluster.elect_unclean("t");
+    let led = cluster.await_in_sync("t", 3);
+    assert!(led.leader_epoch > left.leader_epoch, "{led:?} after {left:?}");
+    cluster.node(left.leader).await_log("this replica goes on alone, by an unclean election");
+    // It goes on once: neither a restart nor a node that loses its files again makes it do so a second time.
+    cluster.stop(left.leader);
+    cluster.start(left.leader);
+    precious.assert_whole();
+}
+
 #[test]
 fn stale_seeds_matter_to_a_newcomer_alone_and_one_good_one_is_enough() {
     let mut precious = Precious::new();

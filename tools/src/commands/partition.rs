@@ -117,7 +117,7 @@ async fn elect(
         let plan = match election {
             Election::Preferred => format!("the first replica of {which} leads again, if it is in sync"),
             Election::Unclean => format!(
-                "where no replica in sync lives, any other leads {which}, and what only the others had is lost"
+                "where no majority is left, whoever has most goes on with {which}, and what only the others had is lost"
             ),
         };
         if !session.may_destroy(&plan, consent)? {
