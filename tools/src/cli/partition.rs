@@ -15,7 +15,7 @@ pub(crate) enum Partition {
         /// Partitions; all of them without any
         #[arg(value_name = "TOPIC[:P,...]", value_parser = chosen)]
         partitions: Vec<Chosen>,
-        /// Where no replica in sync lives, let any other lead: what only the others had is lost
+        /// Where no majority is left, let whoever has most go on: what only the others had is lost
         #[arg(long)]
         unclean: bool,
         #[command(flatten)]
