@@ -16,6 +16,7 @@ use super::opening::How;
 use super::{Opening, Partitions};
 use crate::controller::CONTROLLER_CORE;
 use crate::core::Core;
+use crate::partition::leadership::Standing;
 use crate::rpc::ask;
 use crate::rpc::control::{ControlAnswer, ControlCall};
 
@@ -145,6 +146,10 @@ async fn have_led(core: Rc<Core>, group: RaftGroup) {
 pub(crate) fn stand(core: &Core, at: &TopicIdPartition) -> Option<(ReplicaId, Stand)> {
     if let Some((replica, loss)) = core.partitions.lost.get(at) {
         return Some((replica, Stand::Lost(loss)));
+    }
+    if let Some(alone) = core.partitions.get(at).filter(|partition| partition.group().is_none()) {
+        let Standing { in_sync, voters, .. } = alone.standing();
+        return Some((voters[0], Stand::Open { last: None, voters, in_sync }));
     }
     let group = core.group(at)?;
     let status = group.status();
