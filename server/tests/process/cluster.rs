@@ -40,6 +40,8 @@ pub(crate) struct Cluster {
     host: Ipv4Addr,
     _guard: TcpListener,
     founders: i32,
+    /// What every node is given as well.
+    arguments: &'static [&'static str],
     nodes: BTreeMap<i32, Broker>,
     /// Those of them that are stopped and do not know it.
     paused: BTreeSet<i32>,
@@ -48,10 +50,16 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// So many nodes that found a cluster and serve, numbered from 1.
     pub(crate) fn of(founders: i32) -> Cluster {
+        Cluster::with(founders, &[])
+    }
+
+    /// As [`Cluster::of`]; every node gets these arguments too.
+    pub(crate) fn with(founders: i32, arguments: &'static [&'static str]) -> Cluster {
         let (host, guard) = own_address();
         let dir = tempfile::tempdir().unwrap();
         let nodes = BTreeMap::new();
-        let mut cluster = Cluster { dir, host, _guard: guard, founders, nodes, paused: BTreeSet::new() };
+        let paused = BTreeSet::new();
+        let mut cluster = Cluster { dir, host, _guard: guard, founders, arguments, nodes, paused };
         let all: Vec<i32> = (1..=founders).collect();
         // None is ready before the others are there.
         all.iter().for_each(|node| cluster.launch(*node, &[]));
@@ -87,6 +95,7 @@ impl Cluster {
     pub(crate) fn command(&self, node: i32, arguments: &[&str]) -> Command {
         let given = |flag: &str| arguments.contains(&flag);
         let mut command = bare(arguments);
+        command.args(self.arguments);
         for (flag, value) in [
             ("--node-id", node.to_string()),
             ("--data-dir", self.data_dir(node).display().to_string()),
@@ -183,6 +192,12 @@ impl Cluster {
 
     /// Creates a topic of one partition, and waits until every node knows its leader and all replicas are in sync.
     pub(crate) fn create_topic(&self, topic: &str, replicas: i16) -> Partition {
+        self.order_topic(topic, replicas);
+        self.await_in_sync(topic, replicas)
+    }
+
+    /// Creates a topic of one partition.
+    pub(crate) fn order_topic(&self, topic: &str, replicas: i16) {
         let wanted = NewTopic {
             name: topic.to_owned(),
             partitions: Some(1),
@@ -191,7 +206,6 @@ impl Cluster {
         };
         with_client(&self.bootstrap(), async move |client, _| client.create_topic(&wanted, false).await)
             .unwrap();
-        self.await_in_sync(topic, replicas)
     }
 
     /// Waits until partition 0 of the topic is led and so many replicas are in sync.

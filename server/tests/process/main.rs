@@ -2,6 +2,7 @@
 
 mod broker;
 mod cluster;
+mod controller;
 mod failover;
 mod mistakes;
 mod peer;

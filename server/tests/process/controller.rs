@@ -1,0 +1,59 @@
+//! What the controller does by itself, over several processes.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
+
+/// The bases of the segments of a node's copy of the controller's log.
+fn segments(cluster: &Cluster, node: i32) -> Vec<u64> {
+    let dir = cluster.data_dir(node).join("__cluster_metadata-0");
+    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut bases: Vec<u64> =
+        names.filter_map(|name| name.strip_suffix(".log").and_then(|base| base.parse().ok())).collect();
+    bases.sort_unstable();
+    bases
+}
+
+#[test]
+fn the_controllers_log_stays_short_on_every_node_and_who_comes_later_begins_with_a_snapshot() {
+    let mut cluster = Cluster::with(3, &["--set", "metadata.log.max.record.bytes.between.snapshots=500"]);
+    let topics = 25;
+    for number in 0..topics {
+        cluster.order_topic(&format!("t{number}"), 1);
+    }
+    let deadline = Instant::now() + Duration::from_secs(120);
+    for node in 1..=3 {
+        while segments(&cluster, node).first() == Some(&0) {
+            assert!(Instant::now() < deadline, "node {node} still has {:?}", segments(&cluster, node));
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    // What was decided first is nowhere any more but in the snapshot.
+    cluster.launch(4, &[]);
+    cluster.node(4).await_ready();
+    assert_ne!(segments(&cluster, 4).first(), Some(&0));
+    let knows_all =
+        move |seen: &ouzel_client::metadata::Metadata| seen.topics.len() == topics && seen.brokers.len() == 4;
+    cluster.await_all("all topics and all nodes", knows_all);
+    // And it is what a start begins with.
+    cluster.kill(4);
+    cluster.kill(1);
+    cluster.start(1);
+    cluster.start(4);
+    cluster.await_all("all topics and all nodes", knows_all);
+}
+
+#[test]
+fn leadership_goes_back_to_the_preferred_leader_soon_after_it_is_back() {
+    let mut cluster = Cluster::of(3);
+    let created = cluster.create_topic("t", 3);
+    let preferred = created.replicas[0];
+    assert_eq!(created.leader, preferred);
+    cluster.kill(preferred);
+    cluster
+        .await_partition("t", "another node leads", move |seen| seen.leader >= 0 && seen.leader != preferred);
+    cluster.start(preferred);
+    cluster.await_partition("t", "the preferred leader leads again", move |seen| seen.leader == preferred);
+}
