@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ouzel_client::{Election, Outcomes, Place, Topics};
+use ouzel_client::{Election, Outcomes, Place, Reassignment, Topics};
 use ouzel_protocol::ErrorCode;
 use serde_json::json;
 
@@ -14,6 +14,8 @@ use crate::output::Report;
 
 /// How often a move is asked after.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often it is told of moves that take long: after so many questions.
+const TELL_EACH: u32 = 10;
 
 /// Runs one command.
 pub(super) async fn run(session: &Session, command: Partition) -> Result<Done, Failure> {
@@ -64,17 +66,32 @@ async fn cancel(session: &Session, places: &[Place], consent: &Consent) -> Resul
     Ok(told("partition.reassign", &outcomes, |_| Some("given up")))
 }
 
-/// Waits until none of these partitions is on the move.
+/// Waits until none of these partitions is on the move, and tells now and then which still are.
 async fn settled(session: &Session, places: &[Place]) -> Result<(), Failure> {
-    loop {
-        let moves = session.client.reassignments().await?;
-        let moving =
-            |place: &Place| moves.iter().any(|one| (&one.topic, one.partition) == (&place.0, place.1));
-        if !places.iter().any(moving) {
+    for asked in 1_u32.. {
+        let mut moves = session.client.reassignments().await?;
+        moves.retain(|one| places.iter().any(|place| (&one.topic, one.partition) == (&place.0, place.1)));
+        if moves.is_empty() {
             return Ok(());
+        }
+        if asked.is_multiple_of(TELL_EACH) {
+            eprintln!("ouk: {}", still_moving(&moves, places.len()));
         }
         session.sleep(ASK_AGAIN_AFTER).await;
     }
+    unreachable!("it asks until there is nothing to ask for")
+}
+
+/// `2 of 12 partitions are on the move: t-0 to 4, u-3 to 4,5`, with the first few by name.
+fn still_moving(moves: &[Reassignment], all: usize) -> String {
+    const NAMED_MAX: usize = 5;
+    let named = moves.iter().take(NAMED_MAX).map(|one| {
+        let joins = if one.adding.is_empty() { &one.replicas } else { &one.adding };
+        format!("{}-{} to {}", one.topic, one.partition, listed(joins))
+    });
+    let rest = if moves.len() > NAMED_MAX { ", ..." } else { "" };
+    let named = named.collect::<Vec<_>>().join(", ");
+    format!("{} of {all} partitions are on the move: {named}{rest}", moves.len())
 }
 
 async fn reassignments(session: &Session) -> Result<Done, Failure> {
@@ -227,4 +244,26 @@ fn told(
         }
     }
     Done::of_items(report, outcomes.len(), &failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_moves_are_told_of_by_name() {
+        let to = |partition, adding: &[i32]| Reassignment {
+            topic: "t".to_owned(),
+            partition,
+            replicas: vec![1, 2, 3],
+            adding: adding.to_vec(),
+            removing: vec![1],
+        };
+        assert_eq!(
+            still_moving(&[to(0, &[4, 5]), to(7, &[])], 12),
+            "2 of 12 partitions are on the move: t-0 to 4,5, t-7 to 1,2,3"
+        );
+        let many: Vec<_> = (0..6).map(|partition| to(partition, &[4])).collect();
+        assert!(still_moving(&many, 6).ends_with("t-4 to 4, ..."));
+    }
 }
