@@ -136,6 +136,18 @@ pub(crate) fn act(core: &Rc<Core>, due: &Due) {
             ouzel_runtime::spawn(async move { group.elect().await });
         }
     }
+    for &at in &due.ask {
+        if let Some(group) = core.group(&at) {
+            let core = core.clone();
+            ouzel_runtime::spawn(async move {
+                // A refusal shows in the group's standing.
+                let answered = group.ask_leader().await;
+                if let (Some(leader), Some(cluster)) = (answered, core.cluster()) {
+                    cluster.elector.leader_answered(&at, leader.node);
+                }
+            });
+        }
+    }
     for at in &due.heartbeat {
         if let Some(group) = core.group(at) {
             ouzel_runtime::spawn(async move { group.heartbeat().await });

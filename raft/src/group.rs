@@ -153,7 +153,7 @@ pub(crate) struct Inner {
     pending: RefCell<VecDeque<Pending>>,
     is_submitting: Cell<bool>,
     in_sync: RefCell<InSync>,
-    /// Who was said to lead, and in which epoch, and stood for election since.
+    /// Who was said to lead, and in which epoch, and has stood for election since, or said that it is not there.
     resigned: Cell<Option<(LeaderEpoch, ReplicaId)>>,
     /// As last told.
     status: RefCell<GroupStatus>,

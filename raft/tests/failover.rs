@@ -424,3 +424,50 @@ fn a_leader_that_stands_for_election_is_not_waited_for() {
         assert_eq!((new.replica(), new.offsets().high_watermark), (replica(others[0]), end));
     });
 }
+
+/// A whole cluster was started again. The leader's replica could not vouch for what it had acknowledged and took no part; the
+/// others had its name from their disks, its node answered, and they waited for it for two minutes. (The simulation of
+/// clusters, seeds 4 and 88.) It is asked, and its refusal is as good as its standing for election. One that is silent may
+/// lead all the same.
+#[test]
+fn a_leader_that_refuses_is_not_waited_for() {
+    run(10, 3, |cluster| async move {
+        cluster.settings.borrow_mut().ticks = Ticks::Served;
+        cluster.found().await;
+        let old = cluster.leader().await;
+        append(&old, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        let (name, others) = (old.replica(), cluster.others(&old));
+        let follower = cluster.group(others[0]);
+        assert_eq!(old.ask_leader().await, None, "nobody asks itself");
+        assert_eq!(follower.ask_leader().await, Some(name));
+        cluster.network.isolate(name.node, cluster.ids().into_iter().map(NodeId));
+        assert_eq!(follower.ask_leader().await, None);
+        assert_eq!(follower.status().leader, Some(name), "it may be the network");
+        cluster.network.heal();
+        for id in cluster.ids() {
+            cluster.kill(id);
+        }
+        for id in cluster.ids() {
+            cluster.start(id).await;
+        }
+        cluster
+            .eventually("its name, as their disks have it", |cluster| {
+                others.iter().all(|id| cluster.group(*id).status().leader == Some(name))
+            })
+            .await;
+        // What refuses is the node, in a broker; here the replica, which has stopped.
+        cluster.group(name.node.0).shutdown().await;
+        for id in &others {
+            let group = cluster.group(*id);
+            let told = std::rc::Rc::new(std::cell::Cell::new(false));
+            let tell = told.clone();
+            group.on_change(move || tell.set(true));
+            assert_eq!(group.ask_leader().await, None);
+            assert_eq!((group.status().leader, group.leader(), told.get()), (None, None, true));
+        }
+        cluster.group(others[0]).elect().await;
+        let new = cluster.leader().await;
+        assert_eq!((new.replica(), new.offsets().high_watermark), (replica(others[0]), Offset(1)));
+    });
+}

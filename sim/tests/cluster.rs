@@ -40,3 +40,13 @@ fn a_founder_that_comes_up_late_is_waited_for() {
 fn a_leader_that_is_not_in_service_yet_keeps_no_change_waiting() {
     sound(&Options { nodes: 3, ..Options::cluster(3) });
 }
+
+/// All nodes were started again, and the replica that led could not vouch for what it had acknowledged, so it was not opened.
+/// The others had its name from their disks and its node answered: nobody stood for election for two minutes. (Seeds 4 and 88
+/// of clusters, write-caching and os.)
+#[test]
+fn a_leader_that_is_not_opened_is_not_waited_for() {
+    for seed in [4, 88] {
+        sound(&Options { nodes: 3, ..Options::cluster(seed) });
+    }
+}

@@ -4,12 +4,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use ouzel_model::{LeaderEpoch, ReplicaId};
 
 use super::{Inner, RaftGroup, Role};
 use crate::codec::{Envelope, Request, Response, decode_request, encode_response};
-use crate::transport::{LocalBoxFuture, PeerMessage};
+use crate::transport::{CallError, Lane, LocalBoxFuture, PeerMessage};
+
+/// So long a leader may take to say that it is there.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl RaftGroup {
     /// Carries out a peer's message. It is handed to openraft when this is called, not when the future is first polled:
@@ -57,6 +61,29 @@ impl RaftGroup {
         let _ = self.inner.raft.trigger().elect(true).await;
     }
 
+    /// Asks whoever is taken for the leader whether it is there, and gives its name if it answers. If it refuses (its node
+    /// has no such replica, or does not open it, or it has stopped), it leads no more, and the status names nobody until
+    /// somebody is heard: a replica that was opened leads only after it was elected anew, in another epoch. No answer says
+    /// nothing.
+    pub async fn ask_leader(&self) -> Option<ReplicaId> {
+        let status = self.status();
+        let leader = status.leader.filter(|leader| *leader != self.replica())?;
+        let asked = self.inner.network.call(leader, Lane::Control, &Request::Ping);
+        match self.inner.state.runtime.clock.timeout(ASK_TIMEOUT, asked).await {
+            Ok(Ok(_)) => Some(leader),
+            Ok(Err(CallError::Refused(words))) => {
+                if self.inner.resign(status.epoch, leader) {
+                    tracing::info!(
+                        partition = %self.inner.state.log.topic_partition(), %leader, %words,
+                        "the leader by name does not lead"
+                    );
+                }
+                None
+            }
+            Ok(Err(CallError::Unreachable(_) | CallError::TimedOut)) | Err(_) => None,
+        }
+    }
+
     /// Sends a heartbeat now, if this replica leads.
     pub async fn heartbeat(&self) {
         let _ = self.inner.raft.trigger().heartbeat().await;
@@ -83,12 +110,22 @@ impl Inner {
     /// whose process was started again knows that it leads no more, but those of its followers that were started again as
     /// well, at the same time, have nothing but its name from their disks. It may lack what they hold, and then not win.
     fn hear_candidate(&self, candidate: ReplicaId, epoch: LeaderEpoch) {
+        let now = self.observe().epoch;
+        if epoch > now {
+            self.resign(now, candidate);
+        }
+    }
+
+    /// Who was said to lead `epoch` does not; whether anybody here believed it.
+    fn resign(&self, epoch: LeaderEpoch, leader: ReplicaId) -> bool {
         let status = self.observe();
-        if status.leader == Some(candidate) && epoch > status.epoch {
-            self.resigned.set(Some((status.epoch, candidate)));
+        let is_news = status.epoch == epoch && status.leader == Some(leader);
+        if is_news {
+            self.resigned.set(Some((epoch, leader)));
             self.status.borrow_mut().leader = None;
             self.tell_change();
         }
+        is_news
     }
 
     /// It leads after all.

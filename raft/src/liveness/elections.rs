@@ -7,8 +7,12 @@
 //! until somebody leads. A group without a majority of its voters up cannot win and is not bothered more often than a
 //! group that is well: once in half a minute or so, in case what is believed of the nodes is wrong.
 //!
-//! Groups that are well are looked after as rarely: their leaders' heartbeats show every replica that its leader still
-//! leads, for a leader may be stuck on a node that answers every ping.
+//! A leader's name is hearsay until the leader has been heard: it may come from this replica's disk, or from another
+//! follower, and its replica may be gone while its node answers. Such a leader is asked once, and again while there is no
+//! answer; if it refuses, the replica says that nobody leads, and an election is planned as for any such group.
+//!
+//! Groups that are well are looked after as rarely as those that cannot win: their leaders' heartbeats show every replica
+//! that its leader still leads, for a leader may be stuck on a node that answers every ping.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -25,9 +29,14 @@ pub struct ElectionConfig {
     pub jitter: Duration,
     /// A group whose leader was never known waits this long for it to show.
     pub unknown_delay: Duration,
-    /// Elections started in a second, of all groups of this core.
+    /// A leader that is known by name alone is asked whether it is there after this long, if it is not heard before; up to
+    /// as much later by chance.
+    pub ask_delay: Duration,
+    /// Between the questions, while there is no answer.
+    pub ask_pause: Duration,
+    /// Elections started and leaders asked in a second, of all groups of this core.
     pub elections_per_s: u32,
-    /// Elections started at one moment.
+    /// As many at one moment.
     pub elections_at_once_max: u32,
     /// Between the first attempts of a group: these are many and close together, for as long as the voters may still owe
     /// their leader loyalty, which nobody here can tell.
@@ -48,6 +57,8 @@ impl Default for ElectionConfig {
             rank_delay: Duration::from_millis(200),
             jitter: Duration::from_millis(50),
             unknown_delay: Duration::from_millis(500),
+            ask_delay: Duration::from_millis(250),
+            ask_pause: Duration::from_secs(2),
             elections_per_s: 4_000,
             elections_at_once_max: 200,
             // A lease of 800 ms is over by the fourth or fifth attempt, and the next one comes soon after.
@@ -79,12 +90,15 @@ pub struct Due {
     /// Groups led elsewhere that have heard nothing for long, as far as was noted ([`ElectionScheduler::contact`]). If
     /// the replica knows of a later contact, note that; else start a pre-vote.
     pub check: Vec<TopicIdPartition>,
+    /// Groups whose leader is to be asked whether it is there. If it is, note that
+    /// ([`ElectionScheduler::leader_answered`]); if it refuses, its group has no leader.
+    pub ask: Vec<TopicIdPartition>,
 }
 
 impl Due {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.elect.is_empty() && self.heartbeat.is_empty() && self.check.is_empty()
+        self.elect.is_empty() && self.heartbeat.is_empty() && self.check.is_empty() && self.ask.is_empty()
     }
 }
 
@@ -98,7 +112,8 @@ pub struct ElectionScheduler {
     /// Elections by their time.
     elections: BTreeSet<(Instant, TopicIdPartition)>,
     checks: BTreeSet<(Instant, TopicIdPartition)>,
-    /// What the rate lets through: elections that may start, and when that was computed.
+    asks: BTreeSet<(Instant, TopicIdPartition)>,
+    /// What the rate lets through: elections that may start, leaders that may be asked, and when that was computed.
     allowance: f64,
     allowed_at: Option<Instant>,
     random: u64,
@@ -110,6 +125,9 @@ struct Group {
     election: Option<Election>,
     check_at: Instant,
     contact: Instant,
+    /// The leader is known by more than its name: it was heard.
+    is_heard: bool,
+    ask_at: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -129,6 +147,7 @@ impl ElectionScheduler {
             groups: BTreeMap::new(),
             elections: BTreeSet::new(),
             checks: BTreeSet::new(),
+            asks: BTreeSet::new(),
             allowance: f64::from(config.elections_at_once_max),
             allowed_at: None,
             config,
@@ -145,10 +164,14 @@ impl ElectionScheduler {
                     group.contact = now;
                 }
                 // Somebody leads, or somebody else: what was tried before does not count.
-                if group.watch.leader != watch.leader
-                    && let Some(election) = group.election.take()
-                {
-                    self.elections.remove(&(election.at, at));
+                if group.watch.leader != watch.leader {
+                    group.is_heard = false;
+                    if let Some(ask_at) = group.ask_at.take() {
+                        self.asks.remove(&(ask_at, at));
+                    }
+                    if let Some(election) = group.election.take() {
+                        self.elections.remove(&(election.at, at));
+                    }
                 }
                 group.watch = watch;
             }
@@ -156,7 +179,9 @@ impl ElectionScheduler {
                 let check_at =
                     now + self.config.check_min + self.chance(self.config.check_max - self.config.check_min);
                 self.checks.insert((check_at, at));
-                self.groups.insert(at, Group { watch, election: None, check_at, contact: now });
+                let group =
+                    Group { watch, election: None, check_at, contact: now, is_heard: false, ask_at: None };
+                self.groups.insert(at, group);
             }
         }
         self.plan(at, now);
@@ -169,6 +194,9 @@ impl ElectionScheduler {
             if let Some(election) = group.election {
                 self.elections.remove(&(election.at, *at));
             }
+            if let Some(ask_at) = group.ask_at {
+                self.asks.remove(&(ask_at, *at));
+            }
         }
     }
 
@@ -176,6 +204,21 @@ impl ElectionScheduler {
     pub fn contact(&mut self, at: &TopicIdPartition, when: Instant) {
         if let Some(group) = self.groups.get_mut(at) {
             group.contact = group.contact.max(when);
+            if let Some(leader) = group.watch.leader {
+                self.leader_answered(at, leader);
+            }
+        }
+    }
+
+    /// The replica on `leader` was asked and is there: it leads, or will stand for election itself.
+    pub fn leader_answered(&mut self, at: &TopicIdPartition, leader: NodeId) {
+        if let Some(group) = self.groups.get_mut(at)
+            && group.watch.leader == Some(leader)
+        {
+            group.is_heard = true;
+            if let Some(ask_at) = group.ask_at.take() {
+                self.asks.remove(&(ask_at, *at));
+            }
         }
     }
 
@@ -229,6 +272,18 @@ impl ElectionScheduler {
                 due.elect.push(group);
             }
         }
+        while let Some(&(at, group)) = self.asks.first().filter(|(at, _)| *at <= now)
+            && self.allowance >= 1.0
+        {
+            self.allowance -= 1.0;
+            self.asks.remove(&(at, group));
+            if let Some(watched) = self.groups.get_mut(&group) {
+                let ask_at = now + self.config.ask_pause;
+                watched.ask_at = Some(ask_at);
+                self.asks.insert((ask_at, group));
+                due.ask.push(group);
+            }
+        }
         while let Some(&(at, group)) = self.checks.first().filter(|(at, _)| *at <= now) {
             self.checks.remove(&(at, group));
             let pause = self.config.check_min + self.chance(self.config.check_max - self.config.check_min);
@@ -249,7 +304,8 @@ impl ElectionScheduler {
 
     /// When [`due`](ElectionScheduler::due) will next have something, if nothing happens before.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let election = self.elections.first().map(|(at, _)| {
+        let limited = [self.elections.first(), self.asks.first()].into_iter().flatten().min();
+        let limited = limited.map(|(at, _)| {
             let allowed = match self.allowance >= 1.0 {
                 true => now,
                 false => now + Duration::from_secs(1) / self.config.elections_per_s.max(1),
@@ -257,7 +313,7 @@ impl ElectionScheduler {
             (*at).max(allowed)
         });
         let check = self.checks.first().map(|(at, _)| *at);
-        [election, check].into_iter().flatten().min()
+        [limited, check].into_iter().flatten().min()
     }
 
     /// Groups that need a leader.
@@ -273,8 +329,32 @@ impl ElectionScheduler {
         groups.into_iter().for_each(|at| self.plan(at, now));
     }
 
-    /// Brings a group's election in line with what is known: none, or at its time.
+    /// Brings what is planned for a group in line with what is known.
     fn plan(&mut self, at: TopicIdPartition, now: Instant) {
+        self.plan_election(at, now);
+        self.plan_question(at, now);
+    }
+
+    /// A leader whose node is up, and that has not been heard, is asked.
+    fn plan_question(&mut self, at: TopicIdPartition, now: Instant) {
+        let Some(group) = self.groups.get(&at) else { return };
+        let is_hearsay = !group.is_heard
+            && group.watch.voters.contains(&self.own)
+            && group.watch.leader.is_some_and(|leader| leader != self.own && self.up.contains(&leader));
+        let planned = match group.ask_at {
+            _ if !is_hearsay => None,
+            Some(ask_at) => Some(ask_at),
+            None => Some(now + self.config.ask_delay + self.chance(self.config.ask_delay)),
+        };
+        let Some(group) = self.groups.get_mut(&at) else { return };
+        if let Some(before) = std::mem::replace(&mut group.ask_at, planned) {
+            self.asks.remove(&(before, at));
+        }
+        self.asks.extend(planned.map(|ask_at| (ask_at, at)));
+    }
+
+    /// None, or at its time.
+    fn plan_election(&mut self, at: TopicIdPartition, now: Instant) {
         let Some(group) = self.groups.get(&at) else { return };
         let (leader, voters) = (group.watch.leader, &group.watch.voters);
         let needs_one = voters.contains(&self.own)

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::elections::{Due, ElectionConfig, ElectionScheduler, GroupWatch};
 use super::judge::{Cause, Change};
 
-/// Carries out what is due: starts pre-votes and heartbeats. Called outside of anything the elector holds.
+/// Carries out what is due: starts pre-votes and heartbeats, asks leaders. Called outside of anything the elector holds.
 pub type DueAction = Rc<dyn Fn(Due)>;
 
 /// An [`ElectionScheduler`] that runs. Clones share it; it ends with the last one.
@@ -61,6 +61,11 @@ impl Elector {
     /// As [`ElectionScheduler::contact`].
     pub fn contact(&self, group: &TopicIdPartition, when: Instant) {
         self.inner.scheduler.borrow_mut().contact(group, when);
+    }
+
+    /// As [`ElectionScheduler::leader_answered`].
+    pub fn leader_answered(&self, group: &TopicIdPartition, leader: NodeId) {
+        self.inner.scheduler.borrow_mut().leader_answered(group, leader);
     }
 
     /// A node is up, is down, or was restarted.
