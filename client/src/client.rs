@@ -253,7 +253,12 @@ impl Client {
     pub async fn coordinator(&self, group: &str) -> Result<Connection, ClientError> {
         let known = self.inner.coordinators.borrow().get(group).cloned();
         if let Some(address) = known {
-            return self.connection(&address).await;
+            let reached = self.connection(&address).await;
+            if reached.is_err() {
+                // It is gone, and another one coordinates, or will: whoever tries again asks who.
+                self.inner.coordinators.borrow_mut().remove(group);
+            }
+            return reached;
         }
         let connection = self.any().await?;
         let key = StrBytes::from_string(group.to_owned());

@@ -211,6 +211,15 @@ fn groups_are_listed_described_by_progress_and_deleted() {
     });
 }
 
+/// A coordinator was killed, and for a moment the others still named it. The client kept its address, found nobody there,
+/// and tried that address alone until its time was over.
+#[test]
+fn a_coordinator_that_is_gone_is_looked_for_again() {
+    with_fake(Faults { dead_coordinators: 2, ..Faults::default() }, |_, client, _| async move {
+        assert_eq!(client.committed_offsets("readers").await.unwrap(), BTreeMap::new());
+    });
+}
+
 #[test]
 fn topics_are_created_described_and_deleted() {
     with_fake(Faults::default(), |_, client, _| async move {

@@ -40,6 +40,8 @@ pub(crate) struct Faults {
     pub(crate) produce_refusals: Vec<ErrorCode>,
     /// Refuses so many FindCoordinator requests with COORDINATOR_NOT_AVAILABLE.
     pub(crate) absent_coordinators: u32,
+    /// Answers so many FindCoordinator requests with an address where nobody listens.
+    pub(crate) dead_coordinators: u32,
     /// Never answers requests of this API.
     pub(crate) silent: Option<ApiKey>,
     /// Answers requests of this API with bytes that are no response.
@@ -372,7 +374,11 @@ fn find_coordinator(
     let absent = state.faults.absent_coordinators > 0;
     state.faults.absent_coordinators = state.faults.absent_coordinators.saturating_sub(1);
     let code = if absent { ErrorCode::CoordinatorNotAvailable } else { ErrorCode::None }.code();
-    let (host, port) = (text("127.0.0.1"), i32::from(state.port));
+    let is_dead = state.faults.dead_coordinators > 0;
+    state.faults.dead_coordinators = state.faults.dead_coordinators.saturating_sub(1);
+    // Nobody can listen at the discard port without being root, and nobody does.
+    let port = if is_dead { 9 } else { i32::from(state.port) };
+    let host = text("127.0.0.1");
     if version < 4 {
         return FindCoordinatorResponse::default().with_error_code(code).with_host(host).with_port(port);
     }
