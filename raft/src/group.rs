@@ -6,6 +6,7 @@
 //! * A leader that is idle proves its leadership before it is refused a write (a stale lease is no lost leadership).
 //! * Founding, transfers that cannot get stuck, changes of the voters that can be begun again (`govern`), retention
 //!   (`retain`).
+//! * An end at which everything is answered, for a group that has one member left (`end`).
 //! * The receiver's side of the peers' messages (`serve`).
 //!
 //! # Ticks
@@ -18,6 +19,7 @@
 //! [`GroupStatus::failure`]) and refuses everything; its process goes on. So it is when openraft itself panics in a task of
 //! its own that it watches over.
 
+mod end;
 mod follow;
 mod govern;
 mod open;
@@ -170,6 +172,8 @@ pub(crate) struct Inner {
     changing: tokio::sync::Mutex<()>,
     /// The newest decision that this replica has handed to openraft, which may not be in the log yet.
     decision_proposed: Cell<u32>,
+    /// It is to end, with all that was asked of it answered: nothing new is begun.
+    is_ending: Cell<bool>,
     is_shut_down: Cell<bool>,
 }
 
@@ -261,22 +265,6 @@ impl RaftGroup {
     /// In words, when the write-ahead file takes nothing.
     pub async fn checkpoint(&self) -> Result<(), String> {
         self.inner.state.keep_committed().await.map_err(|error| error.to_string())
-    }
-
-    /// Stops taking part. The log stays open. Appends and messages are refused from now on; when this resolves openraft
-    /// touches the log no more.
-    pub async fn shutdown(&self) {
-        if self.inner.is_shut_down.replace(true) {
-            return;
-        }
-        self.inner.state.give_up_acks();
-        if let Err(error) = self.inner.raft.shutdown().await {
-            tracing::error!(group = ?self, %error, "a replica stopped with an error");
-        }
-        if let Err(error) = self.checkpoint().await {
-            tracing::warn!(group = ?self, %error, "a replica's committed entry was not noted");
-        }
-        self.inner.tell_change();
     }
 }
 

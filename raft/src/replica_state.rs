@@ -52,6 +52,8 @@ pub(crate) struct ReplicaState {
     pub(crate) staged: RefCell<Option<Install>>,
     /// The log is being replaced.
     is_installing: Cell<bool>,
+    /// It has been shut down: its record in the write-ahead file is another's from now on.
+    pub(crate) is_over: Cell<bool>,
     /// The newest retention entry applied, until it has been carried out.
     pub(crate) retention: Cell<Option<Retention>>,
     high_watermark: Cell<Offset>,
@@ -98,6 +100,7 @@ impl ReplicaState {
             snapshot: Cell::new(purged),
             staged: RefCell::default(),
             is_installing: Cell::new(false),
+            is_over: Cell::new(false),
             retention: Cell::new(None),
             high_watermark: Cell::new(high_watermark),
             held_end: Cell::new(Offset(i64::MAX)),
@@ -146,6 +149,9 @@ impl ReplicaState {
 
     /// Puts what is kept on the medium.
     pub(crate) async fn keep(&self) -> io::Result<()> {
+        if self.is_over.get() {
+            return Err(io::Error::other("the replica has been shut down"));
+        }
         let state = {
             let mut kept = self.kept.borrow_mut();
             kept.committed = self.committed.get();

@@ -10,7 +10,7 @@ use cluster::{Cluster, replica, run};
 use ouzel_model::{NodeId, Offset, ReplicaId};
 use ouzel_raft::suite::batch;
 use ouzel_raft::suite::memory::Faults;
-use ouzel_raft::{ReconfigureError, Role};
+use ouzel_raft::{ReconfigureError, ReplicatedLog, Role};
 
 /// Writes to whoever leads until it is told to stop; gives the offsets that were acknowledged.
 struct Load {
@@ -269,6 +269,55 @@ fn founders_agree_whoever_is_away() {
             for id in cluster.ids() {
                 assert_eq!(cluster::status(&cluster, id).voters, voters);
             }
+        });
+    }
+}
+
+/// A group that shrank to one ends as one: what was asked of it before is answered, what comes then is refused. One that is
+/// not alone goes on.
+#[test]
+fn a_group_of_one_ends_with_everything_answered() {
+    for seed in 20..40 {
+        run(seed, 3, |cluster| async move {
+            found_on(&cluster, &[1, 2, 3]).await;
+            let mut placed = cluster.produced(5).await;
+            let leader = cluster.leader().await;
+            assert!(!leader.end_alone().await, "three are members");
+            placed.extend(cluster.produced(1).await);
+            let me = leader.replica();
+            leader.reconfigure(&[me], 1).await.expect("it leads");
+            cluster.node(me.node.0).machine().disk().set_delay_max(Duration::from_millis(2));
+            let asked = Rc::new(RefCell::new(Vec::new()));
+            let refused = Rc::new(Cell::new(0));
+            let load = {
+                let (leader, asked, refused) = (leader.clone(), asked.clone(), refused.clone());
+                let clock = cluster.machine.runtime().clock;
+                ouzel_runtime::spawn(async move {
+                    for sequence in 0.. {
+                        clock.sleep(Duration::from_micros(300)).await;
+                        let appending = leader.append(batch(1, Some((9, 0, sequence))), cluster::NOW);
+                        let Ok(receipt) = appending.await else {
+                            refused.set(refused.get() + 1);
+                            return;
+                        };
+                        // Its answer may come later: the next is on its way by then.
+                        asked.borrow_mut().push(ouzel_runtime::spawn(async move {
+                            receipt.acknowledged().await.map(|()| receipt.placed.base_offset)
+                        }));
+                    }
+                })
+            };
+            cluster.sleep(Duration::from_millis(40 + seed)).await;
+            assert!(leader.end_alone().await, "nobody else is a member");
+            load.await.expect("no panic");
+            assert_eq!(refused.get(), 1);
+            for answer in asked.take() {
+                placed.push(answer.await.expect("no panic").expect("what was taken is acknowledged"));
+            }
+            assert!(placed.len() > 6, "the load had begun");
+            assert_eq!(placed, (0..placed.len() as i64).map(Offset).collect::<Vec<_>>());
+            assert_eq!(leader.offsets().high_watermark, Offset(placed.len() as i64));
+            assert_eq!(leader.role(), Role::Stopped);
         });
     }
 }

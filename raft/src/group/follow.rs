@@ -131,7 +131,8 @@ impl Inner {
             );
             self.state.give_up_acks();
         }
-        if is.role != Role::Stopped && self.is_retention_due() && !self.is_retaining.replace(true) {
+        let may_retain = is.role != Role::Stopped && !self.is_ending.get();
+        if may_retain && self.is_retention_due() && !self.is_retaining.replace(true) {
             ouzel_runtime::spawn(self.clone().carry_out_retention());
         }
         let is_change = told(&was) != told(&is);

@@ -207,7 +207,7 @@ impl RaftGroup {
         Ok(())
     }
 
-    fn is_joint(&self) -> bool {
+    pub(super) fn is_joint(&self) -> bool {
         self.inner.metrics().membership_config.membership().get_joint_config().len() > 1
     }
 

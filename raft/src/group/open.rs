@@ -131,6 +131,7 @@ impl RaftGroup {
             is_retaining: Cell::new(false),
             changing: tokio::sync::Mutex::default(),
             decision_proposed: Cell::new(0),
+            is_ending: Cell::new(false),
             is_shut_down: Cell::new(false),
         });
         ouzel_runtime::spawn(follow::follow(Rc::downgrade(&inner)));

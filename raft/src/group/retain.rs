@@ -31,7 +31,7 @@ impl RaftGroup {
     /// See [`RetainError`].
     pub async fn retain(&self, log_start: Offset) -> Result<(), RetainError> {
         let status = self.status();
-        if status.role != Role::Leader {
+        if status.role != Role::Leader || self.inner.is_ending.get() {
             return Err(RetainError::NotLeader);
         }
         let log = &self.inner.state.log;
@@ -95,6 +95,7 @@ impl Inner {
             );
         }
         self.is_retaining.set(false);
+        self.changed.notify_waiters();
         self.state.moved();
     }
 }

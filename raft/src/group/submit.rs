@@ -51,8 +51,13 @@ impl Inner {
         now: TimestampMs,
     ) -> impl Future<Output = Result<Receipt, AppendRefused>> + use<> {
         let (tell, told) = oneshot::channel();
-        self.pending.borrow_mut().push_back(Pending { batch, now, proven: None, tell });
-        self.wake_submissions();
+        if self.is_ending.get() {
+            turn_away(&self.state.log, &batch);
+            let _ = tell.send(Err(AppendRefused::NotLeader));
+        } else {
+            self.pending.borrow_mut().push_back(Pending { batch, now, proven: None, tell });
+            self.wake_submissions();
+        }
         async move { told.await.unwrap_or(Err(AppendRefused::NotLeader)) }
     }
 
@@ -67,6 +72,9 @@ impl Inner {
         loop {
             if self.pending.borrow().is_empty() {
                 self.is_submitting.set(false);
+                if self.is_ending.get() {
+                    self.changed.notify_waiters();
+                }
                 return;
             }
             match self.serving_term().await {
@@ -166,7 +174,7 @@ impl Inner {
     /// lacks nothing of what its producer was told before it sent it.
     async fn judge_again(self: Rc<Self>, term: LeaderEpoch, doubted: Vec<Pending>) {
         let proven = self.prove_reign().await.is_ok() && self.state.term() == term;
-        if !proven {
+        if !proven || self.is_ending.get() {
             for pending in doubted {
                 // Whoever gave up waiting misses only the answer.
                 let _ = pending.tell.send(Err(AppendRefused::NotLeader));
