@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ouzel_metadata::TopicConfig;
 use ouzel_model::{Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition};
-use ouzel_raft::{Replica, Solo};
+use ouzel_raft::{RaftGroup, Replica, Solo};
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, SoloState, stop_of};
 use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
 use ouzel_sync::published::OffsetsWriter;
@@ -161,7 +161,8 @@ impl Partitions {
             .into_iter()
             .filter_map(|opening| Some((how(&opening)?, opening)))
             .partition(|(how, _)| *how == How::Solo);
-        self.open_solos(core, solos.into_iter().map(|(_, opening)| opening).collect()).await;
+        let solos = solos.into_iter().map(|(_, Opening { part, offsets })| (part, offsets.into()));
+        self.open_solos(core, solos.collect()).await;
         self.open_members(core, members, Vouch::IfSound).await;
     }
 
@@ -172,6 +173,15 @@ impl Partitions {
             async move { core.partitions.become_group(&core, part).await }
         };
         side_by_side(parts, LOGS_AT_A_TIME, become_group).await;
+    }
+
+    /// Partitions of groups whose only member is here are to have no other.
+    pub(crate) async fn become_solos(&self, core: &Rc<Core>, parts: Vec<Part>) {
+        let become_solo = |part: &Part| {
+            let (core, part) = (core.clone(), part.clone());
+            async move { core.partitions.become_solo(&core, part).await }
+        };
+        side_by_side(parts, LOGS_AT_A_TIME, become_solo).await;
     }
 
     fn take_into_service(&self, core: &Rc<Core>, part: Part, shown: impl Into<Shown>, replica: Replica) {
@@ -196,40 +206,34 @@ impl Partitions {
         self.failed.borrow_mut().insert(opening.at, failed);
     }
 
-    async fn open_solos(&self, core: &Rc<Core>, openings: Vec<Opening>) {
-        let mut logs = Vec::with_capacity(openings.len());
-        let opened =
-            side_by_side(openings, LOGS_AT_A_TIME, |opening| self.open_log(core, &opening.part)).await;
-        for (opening, opened) in opened {
+    async fn open_solos(&self, core: &Rc<Core>, parts: Vec<(Part, Shown)>) {
+        let mut logs = Vec::with_capacity(parts.len());
+        let opened = side_by_side(parts, LOGS_AT_A_TIME, |(part, _)| self.open_log(core, part)).await;
+        for ((part, shown), opened) in opened {
             match opened {
-                Ok(log) => logs.push((opening, log)),
-                Err(error) => self.failed_to_open(&opening.part, &error),
+                Ok(log) => logs.push((part, shown, log)),
+                Err(error) => self.failed_to_open(&part, &error),
             }
         }
         let mut changes = Vec::with_capacity(logs.len());
         let mut leading = Vec::with_capacity(logs.len());
-        for (opening, log) in logs {
+        for (part, shown, log) in logs {
             let flushed = log.offsets().flushed_end;
-            let state = SoloState::opened(
-                self.wal.get(&opening.part.at).as_ref(),
-                log.latest_epoch(),
-                flushed,
-                self.boot_id,
-            );
-            changes.push(Change::Put(opening.part.at, state));
-            leading.push((opening, log, state.leader_epoch));
+            let state =
+                SoloState::opened(self.wal.get(&part.at).as_ref(), log.latest_epoch(), flushed, self.boot_id);
+            changes.push(Change::Put(part.at, state));
+            leading.push((part, shown, log, state.leader_epoch));
         }
         if let Err(error) = self.wal.commit(changes).await {
             // Without the epochs on the disk a lost tail could lend its offsets out twice: nothing is led.
-            for (opening, ..) in leading {
-                self.failed_to_open(&opening.part, &error);
+            for (part, ..) in leading {
+                self.failed_to_open(&part, &error);
             }
             return;
         }
-        for (opening, log, epoch) in leading {
-            let Opening { part, offsets } = opening;
+        for (part, shown, log, epoch) in leading {
             let solo = Solo::new(log, epoch, housekeeping::durability(part.config.durability));
-            self.take_into_service(core, part, offsets, solo.into());
+            self.take_into_service(core, part, shown, solo.into());
         }
     }
 
@@ -283,15 +287,13 @@ impl Partitions {
                 tracing::error!(partition = %opening.part.topic_partition, error, "a deleted partition's directory stays");
             }
             let Some(partition) = self.open.borrow_mut().remove(&at) else { continue };
-            partition.wake_all();
+            // Nothing that its group says on its way out counts.
+            partition.retire();
             if partition.topic_partition().topic.as_str() == OFFSETS_TOPIC {
                 core.coordinators.stop_one(at.partition);
             }
             if let Some(group) = partition.group() {
-                if let Some(cluster) = core.cluster() {
-                    cluster.elector.remove_group(&at);
-                }
-                core.metrics.replicas_reverted(group.status().reversions);
+                forget_group(core, &group);
                 group.shutdown().await;
             }
             if let Err(error) = partition.log_handle().delete().await {
@@ -374,4 +376,12 @@ fn on_standing(core: &Rc<Core>) -> OnStanding {
         cluster::standing_changed(&core, partition);
         moving::look(&core, *partition.at());
     })
+}
+
+/// A replica of a group is one no more: nobody has it elected, and what it counted stays counted.
+fn forget_group(core: &Core, group: &RaftGroup) {
+    if let Some(cluster) = core.cluster() {
+        cluster.elector.remove_group(&group.at());
+    }
+    core.metrics.replicas_reverted(group.status().reversions);
 }

@@ -99,6 +99,14 @@ impl Partition {
         is_moving || self.heir.is_some()
     }
 
+    /// The only replica there is, of a partition that is to have one and is where it should be.
+    pub fn sole_replica(&self) -> Option<ReplicaId> {
+        match self.replicas[..] {
+            [replica] if !self.is_moving() => Some(replica),
+            _ => None,
+        }
+    }
+
     /// Whether it moves from node to node. An empty disk that takes the place of a lost one does not.
     pub fn is_reassigning(&self) -> bool {
         !self.adding.is_empty() || !self.removing.is_empty() || self.abandoned().next().is_some()
@@ -260,6 +268,10 @@ mod tests {
         assert_eq!(moving.moving_nodes(), (nodes(&[4, 5]), nodes(&[1, 3])));
         assert_eq!(told(&moving.settled()), "4.1 2.0 5.2 next 3");
         assert!(moving.is_moving() && moving.is_reassigning() && !moving.settled().is_moving());
+        assert_eq!(moving.settled().sole_replica(), None);
+        let shrinks = on(&[1, 2]).moved_to(&nodes(&[2]));
+        assert_eq!(shrinks.sole_replica(), None, "the other may be a member still");
+        assert_eq!(shrinks.settled().sole_replica(), Some(ReplicaId::first(NodeId(2))));
         // Only the order: nobody moves, and yet it is another decision.
         let turned = on(&[1, 2]).moved_to(&nodes(&[2, 1]));
         assert_eq!(told(&turned), "2.0 1.0 next 2");

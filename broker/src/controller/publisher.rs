@@ -71,6 +71,12 @@ impl Publisher {
                 biased;
                 () = self.log.more_committed() => {}
                 _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+                () = core.partitions.moves.alone.some() => {
+                    if self.dissolve(&core).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
             }
             self.log.apply_committed().await?;
             if self.publish(&core).await.is_err() {
@@ -84,6 +90,33 @@ impl Publisher {
     /// of them, and no topic id is given twice.
     pub(crate) fn gone(&self, image: &Image, core: &Core) -> BTreeSet<TopicIdPartition> {
         self.owners.of.keys().filter(|at| !is_here(image, at, core)).copied().collect()
+    }
+
+    /// Dissolves groups that have no member but the one here, as far as they are to have no other still.
+    async fn dissolve(&mut self, core: &Rc<Core>) -> Result<(), Stopped> {
+        let view = core.view();
+        let mut dissolving: BTreeMap<CoreId, Vec<Part>> = BTreeMap::new();
+        for at in core.partitions.moves.alone.take() {
+            let Some(topic) = view.image.topic_by_id(at.topic_id) else { continue };
+            let Some(partition) = topic.partition(at.partition) else { continue };
+            let sole = partition.sole_replica().filter(|sole| self.lives.get(&at) == Some(sole));
+            let (Some(replica), Some(owner)) = (sole, self.owners.get(&at)) else { continue };
+            dissolving.entry(owner).or_default().push(Part {
+                at,
+                topic_partition: TopicPartition { topic: topic.name.clone(), partition: at.partition },
+                partition: partition.clone(),
+                replica,
+                config: view.topic_configs.of(at.topic_id),
+            });
+        }
+        for (owner, parts) in dissolving {
+            core.call(owner, move |core| {
+                let core = core.clone();
+                async move { core.partitions.become_solos(&core, parts).await }
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn show(&mut self, core: &Rc<Core>, image: Image) -> Result<(), Stopped> {

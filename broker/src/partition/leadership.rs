@@ -107,6 +107,10 @@ impl Partition {
     pub(super) fn standing_changed(self: &Rc<Self>) {
         self.publish();
         self.waiters.wake_all();
+        // Of one that is retired only its successor speaks.
+        if self.is_retired() {
+            return;
+        }
         (self.on_standing)(self);
     }
 }

@@ -12,7 +12,7 @@ use ouzel_storage::wal::{Change, GroupState, MetaWal, Rejoin, rejoin_of};
 use ouzel_storage::{Durability, Log, OpenLog, genesis, snapshot_files};
 
 use super::opening::{How, Known};
-use super::{Opening, Part, Partitions};
+use super::{Opening, Part, Partitions, forget_group};
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::partition::housekeeping;
@@ -91,6 +91,35 @@ impl Partitions {
             }
             Err(error) => self.failed_to_open(&part, &error),
         }
+    }
+
+    /// A group whose only member is this replica goes back to a single replica's log: nothing that ticks, no entry beside the
+    /// batches. What was appended before is answered first; what comes meanwhile is refused as by one that does not lead.
+    /// Readers, producers and coordinators notice a newer leader epoch.
+    ///
+    /// A group that is not, or not yet, alone stays what it is. A crash leaves it one or the other. If it fails on its way the
+    /// partition is out of service until the next start.
+    pub(super) async fn become_solo(&self, core: &Rc<Core>, part: Part) {
+        let Some(partition) = self.get(&part.at) else { return };
+        let Some(group) = partition.group().filter(|group| group.replica() == part.replica) else { return };
+        let began = core.runtime.clock.now();
+        if !group.end_alone().await {
+            return;
+        }
+        let Some(shown) = partition.retire() else { return };
+        self.open.borrow_mut().remove(&part.at);
+        if part.topic_partition.topic.as_str() == OFFSETS_TOPIC {
+            core.coordinators.stop_one(part.at.partition);
+        }
+        forget_group(core, &group);
+        if let Err(error) = genesis::dissolve(&partition.log_handle(), &self.wal, part.at).await {
+            self.failed_to_open(&part, &format!("its group of one is not dissolved: {error}"));
+            return;
+        }
+        let name = part.topic_partition.clone();
+        self.open_solos(core, vec![(part, shown)]).await;
+        let took = core.runtime.clock.now().duration_since(began);
+        tracing::info!(partition = %name, ?took, "a group of one has become a single replica");
     }
 
     pub(super) async fn open_member(

@@ -13,7 +13,7 @@ use ouzel_storage::genesis;
 
 use super::groups::{Opened, Vouch, begin_group};
 use super::opening::How;
-use super::{Opening, Part, Partitions};
+use super::{Opening, Part, Partitions, forget_group};
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 
@@ -39,10 +39,7 @@ impl Partitions {
         if part.topic_partition.topic.as_str() == OFFSETS_TOPIC {
             core.coordinators.stop_one(part.at.partition);
         }
-        if let Some(cluster) = core.cluster() {
-            cluster.elector.remove_group(&part.at);
-        }
-        core.metrics.replicas_reverted(group.status().reversions);
+        forget_group(core, &group);
         core.metrics.inherited();
         tracing::error!(
             partition = %part.topic_partition, replica = %part.replica, last = ?group.status().last_entry,

@@ -1,5 +1,6 @@
 //! Moves are carried out by the partition's leader: it makes the replicas the controller wants the group's members, and
-//! then says so, naming the whole of what it acted on.
+//! then says so, naming the whole of what it acted on. A group that has one member at the end of it, and is to have no other,
+//! is none any more: the publisher, who makes groups of single replicas as well, dissolves it.
 //!
 //! Nothing of this is kept: whoever leads looks at what the controller has decided, at each decision and when it comes to
 //! lead, and carries on where the leader before it was. The group itself remembers which decision it acts on.
@@ -34,6 +35,35 @@ pub(crate) struct Moves {
     seen_to: RefCell<BTreeSet<TopicIdPartition>>,
     /// Told with each decision of the controller.
     decided: Notify,
+    /// On the controller's core: the groups of this node that may be dissolved.
+    pub(crate) alone: Alone,
+}
+
+/// Groups whose only member is on this node. They wait for the publisher: between two decisions nobody else opens or
+/// closes a partition.
+#[derive(Default)]
+pub(crate) struct Alone {
+    waiting: RefCell<BTreeSet<TopicIdPartition>>,
+    arrived: Notify,
+}
+
+impl Alone {
+    fn add(&self, at: TopicIdPartition) {
+        self.waiting.borrow_mut().insert(at);
+        self.arrived.notify_one();
+    }
+
+    /// Resolves when some wait; they wait on.
+    pub(crate) async fn some(&self) {
+        while self.waiting.borrow().is_empty() {
+            self.arrived.notified().await;
+        }
+    }
+
+    /// Takes all that wait.
+    pub(crate) fn take(&self) -> BTreeSet<TopicIdPartition> {
+        self.waiting.take()
+    }
 }
 
 /// The controller has decided something: for all partitions of a core.
@@ -44,11 +74,21 @@ pub(crate) fn decided(core: &Rc<Core>) {
     }
 }
 
-/// Sees to a partition's move, if it is on one and led here.
+/// Sees to a partition's move, if it is on one and led here; and to its group, if that is not needed any more.
 pub(crate) fn look(core: &Rc<Core>, at: TopicIdPartition) {
+    if is_alone(core, &at) {
+        core.post(CONTROLLER_CORE, move |core| core.partitions.moves.alone.add(at));
+    }
     if to_do(core, at).is_some() && core.partitions.moves.seen_to.borrow_mut().insert(at) {
         ouzel_runtime::spawn(see_to(core.clone(), at));
     }
+}
+
+/// Whether a partition is a group that needs be none: it is to have one replica, and has no other.
+fn is_alone(core: &Core, at: &TopicIdPartition) -> bool {
+    let wanted = core.view().image.partition(*at).and_then(Partition::sole_replica);
+    let group = || core.partitions.get(at).and_then(|partition| partition.group());
+    wanted.is_some_and(|wanted| group().is_some_and(|group| group.replica() == wanted && group.is_alone()))
 }
 
 /// A move to be carried out here.

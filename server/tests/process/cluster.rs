@@ -190,19 +190,20 @@ impl Cluster {
         partition_0(&seen, &topic).expect("the partition that was waited for").clone()
     }
 
-    /// Creates a topic of one partition, and waits until every node knows its leader and all replicas are in sync.
+    /// Creates a topic of one partition, which needs two replicas in sync, and waits until every node knows its leader and all
+    /// replicas are in sync.
     pub(crate) fn create_topic(&self, topic: &str, replicas: i16) -> Partition {
-        self.order_topic(topic, replicas);
+        self.order_topic(topic, replicas, 2);
         self.await_in_sync(topic, replicas)
     }
 
-    /// Creates a topic of one partition.
-    pub(crate) fn order_topic(&self, topic: &str, replicas: i16) {
+    /// Creates a topic of one partition, with `min.insync.replicas` as the test says.
+    pub(crate) fn order_topic(&self, topic: &str, replicas: i16, in_sync_min: i16) {
         let wanted = NewTopic {
             name: topic.to_owned(),
             partitions: Some(1),
             replication_factor: Some(replicas),
-            configs: BTreeMap::from([("min.insync.replicas".to_owned(), "2".to_owned())]),
+            configs: BTreeMap::from([("min.insync.replicas".to_owned(), in_sync_min.to_string())]),
         };
         with_client(&self.bootstrap(), async move |client, _| client.create_topic(&wanted, false).await)
             .unwrap();
@@ -249,6 +250,17 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for (node, running) in std::mem::take(&mut self.nodes) {
+                running.signal("-KILL");
+                eprintln!("the log of node {node}:\n{}", running.ended().stderr);
+            }
+        }
+    }
+}
+
 /// `PREFIX-0`, `PREFIX-1` and so on.
 pub(crate) fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}-{n}")).collect()
@@ -266,6 +278,29 @@ pub(crate) fn produce(bootstrap: &str, topic: &str, values: &[String], stored: i
             stored(at + 1);
         }
     });
+}
+
+/// Moves partition 0 of these topics to these nodes, and waits until every node says that it is there and nowhere else.
+pub(crate) fn move_to(cluster: &Cluster, topics: &[&str], nodes: &[i32]) {
+    order_move(cluster, topics, nodes);
+    let nodes: BTreeSet<i32> = nodes.iter().copied().collect();
+    for topic in topics {
+        let nodes = nodes.clone();
+        cluster.await_partition(topic, "it has moved, and is led", move |seen| {
+            seen.replicas.iter().copied().collect::<BTreeSet<_>>() == nodes
+                && nodes.contains(&seen.leader)
+                && seen.in_sync.len() == nodes.len()
+        });
+    }
+}
+
+/// Has partition 0 of these topics move to these nodes. A controller that dies while it is asked is followed by another one.
+pub(crate) fn order_move(cluster: &Cluster, topics: &[&str], nodes: &[i32]) {
+    let wanted: Vec<_> = topics.iter().map(|topic| ((topic.to_string(), 0), Some(nodes.to_vec()))).collect();
+    let ordered = with_client(&cluster.bootstrap(), async move |client, _| client.reassign(&wanted).await);
+    for (place, outcome) in ordered.unwrap() {
+        outcome.unwrap_or_else(|error| panic!("{place:?}: {error}"));
+    }
 }
 
 fn partition_0<'a>(seen: &'a Metadata, topic: &str) -> Option<&'a Partition> {
@@ -292,7 +327,7 @@ fn await_metadata(address: &str, what: &str, is_so: impl Fn(&Metadata) -> bool +
 }
 
 /// Runs something that asks brokers to its end.
-fn with_client<T, F>(bootstrap: &str, act: impl FnOnce(Client, Runtime) -> F) -> T
+pub(crate) fn with_client<T, F>(bootstrap: &str, act: impl FnOnce(Client, Runtime) -> F) -> T
 where
     T: 'static,
     F: Future<Output = T> + 'static,

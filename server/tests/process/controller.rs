@@ -21,7 +21,7 @@ fn the_controllers_log_stays_short_on_every_node_and_who_comes_later_begins_with
     let mut cluster = Cluster::with(3, &["--set", "metadata.log.max.record.bytes.between.snapshots=500"]);
     let topics = 25;
     for number in 0..topics {
-        cluster.order_topic(&format!("t{number}"), 1);
+        cluster.order_topic(&format!("t{number}"), 1, 1);
     }
     let deadline = Instant::now() + Duration::from_secs(120);
     for node in 1..=3 {

@@ -9,4 +9,5 @@ mod peer;
 mod refusals;
 mod serving;
 mod settings;
+mod shrinking;
 mod stopping;
