@@ -18,3 +18,5 @@ pub mod content;
 pub mod exchange;
 pub mod groups;
 pub mod trace;
+
+mod replica;

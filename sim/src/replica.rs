@@ -1,0 +1,76 @@
+//! What is seen of one replica from within its process: at any moment its newest entries, in the end all it holds.
+
+use ouzel_model::{EntryIndex, LeaderEpoch};
+use ouzel_raft::{RaftGroup, ReplicatedLog, Role};
+use ouzel_storage::entries::EntryBody;
+
+use crate::check::raft::{SeenEntry, Sight};
+use crate::content::sum;
+
+/// Entries looked at each time: the newest. In the end all are read.
+const ENTRIES_MAX: u64 = 150;
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// A replica of group number `number`, in a life of its process, in the epoch of its newest vote. Whom it voted for is not
+/// looked at, nor what its entries hold.
+pub(crate) fn sight(group: &RaftGroup, number: u32, life: u32, epoch: LeaderEpoch) -> Sight {
+    let (status, log) = (group.status(), group.local());
+    let last = log.last_entry().map_or(0, |last| last.index.0);
+    let purged = log.purged().map_or(0, |purged| purged.index.0);
+    let before = purged.max(last.saturating_sub(ENTRIES_MAX));
+    let entries = (before + 1..=last).filter_map(|index| {
+        let index = EntryIndex(index);
+        Some(SeenEntry { id: log.entry_id(index)?, end: log.entry_end(index)?, sum: 0 })
+    });
+    let entries: Vec<SeenEntry> = entries.collect();
+    // The newest batch below the watermark; the cluster's own word of it may run ahead of what this replica holds.
+    let below = entries.iter().rposition(|entry| entry.end <= status.high_watermark);
+    let committed = below.and_then(|below| {
+        (1..=below).rev().find(|at| entries[at - 1].end < entries[*at].end).map(|at| entries[at].id)
+    });
+    Sight {
+        group: number,
+        replica: group.replica(),
+        life,
+        epoch,
+        voted_for: None,
+        leads: status.role == Role::Leader && status.epoch == epoch,
+        committed,
+        purged: log.entry_id(EntryIndex(before)).or(log.purged()),
+        entries,
+    }
+}
+
+/// Entries with sums of what they hold.
+pub(crate) struct Contents {
+    /// All that could be read, in order.
+    pub(crate) entries: Vec<SeenEntry>,
+    /// From where on it cannot be read, and why.
+    pub(crate) unreadable: Option<(EntryIndex, String)>,
+}
+
+/// All entries of a replica.
+pub(crate) async fn contents(group: &RaftGroup) -> Contents {
+    let log = group.local().clone();
+    let mut contents = Contents { entries: Vec::new(), unreadable: None };
+    let Some(last) = log.last_entry() else { return contents };
+    let mut next = EntryIndex(log.purged().map_or(0, |purged| purged.index.0) + 1);
+    while next <= last.index {
+        let read = match log.read_entries(next, EntryIndex(last.index.0 + 1), READ_BYTES_MAX).await {
+            Ok(read) if !read.is_empty() => read,
+            other => {
+                contents.unreadable = Some((next, format!("{other:?}")));
+                break;
+            }
+        };
+        for entry in read {
+            let sum = match &entry.body {
+                EntryBody::Batch(bytes) => sum(bytes),
+                EntryBody::Side { kind, body } => sum(body) ^ u64::from(*kind),
+            };
+            next = EntryIndex(entry.id.index.0 + 1);
+            contents.entries.push(SeenEntry { id: entry.id, end: entry.end_offset, sum });
+        }
+    }
+    contents
+}
