@@ -225,6 +225,13 @@ impl SimDisk {
         self.lock().end_process();
     }
 
+    /// Puts an empty disk in the place of this one. All handles fail; faults that were set stay.
+    pub fn wipe(&self) {
+        let mut state = self.lock();
+        state.end_process();
+        state.image = Image::with_dir(DATA_DIR);
+    }
+
     /// Lists every file there is and its content, by path. For comparisons in tests.
     pub fn files(&self) -> Vec<(PathBuf, Bytes)> {
         fn walk(image: &Image, dir: &Path, out: &mut Vec<(PathBuf, Bytes)>) {

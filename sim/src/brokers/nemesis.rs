@@ -87,6 +87,8 @@ struct Host {
     is_up: bool,
     /// Its disk has failed it, or may have: what it took out of service comes back when it is started again.
     is_hurt: bool,
+    /// It was given an empty disk.
+    is_replaced: bool,
 }
 
 impl Nemesis {
@@ -102,7 +104,7 @@ impl Nemesis {
             trace,
             nodes: nodes
                 .into_iter()
-                .map(|(name, disk)| Host { name, disk, is_up: true, is_hurt: false })
+                .map(|(name, disk)| Host { name, disk, is_up: true, is_hurt: false, is_replaced: false })
                 .collect(),
             clients,
             latency_max,
@@ -180,6 +182,21 @@ impl Nemesis {
         cluster.kill(&name);
         cluster.restart(&name);
         self.nodes[node].is_up = true;
+    }
+
+    /// A node has ended by itself after all was healed, so it will not start: its disk has lied, and what is left of the
+    /// controller's log, or of the votes, does not fit together. Whoever runs it reads what it says, and gives it an empty
+    /// disk.
+    pub(super) fn replace_disk(&mut self, cluster: &mut Cluster<'_>, node: usize) {
+        cluster.kill(&self.nodes[node].name);
+        self.nodes[node].disk.wipe();
+        self.nodes[node].is_replaced = true;
+        self.note(cluster, format_args!("node {node} is given an empty disk"));
+    }
+
+    /// Whether as many nodes as can decide anything were given empty disks.
+    pub(super) fn has_replaced_most(&self) -> bool {
+        2 * self.nodes.iter().filter(|host| host.is_replaced).count() > self.nodes.len()
     }
 
     fn choose(&mut self) -> Option<Fault> {

@@ -1,7 +1,7 @@
 //! What the clients of a run share: their notes, and which phase it is.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,6 +28,10 @@ struct Inner {
     violations: RefCell<Vec<Violation>>,
     /// Whether what was promised may be lost by now.
     loss_admitted: Cell<bool>,
+    /// Whether a disk forgot what it had said to be safe.
+    lies_told: Cell<bool>,
+    /// Partitions that nobody is left to lead, as the controller says: those who hold them have damaged files.
+    given_up: RefCell<BTreeSet<(String, i32)>>,
     trace: Trace,
     phase: Cell<Phase>,
     partitions: u32,
@@ -85,6 +89,8 @@ impl Shared {
                 history: RefCell::default(),
                 violations: RefCell::default(),
                 loss_admitted: Cell::new(false),
+                lies_told: Cell::new(false),
+                given_up: RefCell::default(),
                 trace,
                 phase: Cell::new(Phase::Opening),
                 partitions,
@@ -141,6 +147,26 @@ impl Shared {
 
     pub(super) fn is_loss_admitted(&self) -> bool {
         self.inner.loss_admitted.get()
+    }
+
+    pub(super) fn admit_lies(&self) {
+        self.inner.lies_told.set(true);
+        self.admit_loss();
+    }
+
+    /// Then a partition may be without most of its replicas for good.
+    pub(super) fn are_lies_told(&self) -> bool {
+        self.inner.lies_told.get()
+    }
+
+    pub(super) fn give_up(&self, partition: (String, i32)) {
+        self.inner.given_up.borrow_mut().insert(partition);
+    }
+
+    /// Whether some partition of a topic that passes is one that nobody can lead.
+    pub(super) fn is_given_up(&self, topic: &str, passes: impl Fn(i32) -> bool) -> bool {
+        let given_up = self.inner.given_up.borrow();
+        given_up.iter().any(|(name, partition)| name == topic && passes(*partition))
     }
 
     pub(super) fn record(&self, what: impl FnOnce(&mut History)) {

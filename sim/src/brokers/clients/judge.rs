@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ouzel_client::{ClientError, NewTopic};
+use ouzel_client::{ClientError, Election, NewTopic};
 use ouzel_model::{Offset, TimestampMs};
 use ouzel_protocol::ErrorCode;
 use ouzel_runtime::Runtime;
@@ -17,6 +17,8 @@ use crate::check::history::{Acks, Final, Outcome, PartitionId, Place, Produced, 
 use crate::check::verdict::{Kind, Violation};
 use crate::content;
 
+/// Where groups' offsets are.
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// A healed cluster that has not served by then does not serve.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -62,9 +64,10 @@ pub(in super::super) async fn look_at_the_end(
         read_all(&runtime, &mut wire, partition, &shared).await;
     }
     for group in 0..groups {
-        let answered =
-            patiently(&runtime, async || ask(&mut wire, group, &runtime, &shared).await.then_some(()));
-        if answered.await.is_none() {
+        let answered = at_any_cost(&runtime, &mut wire, &shared, async |wire| {
+            ask(wire, group, &runtime, &shared).await.then_some(())
+        });
+        if answered.await.is_none() && !shared.is_given_up(OFFSETS_TOPIC, |_| true) {
             shared.broken(no_progress(format!("the offsets of group {group} cannot be asked for")));
         }
     }
@@ -96,7 +99,7 @@ async fn serve_on(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, sh
     let value = shared.next_value();
     let batch = content::batch(&[value], None, 8, TimestampMs(runtime.clock.wall_ms()));
     let mut attempts = 0;
-    let placed = patiently(runtime, async || {
+    let placed = at_any_cost(runtime, wire, shared, async |wire| {
         attempts += 1;
         match wire.produce(partition, batch.clone(), -1).await {
             Ok(base) => base,
@@ -107,7 +110,7 @@ async fn serve_on(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, sh
         }
     })
     .await;
-    if placed.is_none() {
+    if placed.is_none() && !is_given_up(shared, partition) {
         shared.broken(no_progress(format!("partition {} takes no records", partition.0)));
     }
     let outcome = placed.map_or(Outcome::Unknown, |base| Outcome::Done(Place { base, epoch: None }));
@@ -155,6 +158,9 @@ async fn read_all(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, sh
         }
     })
     .await;
+    if read.is_none() && is_given_up(shared, partition) {
+        return;
+    }
     if read.is_none() {
         shared.broken(no_progress(format!("partition {} cannot be read from {next} on", partition.0)));
         return;
@@ -169,8 +175,41 @@ async fn read_all(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, sh
     });
 }
 
+fn is_given_up(shared: &Shared, partition: PartitionId) -> bool {
+    shared.is_given_up(TOPIC, |index| index == partition.0.cast_signed())
+}
+
 fn no_progress(facts: String) -> Violation {
     Violation { kind: Kind::NoProgress, facts }
+}
+
+/// As [`patiently`]. Where disks have lied most of a partition's replicas may be gone for good: then leaders are elected among
+/// those that are left, as whoever runs the cluster would do, and it is attempted once more.
+async fn at_any_cost<T>(
+    runtime: &Runtime,
+    wire: &mut Wire,
+    shared: &Shared,
+    mut attempt: impl AsyncFnMut(&mut Wire) -> Option<T>,
+) -> Option<T> {
+    let given = patiently(runtime, async || attempt(wire).await).await;
+    if given.is_some() || !shared.are_lies_told() {
+        return given;
+    }
+    patiently(runtime, async || {
+        let elected = wire.client().elect_leaders(Election::Unclean, None).await;
+        shared.note(runtime, "judge", format_args!("elects among those that are left: {elected:?}"));
+        let outcomes = elected.inspect_err(|error| wire.failed(error)).ok()?;
+        for (partition, outcome) in outcomes {
+            // A node that is there and does not open its replica, for its files are damaged, may have more than the others:
+            // it is left to people to mend that or to stop it.
+            if outcome.is_err_and(|error| error.code() == Some(ErrorCode::EligibleLeadersNotAvailable)) {
+                shared.give_up(partition);
+            }
+        }
+        Some(())
+    })
+    .await;
+    patiently(runtime, async || attempt(wire).await).await
 }
 
 /// Repeats an attempt until it gives something, or patience ends.
