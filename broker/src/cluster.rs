@@ -12,7 +12,7 @@ use ouzel_model::{NodeId, TopicIdPartition};
 use ouzel_raft::Lane;
 use ouzel_raft::forming::Discovery;
 use ouzel_raft::gossip::{Claim, ClaimTable, Gossip};
-use ouzel_raft::liveness::{Change, Due, Elector, GroupWatch, Liveness, Standing};
+use ouzel_raft::liveness::{Cause, Change, Due, Elector, GroupWatch, Liveness, Standing};
 use ouzel_raft::peers::Peers;
 
 use crate::controller::CONTROLLER_CORE;
@@ -115,8 +115,12 @@ pub(crate) fn spread_change(core: &Rc<Core>, change: Change) {
                 Change::Up(node) => (node, true),
                 Change::Down(node, _) => (node, false),
             };
+            let was_restarted = matches!(change, Change::Down(_, Cause::Restarted));
             for group in core.groups() {
                 group.note_node(node, is_up);
+                if was_restarted {
+                    group.note_restart(node);
+                }
             }
             if core.id() == CONTROLLER_CORE {
                 core.liveness_changed.notify_waiters();

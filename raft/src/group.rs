@@ -259,6 +259,12 @@ impl RaftGroup {
         self.inner.nudged.notify_one();
     }
 
+    /// Another process answers in a node's place: whoever lives there is in sync when he is heard.
+    pub fn note_restart(&self, node: NodeId) {
+        self.inner.in_sync.borrow_mut().note_restart(node);
+        self.inner.nudged.notify_one();
+    }
+
     /// Puts what a restart likes to know on the medium: how far the group has committed. For now and then.
     ///
     /// # Errors

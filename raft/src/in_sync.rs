@@ -3,8 +3,11 @@
 //! A voter is in sync if it held everything the leader had at some moment within the last `lag_time_max`
 //! (`replica.lag.time.max.ms`), and its node answers. Kafka's rule, with Raft's matched entry in the place of the fetch
 //! offset.
+//!
+//! A process that is started again answers before its replicas are open, and some of them may never be: their files are
+//! gone, or nobody can vouch for them. So a voter there is in sync again when it has been heard itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ouzel_model::{EntryIndex, NodeId, ReplicaId};
@@ -16,12 +19,16 @@ pub(crate) struct InSync {
     voters: BTreeMap<ReplicaId, Lag>,
     /// Nodes that do not answer, and since when.
     silent: BTreeMap<NodeId, Instant>,
+    /// Voters of processes that were started again, which have not been heard since.
+    unheard: BTreeSet<ReplicaId>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Lag {
     /// When it last held all there was.
     caught_up_at: Instant,
+    /// What it held when it was last looked at.
+    matched: Option<EntryIndex>,
     /// Once it holds this entry, it was caught up at that time.
     aim: Option<(EntryIndex, Instant)>,
 }
@@ -30,6 +37,7 @@ impl InSync {
     /// A reign begins: whoever votes is taken to be in sync until it shows that it is not.
     pub(crate) fn begin(&mut self) {
         self.voters.clear();
+        self.unheard.clear();
     }
 
     /// A node fell silent, or answers again.
@@ -41,6 +49,16 @@ impl InSync {
         }
     }
 
+    /// Another process answers in a node's place.
+    pub(crate) fn note_restart(&mut self, node: NodeId) {
+        self.unheard.extend(self.voters.keys().filter(|voter| voter.node == node));
+    }
+
+    /// A voter was heard; whether that is news.
+    pub(crate) fn hear(&mut self, voter: ReplicaId) -> bool {
+        self.unheard.remove(&voter)
+    }
+
     /// Takes note of what the voters hold, while the leader's own log ends with `last`.
     pub(crate) fn observe(
         &mut self,
@@ -48,17 +66,25 @@ impl InSync {
         last: Option<EntryIndex>,
         voters: &[(ReplicaId, Option<EntryIndex>)],
     ) {
-        self.voters.retain(|voter, _| voters.iter().any(|(known, _)| known == voter));
+        let is_voter = |voter: &ReplicaId| voters.iter().any(|(known, _)| known == voter);
+        self.voters.retain(|voter, _| is_voter(voter));
+        self.unheard.retain(is_voter);
         for (voter, matched) in voters {
-            let lag = self.voters.entry(*voter).or_insert(Lag { caught_up_at: now, aim: None });
+            let fresh = Lag { caught_up_at: now, matched: *matched, aim: None };
+            let lag = self.voters.entry(*voter).or_insert(fresh);
+            if lag.matched != *matched {
+                // It has answered.
+                self.unheard.remove(voter);
+                lag.matched = *matched;
+            }
             if *matched >= last {
-                *lag = Lag { caught_up_at: now, aim: None };
+                *lag = fresh;
                 continue;
             }
             let Some(last) = last else { continue };
             match lag.aim {
                 Some((aim, at)) if *matched >= Some(aim) => {
-                    *lag = Lag { caught_up_at: at, aim: Some((last, now)) };
+                    *lag = Lag { caught_up_at: at, aim: Some((last, now)), ..*lag };
                 }
                 Some(_) => {}
                 None => lag.aim = Some((last, now)),
@@ -76,6 +102,7 @@ impl InSync {
         let is_in_sync = move |voter: &ReplicaId, lag: &Lag| {
             *voter == me
                 || (!self.silent.contains_key(&voter.node)
+                    && !self.unheard.contains(voter)
                     && (lag.aim.is_none() || now.duration_since(lag.caught_up_at) <= lag_time_max))
         };
         self.voters.iter().filter(move |(voter, lag)| is_in_sync(voter, lag)).map(|(voter, _)| *voter)
@@ -154,6 +181,29 @@ mod tests {
             assert_eq!(set.in_sync(later, LAG, replica(1)).collect::<Vec<_>>(), [replica(1)]);
             set.note_node(NodeId(2), true, later);
             assert_eq!(set.in_sync(later, LAG, replica(1)).count(), 2);
+        });
+    }
+
+    /// The files of a follower were removed while its process was down. It was not opened, its node answered, and the leader
+    /// of the idle group went on to call it in sync: no tool showed that there was a replica less.
+    #[test]
+    fn a_voter_of_a_process_that_was_started_again_is_in_sync_when_it_is_heard() {
+        ouzel_runtime::sim::run(1, |node| async move {
+            let now = node.runtime().clock.now();
+            let holding = |index| [(replica(1), at(index)), (replica(2), at(index))];
+            let in_sync = |set: &InSync| set.in_sync(now, LAG, replica(1)).collect::<Vec<_>>();
+            let mut set = InSync::default();
+            set.observe(now, at(5), &holding(5));
+            set.note_restart(NodeId(2));
+            set.note_node(NodeId(2), true, now);
+            set.observe(now, at(5), &holding(5));
+            assert_eq!(in_sync(&set), [replica(1)]);
+            assert!(set.hear(replica(2)) && !set.hear(replica(2)));
+            assert_eq!(in_sync(&set), [replica(1), replica(2)]);
+            // What it acknowledges is a word of it as well.
+            set.note_restart(NodeId(2));
+            set.observe(now, at(6), &holding(6));
+            assert_eq!(in_sync(&set), [replica(1), replica(2)]);
         });
     }
 

@@ -40,6 +40,9 @@ impl RaftGroup {
         if self.inner.is_shut_down.get() {
             return refuse(format!("{me} is shut down"));
         }
+        if self.inner.in_sync.borrow_mut().hear(envelope.from) {
+            self.inner.nudged.notify_one();
+        }
         match &request {
             Request::PreVote(vote) | Request::Vote(vote) => {
                 self.inner.hear_candidate(envelope.from, LeaderEpoch(vote.vote.leader_id.term.0));

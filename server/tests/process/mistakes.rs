@@ -264,6 +264,8 @@ fn what_is_left_of_a_partition_goes_on_when_it_is_told_to() {
     for node in &others {
         cluster.node(*node).await_log("the files of this replica are gone");
     }
+    cluster.await_partition("t", "nobody else is in sync", |seen| seen.in_sync.len() == 1);
+
     cluster.elect_unclean("t");
     let led = cluster.await_in_sync("t", 3);
     assert!(led.leader_epoch > left.leader_epoch, "{led:?} after {left:?}");
