@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: `smoke` is what the broker costs while it does nothing, and how soon it is there; [`failover`] how
-//! soon a cluster goes on without one of its nodes. Measures the release binary from outside, prints text, and JSON with
+//! `cargo xtask bench`: `smoke` is what the broker costs while it does nothing, and how soon it is there; [`compare`] puts
+//! it beside Apache Kafka; [`failover`] is how soon a cluster goes on without one of its nodes. Measures the release binary from outside, prints text, and JSON with
 //! the facts of the machine, and says which aims are met.
 
+mod compare;
 mod failover;
 mod machine;
 mod metadata;
@@ -19,13 +20,18 @@ use crate::provision;
 use statistics::Spread;
 
 const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
+       cargo xtask bench compare [--quick] [--filter PART,...] [--rounds N] [--list]
        cargo xtask bench failover [--against ouzel|kafka] [--nodes N] [--partitions N] [--rounds N] [--stopped]
 
   --runs         starts that are measured, of each kind (11)
+  --quick        the short form, which ends within ten minutes and judges no goal
+  --filter       only workloads whose name has one of the parts
+  --list         names the workloads and runs none
   --against      the brokers that lose a node (ouzel)
   --nodes        how many there are (3)
   --partitions   of one topic, on three nodes each (100)
-  --rounds       nodes that are taken down, one after the other (9)
+  --rounds       of compare: how often each broker plays each workload (5, or 2 with --quick);
+                 of failover: nodes that are taken down, one after the other (9)
   --stopped      by SIGTERM instead of SIGKILL
 ";
 
@@ -46,6 +52,9 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
     let measured = match words[..] {
         ["smoke"] => Some(smoke(root, 11)),
         ["smoke", "--runs", runs] => runs.parse().ok().filter(|runs| *runs > 0).map(|runs| smoke(root, runs)),
+        ["compare", ref rest @ ..] => {
+            compare::Options::parse(rest).map(|options| compare::run(root, &options))
+        }
         ["failover", ref rest @ ..] => {
             failover::Options::parse(rest).map(|options| failover::run(root, options))
         }
@@ -252,7 +261,6 @@ impl Drop for Broker {
     }
 }
 
-/// Asks for the metadata of ten topics that do not exist, which makes them.
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -80,6 +80,34 @@ impl BrokerProcess {
         preparing::prepare(root, against, folders, settings, flags)
     }
 
+    /// Gets a broker ready whose cost is to be measured: Kafka exactly as it is shipped, ouzel from that binary.
+    pub(crate) fn prepare_measured(
+        root: &Path,
+        against: Against,
+        ouzel: &Path,
+        folder: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<BrokerProcess, String> {
+        let folders = [folder.to_path_buf()];
+        let mut brokers = preparing::prepare_measured(root, against, ouzel, &folders, settings)?;
+        brokers.pop().ok_or_else(|| "one folder makes one broker".to_owned())
+    }
+
+    /// Any program that serves on `kafka_port` as soon as that port takes connections.
+    pub(crate) fn of_command(command: Vec<String>, folder: &Path, kafka_port: u16) -> BrokerProcess {
+        BrokerProcess { command, folder: folder.to_path_buf(), kafka_port, admin_port: None, child: None }
+    }
+
+    /// Has another program start the broker in its own place (exec): the process stays the same.
+    pub(crate) fn start_through(&mut self, words: &[String]) {
+        self.command.splice(0..0, words.iter().cloned());
+    }
+
+    /// The process, while it was started and not taken down.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// `host:port` for a client's bootstrap list.
     pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.kafka_port)

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask <command> [arguments]
 
-  bench    smoke: what an idle broker costs, and how soon it is ready
+  bench    compare: beside Apache Kafka; smoke: what an idle broker costs; failover: how soon a cluster goes on
   ci       everything a change must pass, in order, with a table of times
   clients  real clients of six libraries and Kafka's tools against ouzel, or --against kafka for the yardstick; one broker or
            several (--nodes)

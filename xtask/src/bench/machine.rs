@@ -57,6 +57,12 @@ pub(super) fn facts(root: &Path, data: &Path) -> Value {
     })
 }
 
+/// The Java that brokers and clients run on, as it names itself on stderr.
+pub(super) fn java_version() -> Option<String> {
+    let output = Command::new("java").arg("-version").output().ok()?;
+    String::from_utf8_lossy(&output.stderr).lines().nth(1).map(|line| line.trim().to_owned())
+}
+
 fn said_by(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())

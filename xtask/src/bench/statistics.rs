@@ -21,6 +21,28 @@ impl Spread {
     }
 }
 
+/// The same of figures in any unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Span {
+    pub(super) median: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+impl Span {
+    /// None without a figure.
+    pub(super) fn of(mut figures: Vec<f64>) -> Option<Span> {
+        figures.sort_by(f64::total_cmp);
+        let (min, max) = (*figures.first()?, *figures.last()?);
+        let middle = figures.len() / 2;
+        let median = match figures.len().is_multiple_of(2) {
+            true => (figures[middle - 1] + figures[middle]) / 2.0,
+            false => figures[middle],
+        };
+        Some(Span { median, min, max })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,5 +56,12 @@ mod tests {
             (spread(&[4, 1, 9]).min, spread(&[4, 1, 9]).max),
             (Duration::from_millis(1), Duration::from_millis(9))
         );
+    }
+
+    #[test]
+    fn spans_are_of_any_unit() {
+        assert_eq!(Span::of(vec![]), None);
+        assert_eq!(Span::of(vec![4.0, 1.0, 9.0, 2.0]), Some(Span { median: 3.0, min: 1.0, max: 9.0 }));
+        assert_eq!(Span::of(vec![0.5]).map(|span| span.median), Some(0.5));
     }
 }

@@ -21,18 +21,43 @@ pub(super) fn prepare(
         provision::create_dir(folder)?;
     }
     match against {
-        Against::Ouzel => prepare_ouzel(root, folders, settings, flags),
-        Against::Kafka => prepare_kafka(root, folders, settings),
+        Against::Ouzel => prepare_ouzel(&provision::ouzel_release(root)?, folders, settings, flags),
+        Against::Kafka => prepare_kafka(root, folders, settings, Jvm::SoonReady),
+    }
+}
+
+/// How Kafka's machine is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Jvm {
+    /// For tests: a broker that lives for a minute is mostly start-up, and is to be found dead soon.
+    SoonReady,
+    /// For measurements: what Kafka's own start script gives it, and not one setting that Kafka does not ship with.
+    AsShipped,
+}
+
+/// Gets brokers ready whose cost is to be measured: Kafka as it is shipped, ouzel as it is always, from that binary.
+pub(super) fn prepare_measured(
+    root: &Path,
+    against: Against,
+    ouzel: &Path,
+    folders: &[PathBuf],
+    settings: &[(&str, &str)],
+) -> Result<Vec<BrokerProcess>, String> {
+    for folder in folders {
+        provision::create_dir(folder)?;
+    }
+    match against {
+        Against::Ouzel => prepare_ouzel(ouzel, folders, settings, &[]),
+        Against::Kafka => prepare_kafka(root, folders, settings, Jvm::AsShipped),
     }
 }
 
 fn prepare_ouzel(
-    root: &Path,
+    binary: &Path,
     folders: &[PathBuf],
     settings: &[(&str, &str)],
     flags: &[&str],
 ) -> Result<Vec<BrokerProcess>, String> {
-    let binary = provision::ouzel_release(root)?;
     let rpc_ports = folders.iter().map(|_| free_ports::<1>()).collect::<Result<Vec<_>, _>>()?;
     let seeds = rpc_ports.iter().map(|[port]| format!("127.0.0.1:{port}")).collect::<Vec<_>>();
     let mut brokers = Vec::new();
@@ -78,6 +103,7 @@ fn prepare_kafka(
     root: &Path,
     folders: &[PathBuf],
     settings: &[(&str, &str)],
+    jvm: Jvm,
 ) -> Result<Vec<BrokerProcess>, String> {
     let class_path = provision::kafka_class_path(root)?;
     let count = folders.len();
@@ -96,7 +122,13 @@ fn prepare_kafka(
     let in_sync = if replicas > 2 { 2 } else { 1 };
     // After a kill the controller lets the same node register again only when its old session has run out; the default
     // of nine seconds would make every restart wait for that. Three brokers on a busy machine stutter for longer.
-    let session_ms = if count > 1 { 3_000 } else { 1_000 };
+    let sessions = match jvm {
+        Jvm::SoonReady => {
+            let session_ms = if count > 1 { 3_000 } else { 1_000 };
+            format!("broker.heartbeat.interval.ms=300\nbroker.session.timeout.ms={session_ms}\n")
+        }
+        Jvm::AsShipped => String::new(),
+    };
     let mut brokers = Vec::new();
     for (index, folder) in folders.iter().enumerate() {
         let [kafka_port, controller_port] = ports[index];
@@ -108,8 +140,7 @@ fn prepare_kafka(
              controller.quorum.bootstrap.servers={}\nlog.dirs={}\n\
              offsets.topic.replication.factor={replicas}\ntransaction.state.log.replication.factor={replicas}\n\
              transaction.state.log.min.isr={in_sync}\nshare.coordinator.state.topic.replication.factor={replicas}\n\
-             share.coordinator.state.topic.min.isr={in_sync}\n\
-             broker.heartbeat.interval.ms=300\nbroker.session.timeout.ms={session_ms}\n",
+             share.coordinator.state.topic.min.isr={in_sync}\n{sessions}",
             index + 1,
             controllers.join(","),
             folder.join(DATA).display()
@@ -119,7 +150,7 @@ fn prepare_kafka(
         }
         let file = folder.join("server.properties");
         provision::write(&file, &properties)?;
-        let format = java("kafka.tools.StorageTool", &class_path, "256m");
+        let format = java("kafka.tools.StorageTool", &class_path, SOON_READY, "256m");
         let mut formatter = Command::new(&format[0]);
         formatter.args(&format[1..]).args(["format", "-t", KAFKA_CLUSTER_ID, "-c"]).arg(&file);
         match count {
@@ -127,7 +158,12 @@ fn prepare_kafka(
             _ => formatter.args(["--initial-controllers", &founders.join(",")]),
         };
         provision::run_quietly("format Kafka's storage", &mut formatter)?;
-        let mut command = java("kafka.Kafka", &class_path, if count > 1 { "400m" } else { "1g" });
+        let mut command = match jvm {
+            Jvm::SoonReady => {
+                java("kafka.Kafka", &class_path, SOON_READY, if count > 1 { "400m" } else { "1g" })
+            }
+            Jvm::AsShipped => java("kafka.Kafka", &class_path, AS_SHIPPED, "1g"),
+        };
         command.push(file.display().to_string());
         brokers.push(BrokerProcess {
             command,
@@ -140,19 +176,39 @@ fn prepare_kafka(
     Ok(brokers)
 }
 
-fn java(class: &str, class_path: &str, heap_max: &str) -> Vec<String> {
-    // The quick compiler alone: a broker that lives for a minute is mostly start-up.
-    [
-        "java",
-        "-XX:TieredStopAtLevel=1",
-        "-Xms256m",
-        &format!("-Xmx{heap_max}"),
-        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        "-cp",
-        class_path,
-        class,
-    ]
-    .into_iter()
-    .map(str::to_owned)
-    .collect()
+/// The quick compiler alone: a broker that lives for a minute is mostly start-up.
+const SOON_READY: &[&str] = &["-XX:TieredStopAtLevel=1", "-Xms256m"];
+
+/// What `kafka-server-start.sh` of 4.3 says: its KAFKA_HEAP_OPTS (the largest heap is said beside it) and
+/// KAFKA_JVM_PERFORMANCE_OPTS.
+const AS_SHIPPED: &[&str] = &[
+    "-Xms1g",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-XX:MaxInlineLevel=15",
+    "-Djava.awt.headless=true",
+];
+
+fn java(class: &str, class_path: &str, manner: &[&str], heap_max: &str) -> Vec<String> {
+    let heap_max = format!("-Xmx{heap_max}");
+    let rest = [&heap_max, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", class_path, class];
+    [&["java"], manner, &rest].concat().into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the compiler of the tests Kafka's measured broker spent far more on each byte than anyone's Kafka does.
+    #[test]
+    fn a_measured_kafka_has_the_whole_compiler_and_its_own_heap() {
+        let command = java("kafka.Kafka", "libs/*", AS_SHIPPED, "1g").join(" ");
+        assert!(!command.contains("TieredStopAtLevel"), "{command}");
+        for due in ["-Xmx1g", "-Xms1g", "-XX:+UseG1GC", "-cp libs/* kafka.Kafka"] {
+            assert!(command.contains(due), "{due}: {command}");
+        }
+    }
 }

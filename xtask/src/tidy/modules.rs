@@ -76,6 +76,9 @@ fn roots_outside_the_workspace(packages: &[Package], sources: &[(String, String)
             let one_below = |folder: &str| rest.strip_prefix(folder).is_some_and(|name| !name.contains('/'));
             matches!(rest, "src/lib.rs" | "src/main.rs" | "build.rs")
                 || one_below("src/bin/")
+                || rest
+                    .strip_prefix("src/bin/")
+                    .is_some_and(|name| name.ends_with("/main.rs") && name.matches('/').count() == 1)
                 || one_below("tests/")
         })
     };
@@ -227,8 +230,12 @@ mod tests {
             ("tests/clients/rust/src/main.rs", "mod a;"),
             ("tests/clients/rust/src/a.rs", ""),
             ("tests/clients/rust/src/b.rs", ""),
+            ("tests/clients/rust/src/bin/c.rs", ""),
+            ("tests/clients/rust/src/bin/d/main.rs", "mod e;"),
+            ("tests/clients/rust/src/bin/d/e.rs", ""),
+            ("tests/clients/rust/src/bin/d/f.rs", ""),
         ];
-        assert_eq!(dead(&[], &sources), ["tests/clients/rust/src/b.rs"]);
+        assert_eq!(dead(&[], &sources), ["tests/clients/rust/src/b.rs", "tests/clients/rust/src/bin/d/f.rs"]);
     }
 
     #[test]

@@ -1,0 +1,270 @@
+//! All rows of a run, as text and as JSON.
+
+use serde_json::{Value, json};
+
+use super::contender::Contender;
+use super::driving::Phases;
+use super::ratio::{self, Standing};
+use super::row::{Metric, Row};
+use super::workload::Workload;
+use crate::bench::statistics::Span;
+
+/// What a run has found.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) facts: Value,
+    pub(super) quick: bool,
+    phases: Phases,
+    pub(super) played: Vec<(&'static Workload, Vec<Row>)>,
+    left_out: Vec<(&'static str, String)>,
+}
+
+impl Report {
+    pub(super) fn new(facts: Value, quick: bool, phases: Phases) -> Report {
+        Report { facts, quick, phases, played: Vec::new(), left_out: Vec::new() }
+    }
+
+    pub(super) fn add(&mut self, workload: &'static Workload, rows: Vec<Row>) {
+        self.played.push((workload, rows));
+    }
+
+    pub(super) fn leave_out(&mut self, workload: &'static Workload, reason: &str) {
+        self.left_out.push((workload.name, reason.to_owned()));
+    }
+
+    pub(super) fn left_out(&self) -> usize {
+        self.left_out.len()
+    }
+
+    /// What a reader must know before any figure.
+    pub(super) fn caveat(&self) -> String {
+        let rows: Vec<&Row> = self.played.iter().flat_map(|(_, rows)| rows).collect();
+        let marked = |mark| rows.iter().filter(|row| row.marks().contains(&mark)).count();
+        let mut text = format!(
+            "{} rows, {} s warm and {} s measured each; {} driver-bound, {} disturbed by others",
+            rows.len(),
+            self.phases.warm.as_secs(),
+            self.phases.measured.as_secs(),
+            marked("driver-bound"),
+            marked("disturbed")
+        );
+        if self.quick {
+            text.push_str(". The short form: Kafka's compiler is not at rest after so short a warm-up, so no goal is judged by it");
+        }
+        text
+    }
+
+    pub(super) fn text(&self) -> String {
+        let fact = |name: &str| match &self.facts[name] {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let mut text = format!(
+            "machine   {}, {} cores, {} MiB, Linux {}, {} ({}), load {}\n\
+             versions  ouzel {}, {}; Kafka {}; {}\n\
+             pinning   brokers on core {}, drivers and harness on core {}\n\
+             run       {}\n",
+            fact("cpu"),
+            fact("cores"),
+            fact("memory_mib"),
+            fact("kernel"),
+            fact("filesystem"),
+            fact("device"),
+            fact("load_1m"),
+            fact("commit"),
+            fact("rustc"),
+            fact("kafka"),
+            fact("java"),
+            fact("broker_core"),
+            fact("driver_core"),
+            self.caveat(),
+        );
+        for (workload, rows) in &self.played {
+            text.push_str(&self.section(workload, rows));
+        }
+        for (name, reason) in &self.left_out {
+            text.push_str(&format!("\n{name}: left out or broken off: {reason}\n"));
+        }
+        text
+    }
+
+    fn section(&self, workload: &Workload, rows: &[Row]) -> String {
+        let mut text = format!("\n{} [{}]\n", workload.name, workload.mode.word());
+        for contender in workload.contenders() {
+            text.push_str(&format!("    {:<6} {}\n", contender.name(), workload.mode.of(contender)));
+        }
+        let header = ["", "ouzel", "kafka", "null", "ouzel / kafka", "ouzel / null"];
+        text.push_str(&line(&header.map(str::to_owned)));
+        for metric in Metric::ALL {
+            let of = |contender| ratio::figure(rows, contender, metric);
+            let (ouzel, kafka, null) = (of(Contender::Ouzel), of(Contender::Kafka), of(Contender::Null));
+            if ouzel.is_none() && kafka.is_none() && null.is_none() {
+                continue;
+            }
+            let to_kafka = ratio::ratio(rows, Contender::Ouzel, Contender::Kafka, metric);
+            let cells = [
+                metric.name().to_owned(),
+                span(ouzel),
+                span(kafka),
+                span(null),
+                span(to_kafka),
+                span(ratio::ratio_to_floor(rows, metric)),
+            ];
+            text.push_str(&line(&cells));
+        }
+        if rows.iter().any(|row| row.marks().contains(&"driver-bound")) {
+            text.push_str("    driver-bound rows count for nothing in throughput\n");
+        }
+        for goal in workload.goals {
+            let standing =
+                if self.quick { "not judged by the short form" } else { goal.standing(rows).word() };
+            text.push_str(&format!("    goal: {} {}: {standing}\n", goal.metric.name(), goal.text()));
+        }
+        text
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let workloads: Vec<Value> =
+            self.played.iter().map(|(workload, rows)| self.workload_json(workload, rows)).collect();
+        let left_out: Vec<Value> =
+            self.left_out.iter().map(|(name, reason)| json!({"name": name, "reason": reason})).collect();
+        json!({
+            "bench": "compare",
+            "quick": self.quick,
+            "caveat": self.caveat(),
+            "machine": self.facts,
+            "warm_s": self.phases.warm.as_secs(),
+            "measured_s": self.phases.measured.as_secs(),
+            "workloads": workloads,
+            "left_out": left_out,
+        })
+    }
+
+    fn workload_json(&self, workload: &Workload, rows: &[Row]) -> Value {
+        let mut figures = serde_json::Map::new();
+        for metric in Metric::ALL {
+            let of = |contender| span_json(ratio::figure(rows, contender, metric));
+            let figure = json!({
+                "ouzel": of(Contender::Ouzel),
+                "kafka": of(Contender::Kafka),
+                "null": of(Contender::Null),
+                "ouzel_to_kafka": span_json(ratio::ratio(rows, Contender::Ouzel, Contender::Kafka, metric)),
+                "ouzel_to_null": span_json(ratio::ratio_to_floor(rows, metric)),
+            });
+            if figure.as_object().is_some_and(|fields| fields.values().any(|field| !field.is_null())) {
+                figures.insert(metric.name().to_owned(), figure);
+            }
+        }
+        let modes: serde_json::Map<String, Value> = workload
+            .contenders()
+            .into_iter()
+            .map(|contender| (contender.name().to_owned(), workload.mode.of(contender).into()))
+            .collect();
+        let goals: Vec<Value> = workload
+            .goals
+            .iter()
+            .map(|goal| {
+                let standing = if self.quick { Standing::Unknown } else { goal.standing(rows) };
+                json!({"figure": goal.metric.name(), "goal": goal.text(), "standing": standing.word()})
+            })
+            .collect();
+        json!({
+            "name": workload.name,
+            "mode": workload.mode.word(),
+            "modes": modes,
+            "partitions": workload.partitions,
+            "load": format!("{:?}", workload.load),
+            "settings": workload.settings,
+            "figures": figures,
+            "goals": goals,
+            "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn line(cells: &[String; 6]) -> String {
+    let [name, rest @ ..] = cells;
+    let mut line = format!("    {name:<18}");
+    for cell in rest {
+        line.push_str(&format!(" {cell:>26}"));
+    }
+    format!("{}\n", line.trim_end())
+}
+
+/// `median (min-max)`.
+fn span(span: Option<Span>) -> String {
+    match span {
+        None => "-".to_owned(),
+        Some(Span { median, min, max }) => {
+            format!("{} ({}-{})", figure(median), figure(min), figure(max))
+        }
+    }
+}
+
+/// Three figures that count.
+pub(super) fn figure(value: f64) -> String {
+    let digits = match value.abs() {
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        size if size >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.digits$}")
+}
+
+fn span_json(span: Option<Span>) -> Value {
+    span.map_or(Value::Null, |span| json!({"median": span.median, "min": span.min, "max": span.max}))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::row::tests::row;
+    use super::super::workload::WORKLOADS;
+    use super::*;
+    use std::time::Duration;
+
+    pub(crate) fn report(quick: bool) -> Report {
+        let second = Duration::from_secs(1);
+        let facts = json!({"cpu": "x", "cores": 2, "kafka": "4.3.0"});
+        let mut report = Report::new(facts, quick, Phases { warm: second, measured: second });
+        let rows = vec![
+            row(Contender::Ouzel, 1, 1, 1e9),
+            row(Contender::Kafka, 1, 5, 1e9),
+            row(Contender::Null, 1, 1, 2e9),
+        ];
+        report.add(&WORKLOADS[0], rows);
+        report.leave_out(&WORKLOADS[1], "no time");
+        report
+    }
+
+    #[test]
+    fn ratios_modes_and_goals_stand_in_text_and_json() {
+        let text = report(false).text();
+        for due in [
+            "0.200 (0.200-0.200)",
+            "2.00 (2.00-2.00)",
+            "[no flush]",
+            "log.ouzel.durability=os",
+            "<= 0.25 x Kafka: met",
+            "left out or broken off: no time",
+        ] {
+            assert!(text.contains(due), "{due}: {text}");
+        }
+        let json = report(false).json();
+        let figures = &json["workloads"][0]["figures"]["broker CPU, s/GB"];
+        assert_eq!(figures["ouzel_to_kafka"]["median"], 0.2);
+        assert_eq!(json["workloads"][0]["goals"][0]["standing"], "met");
+        assert_eq!(json["workloads"][0]["modes"]["kafka"], "as shipped: acknowledges from the page cache");
+    }
+
+    #[test]
+    fn the_short_form_judges_no_goal() {
+        let text = report(true).text();
+        assert!(text.contains("not judged by the short form") && !text.contains(": met"), "{text}");
+    }
+
+    #[test]
+    fn three_figures_count() {
+        assert_eq!([123.4, 12.34, 1.234, 0.1234].map(figure), ["123", "12.3", "1.23", "0.123"]);
+    }
+}

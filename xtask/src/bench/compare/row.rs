@@ -1,0 +1,242 @@
+//! One workload against one broker, once: what came of it, and the figures that are compared.
+
+use serde_json::{Value, json};
+
+use super::contender::Contender;
+use super::usage::Usage;
+
+/// What one broker did in one round.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) contender: Contender,
+    /// From 1.
+    pub(super) round: usize,
+    pub(super) load: Loaded,
+    pub(super) usage: Usage,
+    /// From the start of the process until it took connections; of ouzel and Kafka, until it serves, in milliseconds.
+    pub(super) ready_ms: f64,
+}
+
+/// What went through in the window.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Loaded {
+    /// By the driver's own clock.
+    pub(super) seconds: f64,
+    pub(super) records: f64,
+    /// Of values alone: what both brokers were given to carry, whatever they or the client wrap it in. Zero where the
+    /// load is so light that the cost of a byte would be the cost of being there.
+    pub(super) value_bytes: f64,
+    pub(super) latency: Option<Latency>,
+}
+
+/// Percentiles in milliseconds; not a number where the driver does not know it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Latency {
+    pub(super) p50: f64,
+    pub(super) p99: f64,
+    pub(super) p999: f64,
+    pub(super) p9999: f64,
+    pub(super) max: f64,
+}
+
+/// A figure that is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Metric {
+    CpuPerGb,
+    Throughput,
+    RssPeak,
+    P50,
+    P99,
+    P999,
+    P9999,
+    Ready,
+    IdleCpu,
+}
+
+impl Metric {
+    pub(super) const ALL: [Metric; 9] = [
+        Metric::CpuPerGb,
+        Metric::Throughput,
+        Metric::RssPeak,
+        Metric::P50,
+        Metric::P99,
+        Metric::P999,
+        Metric::P9999,
+        Metric::Ready,
+        Metric::IdleCpu,
+    ];
+
+    /// Its name with its unit.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Metric::CpuPerGb => "broker CPU, s/GB",
+            Metric::Throughput => "throughput, MB/s",
+            Metric::RssPeak => "RSS, MiB",
+            Metric::P50 => "p50, ms",
+            Metric::P99 => "p99, ms",
+            Metric::P999 => "p99.9, ms",
+            Metric::P9999 => "p99.99, ms",
+            Metric::Ready => "ready, ms",
+            Metric::IdleCpu => "idle CPU, %",
+        }
+    }
+
+    pub(super) fn more_is_better(self) -> bool {
+        self == Metric::Throughput
+    }
+
+    /// The row's figure; none where the row has no say in it.
+    pub(super) fn of(self, row: &Row) -> Option<f64> {
+        let Row { load, usage, .. } = row;
+        let figure = match self {
+            Metric::CpuPerGb => {
+                (load.value_bytes > 0.0).then(|| usage.broker_cpu.as_secs_f64() / (load.value_bytes / 1e9))
+            }
+            // What the driver could do says nothing of the broker.
+            Metric::Throughput if usage.is_driver_bound() => None,
+            Metric::Throughput => row.rate().map(|rate| rate / 1e6),
+            Metric::RssPeak => (usage.rss_peak_kib > 0).then(|| usage.rss_peak_kib as f64 / 1024.0),
+            Metric::P50 => load.latency.map(|latency| latency.p50),
+            Metric::P99 => load.latency.map(|latency| latency.p99),
+            Metric::P999 => load.latency.map(|latency| latency.p999),
+            Metric::P9999 => load.latency.map(|latency| latency.p9999),
+            Metric::Ready => Some(row.ready_ms),
+            Metric::IdleCpu => (*load == Loaded::default() && !usage.wall.is_zero())
+                .then(|| usage.broker_cpu.as_secs_f64() / usage.wall.as_secs_f64() * 100.0),
+        };
+        figure.filter(|figure| figure.is_finite())
+    }
+}
+
+impl Row {
+    /// Bytes a second that went through, driver-bound or not.
+    pub(super) fn rate(&self) -> Option<f64> {
+        (self.load.value_bytes > 0.0 && self.load.seconds > 0.0)
+            .then(|| self.load.value_bytes / self.load.seconds)
+    }
+
+    /// What keeps the row from counting fully.
+    pub(super) fn marks(&self) -> Vec<&'static str> {
+        let mut marks = Vec::new();
+        if self.usage.is_driver_bound() && self.load.value_bytes > 0.0 {
+            marks.push("driver-bound");
+        }
+        if self.usage.foreign_share() > DISTURBED_ABOVE {
+            marks.push("disturbed");
+        }
+        marks
+    }
+
+    /// One line for who watches.
+    pub(super) fn text(&self) -> String {
+        let mut words = vec![format!("{:<6} round {}:", self.contender.name(), self.round)];
+        if let Some(rate) = self.rate() {
+            words.push(format!(
+                "{:.1} MB/s, {:.0} records/s,",
+                rate / 1e6,
+                self.load.records / self.load.seconds
+            ));
+        }
+        if let Some(cpu) = Metric::CpuPerGb.of(self) {
+            words.push(format!("{cpu:.3} CPU s/GB,"));
+        }
+        if let Some(Latency { p50, p99, p999, .. }) = self.load.latency {
+            words.push(format!("p50 {p50:.2} p99 {p99:.2} p99.9 {p999:.2} ms,"));
+        }
+        let usage = &self.usage;
+        words.push(format!(
+            "RSS {:.0} MiB, {} threads, {:.0} MB written, cores busy: broker's {:.0} % ({:.0} % others), driver's {:.0} %, stolen {:.2} s",
+            usage.rss_peak_kib as f64 / 1024.0,
+            usage.threads,
+            usage.written_bytes as f64 / 1e6,
+            usage.broker_core_busy * 100.0,
+            usage.foreign_share() * 100.0,
+            usage.driver_core_busy * 100.0,
+            usage.stolen.as_secs_f64(),
+        ));
+        for mark in self.marks() {
+            words.push(format!("[{mark}]"));
+        }
+        words.join(" ")
+    }
+
+    /// All of it.
+    pub(super) fn json(&self) -> Value {
+        let usage = &self.usage;
+        json!({
+            "broker": self.contender.name(),
+            "round": self.round,
+            "marks": self.marks(),
+            "seconds": self.load.seconds,
+            "records": self.load.records,
+            "value_bytes": self.load.value_bytes,
+            "value_bytes_per_second": self.rate(),
+            "latency_ms": self.load.latency.map(|latency| json!({
+                "p50": latency.p50, "p99": latency.p99, "p99.9": latency.p999, "p99.99": latency.p9999, "max": latency.max,
+            })),
+            "ready_ms": self.ready_ms,
+            "window_s": usage.wall.as_secs_f64(),
+            "broker_cpu_s": usage.broker_cpu.as_secs_f64(),
+            "broker_cpu_s_per_gb": Metric::CpuPerGb.of(self),
+            "written_bytes": usage.written_bytes,
+            "rss_peak_without_page_cache_kib": usage.rss_peak_kib,
+            "threads": usage.threads,
+            "driver_core_busy": usage.driver_core_busy,
+            "broker_core_busy": usage.broker_core_busy,
+            "foreign_cpu_s_on_broker_core": usage.foreign_cpu.as_secs_f64(),
+            "stolen_s": usage.stolen.as_secs_f64(),
+        })
+    }
+}
+
+/// Of the broker's core, others had more than this share: neighbours, or the kernel writing what was written.
+const DISTURBED_ABOVE: f64 = 0.2;
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A row whose broker needed so many CPU seconds for so many bytes in ten seconds.
+    pub(crate) fn row(contender: Contender, round: usize, cpu_s: u64, value_bytes: f64) -> Row {
+        let wall = Duration::from_secs(10);
+        Row {
+            contender,
+            round,
+            load: Loaded { seconds: 10.0, records: value_bytes / 1000.0, value_bytes, latency: None },
+            usage: Usage {
+                wall,
+                broker_cpu: Duration::from_secs(cpu_s),
+                rss_peak_kib: 2048,
+                ..Usage::default()
+            },
+            ready_ms: 50.0,
+        }
+    }
+
+    #[test]
+    fn a_driver_bound_row_has_no_throughput_but_its_cost() {
+        let mut row = row(Contender::Ouzel, 1, 4, 2e9);
+        assert_eq!(Metric::Throughput.of(&row), Some(200.0));
+        row.usage.driver_core_busy = 0.95;
+        assert_eq!(Metric::Throughput.of(&row), None);
+        assert_eq!(Metric::CpuPerGb.of(&row), Some(2.0));
+        assert!(row.text().contains("[driver-bound]"));
+        assert_eq!(row.json()["marks"], json!(["driver-bound"]));
+    }
+
+    #[test]
+    fn without_load_there_is_only_what_idleness_costs() {
+        let mut row = row(Contender::Kafka, 1, 1, 0.0);
+        row.load = Loaded::default();
+        assert_eq!((Metric::CpuPerGb.of(&row), Metric::Throughput.of(&row)), (None, None));
+        assert_eq!((Metric::IdleCpu.of(&row), Metric::RssPeak.of(&row)), (Some(10.0), Some(2.0)));
+    }
+
+    #[test]
+    fn neighbours_are_said() {
+        let mut row = row(Contender::Null, 2, 4, 1e9);
+        row.usage.foreign_cpu = Duration::from_secs(3);
+        assert_eq!(row.marks(), ["disturbed"]);
+    }
+}
