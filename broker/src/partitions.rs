@@ -12,8 +12,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use ouzel_metadata::TopicConfig;
+use ouzel_model::batch::Header;
 use ouzel_model::{Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition};
-use ouzel_raft::{RaftGroup, Replica, Solo};
+use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Solo};
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, SoloState, stop_of};
 use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
 use ouzel_sync::published::OffsetsWriter;
@@ -62,6 +63,8 @@ pub(crate) fn last_stop(known: Option<&SoloState>, boot_id: BootId) -> (Stop, Of
 /// The partitions of one core.
 pub struct Partitions {
     open: RefCell<BTreeMap<TopicIdPartition, Rc<Partition>>>,
+    /// What was open, and is closed and opened anew as another kind of log.
+    turning: RefCell<BTreeMap<TopicIdPartition, Log>>,
     /// Those that could not be opened, with the reason; they stop nobody else.
     failed: RefCell<BTreeMap<TopicIdPartition, (TopicPartition, String)>>,
     shared: LogShared,
@@ -78,6 +81,7 @@ impl Partitions {
     pub(crate) fn new(shared: LogShared, wal: MetaWal, boot_id: BootId) -> Partitions {
         Partitions {
             open: RefCell::default(),
+            turning: RefCell::default(),
             failed: RefCell::default(),
             shared,
             wal,
@@ -186,8 +190,33 @@ impl Partitions {
 
     fn take_into_service(&self, core: &Rc<Core>, part: Part, shown: impl Into<Shown>, replica: Replica) {
         let Part { at, topic_partition, replica: life, config, .. } = part;
+        if let Some(before) = self.turning.borrow_mut().remove(&at) {
+            replica.local().inherit_turned_away(&before);
+        }
         let partition = Partition::new(at, topic_partition, life, replica, shown, config, on_standing(core));
         self.open.borrow_mut().insert(at, partition);
+    }
+
+    /// Takes a partition out of service, for its log to be opened anew as another kind. `None` if it is already.
+    fn take_out_of_service(&self, core: &Core, partition: &Partition) -> Option<Shown> {
+        let shown = partition.retire()?;
+        let at = *partition.at();
+        self.open.borrow_mut().remove(&at);
+        self.turning.borrow_mut().insert(at, partition.log_handle());
+        if partition.topic_partition().topic.as_str() == OFFSETS_TOPIC {
+            core.coordinators.stop_one(at.partition);
+        }
+        Some(shown)
+    }
+
+    /// Takes note of a batch for a partition that is not in service. If it will be in a moment, what its producer has sent
+    /// behind it waits until it is back.
+    pub(crate) fn turn_away(&self, at: &TopicIdPartition, batch: &[u8]) {
+        if let Some(log) = self.turning.borrow().get(at)
+            && let Ok(header) = Header::parse(batch)
+        {
+            log.turn_away(&header);
+        }
     }
 
     /// What the write-ahead file knows of a partition.
@@ -202,6 +231,7 @@ impl Partitions {
     /// Notes that a partition cannot be opened; it stops no other.
     fn failed_to_open(&self, opening: &Part, error: &dyn std::fmt::Display) {
         tracing::error!(partition = %opening.topic_partition, %error, "a partition cannot be opened; the others go on");
+        self.turning.borrow_mut().remove(&opening.at);
         let failed = (opening.topic_partition.clone(), error.to_string());
         self.failed.borrow_mut().insert(opening.at, failed);
     }

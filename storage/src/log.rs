@@ -318,6 +318,12 @@ impl Log {
         }
     }
 
+    /// Takes over from a log of the same directory, which is closed, what was turned away there.
+    pub fn inherit_turned_away(&self, before: &Log) {
+        let turned_away = std::mem::take(&mut before.inner.state.borrow_mut().turned_away);
+        self.inner.state.borrow_mut().turned_away = turned_away;
+    }
+
     /// The sequence of a batch that was turned away and must come before this one, if the log does not know the producer.
     pub fn awaited_before(&self, header: &Header) -> Option<i32> {
         let state = self.inner.state.borrow();

@@ -477,3 +477,28 @@ fn what_was_answered_is_decided() {
         }
     });
 }
+
+/// A producer's first batch came while a log was being opened anew as a group's, and was refused for that moment; its second
+/// one came a moment later. The new log, which knew nothing of the first, would have taken it, and the first never again.
+#[test]
+fn what_was_refused_while_a_log_turned_comes_first() {
+    sim::run(8, |node| async move {
+        let world = World { node: &node, boot: BootId([1; 16]) };
+        let (mut started, mut model) = world.populate(&mut Rng::new(8)).await;
+        let of = |sequence: i32| {
+            let mut builder =
+                BatchBuilder::new(Codec::None).producer(ProducerId(99), ProducerEpoch(0), sequence);
+            builder.push(NOW, &RecordParts { key: None, value: Some(b"v"), headers: &[] });
+            header(&builder.build())
+        };
+        for _ in 0..2 {
+            let before = started.log.clone();
+            before.turn_away(&of(0));
+            started = turn(&world, started, &mut model).await.expect("it turns");
+            started.log.inherit_turned_away(&before);
+            assert_eq!(started.log.check_producer(&of(0)), ProducerVerdict::Append);
+            let refused = started.log.check_producer(&of(1));
+            assert!(matches!(refused, ProducerVerdict::OutOfOrder { expected: 0, .. }), "{refused:?}");
+        }
+    });
+}

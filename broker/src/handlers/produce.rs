@@ -115,7 +115,10 @@ fn append_all(
     let placed: Vec<_> = batches
         .into_iter()
         .map(|(place, at, batch)| {
-            let appending = core.partitions.get(&at).ok_or(AppendRefused::NotHere);
+            let appending = core.partitions.get(&at).ok_or_else(|| {
+                core.partitions.turn_away(&at, &batch);
+                AppendRefused::NotHere
+            });
             (place, appending.map(|partition| partition.append(batch, acks, now)))
         })
         .collect();

@@ -13,7 +13,6 @@ use ouzel_storage::{Durability, Log, OpenLog, genesis, snapshot_files};
 
 use super::opening::{How, Known};
 use super::{Opening, Part, Partitions, forget_group};
-use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::partition::housekeeping;
 use crate::rpc::groups::GroupTransport;
@@ -69,11 +68,7 @@ impl Partitions {
         let Some(partition) = self.get(&part.at).filter(|partition| partition.group().is_none()) else {
             return;
         };
-        let Some(shown) = partition.retire() else { return };
-        self.open.borrow_mut().remove(&part.at);
-        if part.topic_partition.topic.as_str() == OFFSETS_TOPIC {
-            core.coordinators.stop_one(part.at.partition);
-        }
+        let Some(shown) = self.take_out_of_service(core, &partition) else { return };
         let began = core.runtime.clock.now();
         let becoming = async {
             begin_group(core, &self.wal, part.at, part.replica, &partition.log_handle()).await?;
@@ -106,11 +101,7 @@ impl Partitions {
         if !group.end_alone().await {
             return;
         }
-        let Some(shown) = partition.retire() else { return };
-        self.open.borrow_mut().remove(&part.at);
-        if part.topic_partition.topic.as_str() == OFFSETS_TOPIC {
-            core.coordinators.stop_one(part.at.partition);
-        }
+        let Some(shown) = self.take_out_of_service(core, &partition) else { return };
         forget_group(core, &group);
         if let Err(error) = genesis::dissolve(&partition.log_handle(), &self.wal, part.at).await {
             self.failed_to_open(&part, &format!("its group of one is not dissolved: {error}"));

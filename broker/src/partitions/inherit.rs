@@ -14,7 +14,6 @@ use ouzel_storage::genesis;
 use super::groups::{Opened, Vouch, begin_group};
 use super::opening::How;
 use super::{Opening, Part, Partitions, forget_group};
-use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 
 impl Partitions {
@@ -34,11 +33,7 @@ impl Partitions {
         }
         let Some(partition) = self.get(&part.at) else { return };
         let Some(group) = partition.group().filter(|group| is_due(group, &part)) else { return };
-        let Some(shown) = partition.retire() else { return };
-        self.open.borrow_mut().remove(&part.at);
-        if part.topic_partition.topic.as_str() == OFFSETS_TOPIC {
-            core.coordinators.stop_one(part.at.partition);
-        }
+        let Some(shown) = self.take_out_of_service(core, &partition) else { return };
         forget_group(core, &group);
         core.metrics.inherited();
         tracing::error!(
