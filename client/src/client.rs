@@ -81,6 +81,15 @@ impl Client {
             return Ok(connection);
         }
         let opened = Connection::open(&self.inner.runtime, address, &self.inner.config).await;
+        // Who has found brokers has its addresses from them: one that ends before it has said its versions is being stopped,
+        // and is back in a moment.
+        let has_found = !self.inner.connections.borrow().is_empty();
+        let opened = opened.map_err(|error| match error {
+            ClientError::NotKafka { address, reason } if has_found => {
+                ClientError::Connect { address, reason }
+            }
+            error => error,
+        });
         let connection =
             opened.inspect_err(|_| _ = self.inner.failed.borrow_mut().insert(address.to_owned()))?;
         self.inner.failed.borrow_mut().remove(address);

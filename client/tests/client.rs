@@ -105,6 +105,20 @@ fn a_lost_response_stores_nothing_twice() {
     });
 }
 
+/// A broker was killed just after it had accepted a connection again. The client took what it had produced to for no Kafka
+/// broker at all, and gave up at once.
+#[test]
+fn a_broker_that_dies_in_the_handshake_is_tried_again() {
+    let faults = Faults { lost_produce_responses: 1, ..Faults::default() };
+    with_fake(faults, |_, client, fake| async move {
+        client.create_topic(&topic("orders", 1), false).await.unwrap();
+        fake.borrow_mut().faults.cut_handshakes = 2;
+        let mut producer = Producer::new(&client, ProducerConfig::default());
+        producer.send("orders", records(3, 0)).await.unwrap();
+        assert_eq!((fake.borrow().faults.cut_handshakes, fake.borrow().topics["orders"][0].end()), (0, 3));
+    });
+}
+
 #[test]
 fn without_idempotence_a_lost_response_stores_twice() {
     let faults = Faults { lost_produce_responses: 1, ..Faults::default() };

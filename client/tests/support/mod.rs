@@ -36,6 +36,8 @@ pub(crate) struct Faults {
     pub(crate) versions_max: HashMap<ApiKey, i16>,
     /// Carries out so many Produce requests and closes the connection instead of answering.
     pub(crate) lost_produce_responses: u32,
+    /// Closes so many connections instead of answering ApiVersions.
+    pub(crate) cut_handshakes: u32,
     /// Refuses so many Produce requests with this code, without carrying them out.
     pub(crate) produce_refusals: Vec<ErrorCode>,
     /// Refuses so many FindCoordinator requests with COORDINATOR_NOT_AVAILABLE.
@@ -153,6 +155,10 @@ fn answer(fake: &Fake, header: &RequestHeader, body: Bytes) -> Option<Bytes> {
         Some(encode_response(version, header.correlation_id, &response).unwrap().into_bytes())
     };
     if header.api.key == ApiKey::ApiVersions {
+        if state.faults.cut_handshakes > 0 {
+            state.faults.cut_handshakes -= 1;
+            return None;
+        }
         let refused = state.faults.old_api_versions && header.version > 0;
         return encode(if refused { 0 } else { header.version }, api_versions(state, refused).into());
     }
