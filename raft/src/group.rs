@@ -38,6 +38,7 @@ use ouzel_model::{EntryId, LeaderEpoch, NodeId, Offset, ReplicaId, TimestampMs, 
 use ouzel_storage::{Durability, Log};
 use tokio::sync::Notify;
 
+use crate::codec::Request;
 use crate::in_sync::InSync;
 use crate::network::Network;
 use crate::planted::{self, Planted};
@@ -45,6 +46,7 @@ use crate::replica_state::ReplicaState;
 use crate::replicated_log::{AppendRefused, Receipt, ReplicaOffsets, ReplicatedLog};
 use crate::snapshot::Incoming;
 use crate::state_machine::StateMachine;
+use crate::transport::Lane;
 use crate::types::Types;
 
 pub use govern::{ReconfigureError, TransferError};
@@ -52,6 +54,9 @@ pub use open::{OpenGroup, OpenGroupError};
 pub use retain::RetainError;
 
 use submit::Pending;
+
+/// A voter that does not answer within this time is not open.
+const PING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How a group behaves; most of it may change while it runs.
 #[derive(Clone, Debug)]
@@ -259,10 +264,22 @@ impl RaftGroup {
         self.inner.nudged.notify_one();
     }
 
-    /// Another process answers in a node's place: whoever lives there is in sync when he is heard.
+    /// Another process answers in a node's place: whoever lives there is in sync when he is heard. The leader asks once; who
+    /// is not open by then speaks when he is.
     pub fn note_restart(&self, node: NodeId) {
-        self.inner.in_sync.borrow_mut().note_restart(node);
+        let unheard = self.inner.in_sync.borrow_mut().note_restart(node);
         self.inner.nudged.notify_one();
+        if self.role() == Role::Leader {
+            unheard.into_iter().for_each(|voter| _ = ouzel_runtime::spawn(self.clone().ask_for(voter)));
+        }
+    }
+
+    async fn ask_for(self, voter: ReplicaId) {
+        let answer = self.inner.network.call(voter, Lane::Control, &Request::Ping);
+        let answer = self.inner.state.runtime.clock.timeout(PING_TIME_MAX, answer).await;
+        if matches!(answer, Ok(Ok(_))) && self.inner.in_sync.borrow_mut().hear(voter) {
+            self.inner.nudged.notify_one();
+        }
     }
 
     /// Puts what a restart likes to know on the medium: how far the group has committed. For now and then.

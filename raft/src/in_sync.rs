@@ -49,9 +49,12 @@ impl InSync {
         }
     }
 
-    /// Another process answers in a node's place.
-    pub(crate) fn note_restart(&mut self, node: NodeId) {
-        self.unheard.extend(self.voters.keys().filter(|voter| voter.node == node));
+    /// Another process answers in a node's place. Gives the voters there: whoever is open may have spoken before this was
+    /// noted, and have no reason to speak again.
+    pub(crate) fn note_restart(&mut self, node: NodeId) -> Vec<ReplicaId> {
+        let there: Vec<ReplicaId> = self.voters.keys().copied().filter(|voter| voter.node == node).collect();
+        self.unheard.extend(&there);
+        there
     }
 
     /// A voter was heard; whether that is news.

@@ -85,3 +85,27 @@ fn leadership_is_handed_over() {
         assert_eq!(leader.epoch(), next.epoch());
     });
 }
+
+/// A process was started again, its replica had opened and asked its leader what there was to ask, and only then did the
+/// leader's node notice that another process answered. The replica had nothing more to say, and nobody had anything to say
+/// to it: in an idle group it was out of sync until the next record.
+#[test]
+fn a_voter_that_spoke_before_its_restart_was_noted_is_in_sync() {
+    run(31, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        cluster.eventually("all are in sync", |_| leader.in_sync_count() == 3).await;
+        let [open, dead] = cluster.others(&leader)[..] else { panic!("three") };
+        cluster.kill(dead);
+        for node in [open, dead] {
+            leader.note_restart(ouzel_model::NodeId(node));
+        }
+        assert_eq!(leader.in_sync_count(), 1);
+        cluster.eventually("who is open has answered", |_| leader.in_sync_count() == 2).await;
+        cluster.sleep(Duration::from_secs(5)).await;
+        let in_sync: Vec<i32> = leader.status().in_sync.iter().map(|replica| replica.node.0).collect();
+        assert!(in_sync.contains(&open) && !in_sync.contains(&dead), "{in_sync:?}");
+    });
+}
