@@ -19,11 +19,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// [`ElectLeadersError::NotNeeded`] when somebody leads, with a majority.
-/// [`ElectLeadersError::NoneEligible`] when nobody that is left has anything, or somebody who lives does not say what he
-/// has, or nobody leads in time.
+/// [`ElectLeadersError::NoneEligible`] when nobody that is left has anything, or nobody leads in time;
+/// [`ElectLeadersError::Silent`] when somebody who lives does not say what he has.
 pub(super) async fn settle(core: &Rc<Core>, at: TopicIdPartition) -> Result<(), ElectLeadersError> {
+    let mut is_needed = false;
+    let mut silent = Vec::new();
     let settling = async {
-        let mut is_needed = false;
         loop {
             match look(core, at).await {
                 Ok(Succession::Led) if is_needed => return Ok(()),
@@ -33,7 +34,8 @@ pub(super) async fn settle(core: &Rc<Core>, at: TopicIdPartition) -> Result<(), 
                     topic = %at.topic_id, partition = %at.partition, %heir,
                     "an unclean election was asked for: this replica goes on with what it has; what only others had is lost"
                 ),
-                Ok(Succession::Wait) => {}
+                Ok(Succession::Silent(nodes)) => silent = nodes.iter().map(|node| node.0).collect(),
+                Ok(Succession::Wait) => silent.clear(),
                 Err(error) => tracing::info!(%error, "an unclean election waits"),
             }
             is_needed = true;
@@ -41,7 +43,11 @@ pub(super) async fn settle(core: &Rc<Core>, at: TopicIdPartition) -> Result<(), 
         }
     };
     let settled = core.runtime.clock.timeout(SUCCESSION_TIME_MAX, settling).await;
-    settled.unwrap_or(Err(ElectLeadersError::NoneEligible))
+    match settled {
+        Ok(outcome) => outcome,
+        Err(_) if silent.is_empty() => Err(ElectLeadersError::NoneEligible),
+        Err(_) => Err(ElectLeadersError::Silent { nodes: silent }),
+    }
 }
 
 /// Asks everybody who may have something, and names the heir if that is due.
@@ -61,14 +67,14 @@ async fn look(core: &Rc<Core>, at: TopicIdPartition) -> Result<Succession, Contr
         stands.extend(answer.await.ok().flatten());
     }
     let succession = judge_succession(&partition, &stands, |replica| image.is_live(replica.node));
-    if let Succession::Heir(heir) = succession {
+    if let Succession::Heir(heir) = &succession {
         let _turn = controller.turn().await?;
         let image = controller.log.image();
         // What was judged is what is decided on.
         if image.partition(at) != Some(&partition) {
             return Ok(Succession::Wait);
         }
-        if let Some(record) = plan_inherit(&image, at, heir) {
+        if let Some(record) = plan_inherit(&image, at, *heir) {
             controller.write(core, &[record]).await?;
         }
     }

@@ -185,7 +185,9 @@ pub(super) fn elect_leaders_code(error: &ElectLeadersError) -> ErrorCode {
         }
         ElectLeadersError::NotNeeded => ErrorCode::ElectionNotNeeded,
         ElectLeadersError::PreferredNotAvailable => ErrorCode::PreferredLeaderNotAvailable,
-        ElectLeadersError::NoneEligible => ErrorCode::EligibleLeadersNotAvailable,
+        ElectLeadersError::NoneEligible | ElectLeadersError::Silent { .. } => {
+            ErrorCode::EligibleLeadersNotAvailable
+        }
     }
 }
 

@@ -52,6 +52,15 @@ pub enum ElectLeadersError {
     /// Nobody is alive.
     #[error("Eligible topic partition leaders are not available.")]
     NoneEligible,
+    /// Nodes are alive that may have more than the others, and do not say.
+    #[error(
+        "Eligible topic partition leaders are not available: what the replicas on {nodes:?} have is not known; see the logs \
+         of these nodes, and stop them if their replicas shall not count."
+    )]
+    Silent {
+        /// Where.
+        nodes: Vec<i32>,
+    },
 }
 
 /// What an answer is about.

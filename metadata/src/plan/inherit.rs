@@ -8,7 +8,7 @@
 
 use std::cmp::Reverse;
 
-use ouzel_model::{EntryId, ReplicaId, TopicIdPartition};
+use ouzel_model::{EntryId, NodeId, ReplicaId, TopicIdPartition};
 
 use super::judge_lost::{Loss, Stand, is_led, is_majority};
 use crate::image::Image;
@@ -16,15 +16,16 @@ use crate::partition::Partition;
 use crate::record::Record;
 
 /// Who goes on, as far as can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Succession {
     /// Nobody has to go on: one leads, with a majority.
     Led,
     /// This one: nobody who answers has more.
     Heir(ReplicaId),
-    /// It is looked again later: a leader is about to be elected, an heir is named already, or somebody who may have more
-    /// has not answered.
+    /// It is looked again later: a leader is about to be elected, or an heir is named already.
     Wait,
+    /// It is looked again later: these may have more, are alive and do not say.
+    Silent(Vec<NodeId>),
     /// Nobody who is left has anything.
     Nobody,
 }
@@ -46,11 +47,15 @@ pub fn judge_succession(
     let stand_of =
         |member: ReplicaId| stands.iter().find(|(known, _)| *known == member).map(|(_, stand)| stand);
     let open = members.iter().filter(|member| matches!(stand_of(**member), Some(Stand::Open { .. }))).count();
-    let is_silent = |member: &ReplicaId| stand_of(*member).is_none() && is_live(*member);
+    let is_silent = |member: &&ReplicaId| stand_of(**member).is_none() && is_live(**member);
     // Of all that it had, those that began anew included: they have nothing to elect a leader with.
     let had = partition.nodes_before().len();
-    if is_majority(open, had) || members.iter().any(is_silent) {
+    if is_majority(open, had) {
         return Succession::Wait;
+    }
+    let silent: Vec<NodeId> = members.iter().filter(is_silent).map(|member| member.node).collect();
+    if !silent.is_empty() {
+        return Succession::Silent(silent);
     }
     let left = members.iter().filter_map(|member| {
         let last: Option<EntryId> = match stand_of(*member)? {
@@ -76,7 +81,7 @@ pub fn plan_inherit(image: &Image, at: TopicIdPartition, heir: ReplicaId) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use ouzel_model::{EntryIndex, LeaderEpoch, NodeId};
+    use ouzel_model::{EntryIndex, LeaderEpoch};
 
     use super::*;
 
@@ -109,7 +114,7 @@ mod tests {
 
     #[test]
     fn who_has_most_goes_on_where_nobody_can_be_elected() {
-        use Succession::{Heir, Led, Nobody, Wait};
+        use Succession::{Heir, Led, Nobody, Silent, Wait};
         let three = Partition::new([1, 2, 3].map(NodeId).to_vec());
         let wiped = three.without_disk_of(NodeId(1)).without_disk_of(NodeId(3));
         let moving = three.moved_to(&[3, 4, 5].map(NodeId));
@@ -122,7 +127,7 @@ mod tests {
             ("one leads", &three, vec![leads(2, &[1, 2]), open(1, None)], all, Led),
             ("one believes that it leads", &three, vec![leads(2, &[1, 2, 3])], &[2][..], Heir(replica(2))),
             ("who went on leads by itself", &named, vec![alone(2)], all, Led),
-            ("one is slow", &three, vec![open(2, entry(3, 9))], all, Wait),
+            ("one is slow", &three, vec![open(2, entry(3, 9))], &[2, 3][..], Silent(vec![NodeId(3)])),
             ("the others came back empty", &wiped, vec![open(2, entry(3, 9))], all, Heir(replica(2))),
             ("its power was cut as well", &wiped, vec![tail(2, entry(3, 9))], all, Heir(replica(2))),
             (
