@@ -20,12 +20,12 @@ use crate::provision;
 use statistics::Spread;
 
 const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
-       cargo xtask bench compare [--quick] [--filter PART,...] [--rounds N] [--list]
+       cargo xtask bench compare [--quick] [--filter PART]... [--rounds N] [--list]
        cargo xtask bench failover [--against ouzel|kafka] [--nodes N] [--partitions N] [--rounds N] [--stopped]
 
   --runs         starts that are measured, of each kind (11)
   --quick        the short form, which ends within ten minutes and judges no goal
-  --filter       only workloads whose name has one of the parts
+  --filter       only workloads whose name has that part, and what these need; may be repeated
   --list         names the workloads and runs none
   --against      the brokers that lose a node (ouzel)
   --nodes        how many there are (3)

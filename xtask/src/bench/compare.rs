@@ -8,6 +8,7 @@
 mod contender;
 mod driving;
 mod kafka_tools;
+mod open_loop;
 mod pinning;
 mod plot;
 mod program;
@@ -26,7 +27,7 @@ use self::driving::{Bench, Phases};
 use self::pinning::Pinning;
 use self::report::Report;
 use self::row::Row;
-use self::workload::{WORKLOADS, Workload};
+use self::workload::{Load, Rate, WORKLOADS, Workload};
 use super::machine;
 use crate::provision;
 
@@ -43,7 +44,7 @@ pub(super) struct Options {
 /// The short form ends by then, whatever is left.
 const QUICK_LONGEST: Duration = Duration::from_secs(600);
 
-const QUICK: Phases = Phases { warm: Duration::from_secs(6), measured: Duration::from_secs(5) };
+const QUICK: Phases = Phases { warm: Duration::from_secs(5), measured: Duration::from_secs(4) };
 /// A JVM compiles for about a minute until it is as fast as it gets.
 const WHOLE: Phases = Phases { warm: Duration::from_secs(60), measured: Duration::from_secs(30) };
 
@@ -59,7 +60,7 @@ impl Options {
                 "--quick" => {}
                 "--list" => options.list = true,
                 "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|rounds| *rounds > 0)?,
-                "--filter" => options.filters.extend(arguments.next()?.split(',').map(str::to_owned)),
+                "--filter" => options.filters.push((*arguments.next()?).to_owned()),
                 _ => return None,
             }
         }
@@ -71,11 +72,12 @@ impl Options {
             self.filters.is_empty() || self.filters.iter().any(|part| workload.name.contains(part.as_str()))
         };
         // Who names a workload wants it, in the short form as well.
-        WORKLOADS
-            .iter()
-            .filter(|workload| named(workload))
-            .filter(|workload| !self.quick || workload.quick || !self.filters.is_empty())
-            .collect()
+        let chosen = |workload: &Workload| {
+            named(workload) && (!self.quick || workload.quick || !self.filters.is_empty())
+        };
+        let needed: Vec<&str> =
+            WORKLOADS.iter().filter(|workload| chosen(workload)).filter_map(Workload::needs).collect();
+        WORKLOADS.iter().filter(|workload| chosen(workload) || needed.contains(&workload.name)).collect()
     }
 
     fn phases(&self) -> Phases {
@@ -88,7 +90,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<(), String> {
     let workloads = options.workloads();
     if options.list || workloads.is_empty() {
         for workload in workloads {
-            println!("{:<34} {:<9} {:?}", workload.name, workload.mode.word(), workload.load);
+            println!("{:<48} {:<9} {:?}", workload.name, workload.mode.word(), workload.load);
         }
         return Ok(());
     }
@@ -109,7 +111,16 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<(), String> {
             report.leave_out(workload, "the short form had no time left");
             continue;
         }
-        let (rows, outcome) = play(root, &folder, &tools, pinning, workload, options);
+        let rate = match offered(workload, &report) {
+            Ok(rate) => rate,
+            Err(reason) => {
+                println!("        left out: {reason}");
+                report.leave_out(workload, &reason);
+                continue;
+            }
+        };
+        let hall = Hall { root, folder: &folder, tools: &tools, pinning, phases: options.phases() };
+        let (rows, outcome) = hall.play(workload, rate, options);
         // What was measured stays, whoever failed after it.
         if !rows.is_empty() {
             report.add(workload, rows);
@@ -134,9 +145,17 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<(), String> {
 /// About how long a workload takes: enough to know whether to begin it.
 fn expected(workload: &Workload, options: &Options) -> Duration {
     let phases = options.phases();
-    // A start, a stop and the memory that is touched take seconds, Kafka's the most.
-    let row = phases.warm + phases.measured + Duration::from_secs(8);
-    row * (workload.contenders().len() * options.rounds) as u32
+    let phases = match workload.load {
+        Load::StartUp { .. } => Duration::ZERO,
+        _ => phases.warm + phases.measured,
+    };
+    let row = |contender: Contender| {
+        // A start, a stop and the memory that is touched.
+        let around = if contender == Contender::Kafka { 10 } else { 3 };
+        let rounds = if contender == Contender::Null && options.quick { 1 } else { options.rounds };
+        (phases + Duration::from_secs(around)) * rounds as u32
+    };
+    workload.contenders().into_iter().map(row).sum()
 }
 
 /// What is run beside the brokers.
@@ -163,89 +182,116 @@ impl Tools {
     }
 }
 
-/// Plays one workload on every broker in turn, round by round, until one fails.
-fn play(
-    root: &Path,
-    folder: &Path,
-    tools: &Tools,
-    pinning: Pinning,
-    workload: &'static Workload,
-    options: &Options,
-) -> (Vec<Row>, Result<(), String>) {
-    let mut rows = Vec::new();
-    let outcome = play_rounds(root, folder, tools, pinning, workload, options, &mut rows);
-    (rows, outcome)
-}
-
-fn play_rounds(
-    root: &Path,
-    folder: &Path,
-    tools: &Tools,
-    pinning: Pinning,
-    workload: &'static Workload,
-    options: &Options,
-    rows: &mut Vec<Row>,
-) -> Result<(), String> {
-    for round in 1..=options.rounds {
-        for contender in workload.contenders() {
-            // The floor moves little; the short form looks at it once.
-            if contender == Contender::Null && options.quick && round > 1 {
-                continue;
-            }
-            let room = folder.join("row");
-            provision::remove_dir(&room)?;
-            let row = play_row(root, &room, tools, pinning, workload, contender, round, options.phases())
-                .map_err(|reason| format!("{}, round {round}: {reason}", contender.name()))?;
-            println!("        {}", row.text());
-            rows.push(row);
-            provision::remove_dir(&room)?;
+/// What a workload with a rate offers to every broker, in batches a second.
+fn offered(workload: &Workload, report: &Report) -> Result<Option<f64>, String> {
+    let (batches, rate) = match workload.load {
+        Load::Produce { batches, rate: Some(rate), .. } => (batches, rate),
+        Load::EndToEnd { batches, rate: Some(rate), .. } => (batches, rate),
+        Load::Fetch { batches, beside: Some(rate), .. } => (batches, rate),
+        _ => return Ok(None),
+    };
+    match rate {
+        Rate::Fixed(rate) => Ok(Some(rate)),
+        Rate::PercentOf(percent, name) => {
+            let smaller = report
+                .smaller_maximum(name)
+                .ok_or_else(|| format!("{name} has no maximum to take a part of"))?;
+            let rate = smaller * f64::from(percent) / 100.0 / batches.bytes();
+            println!("        {percent} % of {:.1} MB/s: {rate:.0} batches a second", smaller / 1e6);
+            Ok(Some(rate))
         }
     }
-    Ok(())
 }
 
-#[expect(clippy::too_many_arguments, reason = "one place that knows everything about a row")]
-fn play_row(
-    root: &Path,
-    room: &Path,
-    tools: &Tools,
+/// Where rows are played.
+#[derive(Debug, Clone, Copy)]
+struct Hall<'a> {
+    root: &'a Path,
+    folder: &'a Path,
+    tools: &'a Tools,
     pinning: Pinning,
-    workload: &'static Workload,
-    contender: Contender,
-    round: usize,
     phases: Phases,
-) -> Result<Row, String> {
-    provision::create_dir(room)?;
-    touch_memory(tools, pinning)?;
-    let place = Place {
-        root,
-        folder: &room.join("broker"),
-        ouzel: &tools.ouzel,
-        tools: &tools.folder,
-        pinning: &pinning,
-        mode: workload.mode,
-        partitions: workload.partitions,
-        settings: workload.settings,
-    };
-    let mut broker = contender.prepare(&place)?;
-    let ready_ms = broker.start()?.as_secs_f64() * 1e3;
-    let pid = broker.pid().ok_or("the broker runs no more")?;
-    let bench = Bench {
-        folder: room,
-        class_path: &tools.class_path,
-        pinning,
-        phases,
-        port: broker.kafka_port(),
-        pid,
-        makes_topics: contender != Contender::Null,
-    };
-    let (load, usage) =
-        bench.carry_out(workload.load).map_err(|reason| format!("{reason}\n{}", broker.last_words()))?;
-    if !broker.is_running() {
-        return Err(format!("the broker ended in the middle; {}", broker.last_words()));
+}
+
+impl Hall<'_> {
+    /// Plays one workload on every broker in turn, round by round, until one fails.
+    fn play(
+        &self,
+        workload: &'static Workload,
+        rate: Option<f64>,
+        options: &Options,
+    ) -> (Vec<Row>, Result<(), String>) {
+        let mut rows = Vec::new();
+        for round in 1..=options.rounds {
+            for contender in workload.contenders() {
+                // The floor moves little; the short form looks at it once.
+                if contender == Contender::Null && options.quick && round > 1 {
+                    continue;
+                }
+                match self.play_row(workload, contender, round, rate) {
+                    Ok(row) => {
+                        println!("        {}", row.text());
+                        rows.push(row);
+                    }
+                    Err(reason) => {
+                        let reason = format!("{}, round {round}: {reason}", contender.name());
+                        return (rows, Err(reason));
+                    }
+                }
+            }
+        }
+        (rows, Ok(()))
     }
-    broker.stop()?;
-    Ok(Row { contender, round, load, usage, ready_ms })
+
+    fn play_row(
+        &self,
+        workload: &Workload,
+        contender: Contender,
+        round: usize,
+        rate: Option<f64>,
+    ) -> Result<Row, String> {
+        let room = self.folder.join("row");
+        provision::remove_dir(&room)?;
+        provision::create_dir(&room)?;
+        touch_memory(self.tools, self.pinning)?;
+        let place = Place {
+            root: self.root,
+            folder: &room.join("broker"),
+            ouzel: &self.tools.ouzel,
+            tools: &self.tools.folder,
+            pinning: &self.pinning,
+            mode: workload.mode,
+            partitions: workload.partitions,
+            settings: workload.settings,
+        };
+        let mut broker = contender.prepare(&place)?;
+        let launched = Instant::now();
+        let ready_ms = broker.start()?.as_secs_f64() * 1e3;
+        let bench = Bench {
+            folder: &room,
+            class_path: &self.tools.class_path,
+            tools: &self.tools.folder,
+            pinning: self.pinning,
+            phases: self.phases,
+            partitions: workload.partitions,
+            rate,
+            port: broker.kafka_port(),
+            pid: broker.pid().ok_or("the broker runs no more")?,
+            data: broker.data_dir(),
+            launched,
+            makes_topics: contender != Contender::Null,
+        };
+        let (load, usage) = bench
+            .carry_out(workload.load, &mut broker)
+            .map_err(|reason| format!("{reason}\n{}", broker.last_words()))?;
+        if !broker.is_running() {
+            return Err(format!("the broker ended in the middle; {}", broker.last_words()));
+        }
+        broker.stop()?;
+        // A row that failed leaves its folder to be looked at.
+        provision::remove_dir(&room)?;
+        Ok(Row { contender, round, load, usage, ready_ms })
+    }
 }
 
 /// Memory that a row may fill, in bytes. The first touch of a page of a virtual machine costs ten times what later ones
@@ -275,10 +321,15 @@ mod tests {
 
     #[test]
     fn arguments_are_read() {
-        let options = Options::parse(&["--quick", "--filter", "idle,x100", "--rounds", "3"]).unwrap();
+        let options =
+            Options::parse(&["--quick", "--filter", "idle", "--filter", "100 part", "--rounds", "3"])
+                .unwrap();
         assert!(options.quick && options.rounds == 3);
         assert!(options.workloads().iter().any(|workload| workload.name == "idle"));
         assert!(options.workloads().iter().any(|workload| !workload.quick), "who names it wants it");
+        let half = Options::parse(&["--filter", "end to end at 50"]).unwrap();
+        let names: Vec<&str> = half.workloads().iter().map(|workload| workload.name).collect();
+        assert_eq!(names, ["end to end, maximum", "end to end at 50 %"], "with what it needs");
         assert_eq!(Options::parse(&[]).unwrap().rounds, 5);
         assert_eq!(Options::parse(&["--quick"]).unwrap().rounds, 2);
         for wrong in [&["--rounds"][..], &["--rounds", "0"], &["--filter"], &["x"]] {

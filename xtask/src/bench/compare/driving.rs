@@ -1,15 +1,19 @@
 //! A load, carried out against a broker that runs: warm first, then measured in a window.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::kafka_tools::{self, REPORT_EVERY_MS, consumer_result, end_to_end_result, producer_report};
+use super::open_loop::{Task, says};
 use super::pinning::Pinning;
 use super::program::Program;
 use super::row::Loaded;
-use super::usage::{Usage, Window};
-use super::workload::Load;
+use super::usage::{Usage, Window, memory};
+use super::workload::{Batches, Load};
 use crate::bench::metadata::create_topics;
+use crate::broker_process::BrokerProcess;
+use crate::provision;
 
 pub(super) const TOPIC: &str = "bench";
 /// A driver that is silent for so long hangs.
@@ -24,34 +28,151 @@ pub(super) struct Phases {
     pub(super) measured: Duration,
 }
 
+/// Bytes of values of one phase at most: more than this, and a fast broker would be measured at the disk that a slow one
+/// never meets. A phase that is full ends before its time, for whomever it is.
+const PHASE_BYTES_MAX: u64 = 3 << 30;
+
 /// What a load is carried out with.
 #[derive(Debug)]
 pub(super) struct Bench<'a> {
     pub(super) folder: &'a Path,
     pub(super) class_path: &'a str,
+    /// The folder of the bench's own binaries.
+    pub(super) tools: &'a Path,
     pub(super) pinning: Pinning,
     pub(super) phases: Phases,
+    pub(super) partitions: u32,
+    /// Batches a second that are offered, where the load has a rate.
+    pub(super) rate: Option<f64>,
     /// The broker under measurement.
     pub(super) port: u16,
     pub(super) pid: u32,
+    pub(super) data: PathBuf,
+    /// When its process was started.
+    pub(super) launched: Instant,
     /// Whether it makes a topic that is named to it, and does not have it already.
     pub(super) makes_topics: bool,
 }
 
 impl Bench<'_> {
-    /// Carries the load out.
-    pub(super) fn carry_out(&self, load: Load) -> Result<(Loaded, Usage), String> {
+    /// Carries the load out; the broker itself is only needed by a load that starts it anew.
+    pub(super) fn carry_out(
+        &self,
+        load: Load,
+        broker: &mut BrokerProcess,
+    ) -> Result<(Loaded, Usage), String> {
         if self.makes_topics {
             create_topics(self.port, &[TOPIC.to_owned()])?;
         }
+        let Phases { warm, measured } = self.phases;
+        let task = |batches| Task { warm, measured, phase_bytes_max: PHASE_BYTES_MAX, ..Task::of(batches) };
         match load {
             Load::ProducerPerf { value_bytes, acks, codec } => self.producer_perf(value_bytes, acks, codec),
             Load::ConsumerPerf { value_bytes, records } => self.consumer_perf(value_bytes, records),
             Load::EndToEndTool { value_bytes, acks, records } => {
                 self.end_to_end_tool(value_bytes, acks, records)
             }
+            Load::Produce { batches, producers, acks, .. } => {
+                self.open_loop(&Task { producers, acks, rate: self.rate, ..task(batches) })
+            }
+            Load::Fetch { batches, consumers, filled_bytes, cold, .. } => {
+                self.fill(batches, filled_bytes)?;
+                let task = Task { consumers, again: true, ..task(batches) };
+                match cold {
+                    false => self.open_loop(&task),
+                    true => self.fetch_cold(task),
+                }
+            }
+            Load::EndToEnd { batches, producers, consumers, .. } => {
+                let end_to_end = self.rate.is_some();
+                self.open_loop(&Task { producers, consumers, rate: self.rate, end_to_end, ..task(batches) })
+            }
+            Load::StartUp { filled_bytes } => self.start_up(filled_bytes, broker),
             Load::Idle => self.idle(),
         }
+    }
+
+    /// Runs the open-loop driver through its phases, with the window on the measured one.
+    fn open_loop(&self, task: &Task) -> Result<(Loaded, Usage), String> {
+        let longest = task.warm + SILENCE_LONGEST;
+        let mut driver = self.start("open-loop", task.command(self.tools, self.port, self.partitions))?;
+        let mut heard = |what: &str, longest: Duration| loop {
+            match driver.line(longest)? {
+                Some(line) if says(&line, what) => return Ok(()),
+                Some(_) => {}
+                None => return Err(format!("the driver ended early; {}", driver.last_words())),
+            }
+        };
+        heard("measuring", longest)?;
+        let window = self.window()?;
+        heard("closed", task.measured + SILENCE_LONGEST)?;
+        let usage = window.close()?;
+        let said = driver.finish(SILENCE_LONGEST)?;
+        let loaded = said.iter().find_map(|line| task.result(line));
+        Ok((loaded.ok_or_else(|| format!("the driver told no result: {said:?}"))?, usage))
+    }
+
+    /// Has so many bytes of values there before the measurement.
+    fn fill(&self, batches: Batches, bytes: u64) -> Result<(), String> {
+        let task = Task {
+            producers: self.partitions.min(16),
+            measured: TASK_LONGEST,
+            phase_bytes_max: bytes,
+            ..Task::of(batches)
+        };
+        let command = Task { warm: Duration::ZERO, ..task }.command(self.tools, self.port, self.partitions);
+        let said = self.start("fill", command)?.finish(TASK_LONGEST)?;
+        let filled = said.iter().find_map(|line| task.result(line)).map_or(0.0, |loaded| loaded.value_bytes);
+        // What is under way when it is full is acknowledged after that.
+        match filled >= bytes as f64 * 0.95 {
+            true => Ok(()),
+            false => Err(format!("of {bytes} bytes {filled} were filled in within {TASK_LONGEST:?}")),
+        }
+    }
+
+    /// Warm in all but the page cache: everything is read once, dropped from memory, and read once more.
+    fn fetch_cold(&self, task: Task) -> Result<(Loaded, Usage), String> {
+        let read =
+            Task { again: false, to_the_end: true, warm: Duration::ZERO, measured: TASK_LONGEST, ..task };
+        self.open_loop(&read)?;
+        self.evict()?;
+        let producers = u32::from(self.rate.is_some());
+        self.open_loop(&Task { producers, rate: self.rate, ..read })
+    }
+
+    fn evict(&self) -> Result<(), String> {
+        let mut words = self.pinning.driver();
+        words.extend([self.tools.join("groundwork").display().to_string(), "evict".to_owned()]);
+        words.push(self.data.display().to_string());
+        provision::run_quietly("drop the page cache", Command::new(&words[0]).args(&words[1..]))
+    }
+
+    /// The first start counts if there is nothing; otherwise the one after a graceful stop, with nothing in memory.
+    fn start_up(&self, filled_bytes: u64, broker: &mut BrokerProcess) -> Result<(Loaded, Usage), String> {
+        let mut launched = self.launched;
+        if filled_bytes > 0 {
+            self.fill(Batches { value_bytes: 1024, records: 64, keyed: false }, filled_bytes)?;
+            broker.stop()?;
+            self.evict()?;
+            launched = Instant::now();
+            broker.start()?;
+        }
+        let one = Task {
+            producers: 1,
+            measured: SILENCE_LONGEST,
+            phase_bytes_max: 1,
+            ..Task::of(Batches { value_bytes: 100, records: 1, keyed: false })
+        };
+        // The driver waits for the partition's leader and ends with the acknowledgement.
+        self.start("first-record", one.command(self.tools, self.port, self.partitions))?
+            .finish(SILENCE_LONGEST)?;
+        let first_record_ms = Some(launched.elapsed().as_secs_f64() * 1e3);
+        let pid = broker.pid().ok_or("the broker runs no more")?;
+        let (rss_peak_kib, threads) = memory(pid)?;
+        Ok((
+            Loaded { first_record_ms, ..Loaded::default() },
+            Usage { rss_peak_kib, threads, ..Usage::default() },
+        ))
     }
 
     fn window(&self) -> Result<Window, String> {
@@ -104,7 +225,7 @@ impl Bench<'_> {
         let seconds = opened.elapsed().as_secs_f64();
         let usage = window.close()?;
         let value_bytes = records * f64::from(value_bytes);
-        Ok((Loaded { seconds, records, value_bytes, latency: None }, usage))
+        Ok((Loaded { seconds, records, value_bytes, ..Loaded::default() }, usage))
     }
 
     fn bootstrap(&self) -> String {
@@ -149,7 +270,10 @@ impl Bench<'_> {
         let latency = said.iter().find_map(|line| end_to_end_result(line));
         let latency = latency.ok_or_else(|| format!("the end-to-end tool told no percentiles: {said:?}"))?;
         let seconds = usage.wall.as_secs_f64();
-        Ok((Loaded { seconds, records: f64::from(records), value_bytes: 0.0, latency: Some(latency) }, usage))
+        Ok((
+            Loaded { seconds, records: f64::from(records), latency: Some(latency), ..Loaded::default() },
+            usage,
+        ))
     }
 }
 

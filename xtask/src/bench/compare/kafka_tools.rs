@@ -38,7 +38,7 @@ pub(super) fn consumer_result(line: &str, value_bytes: f64) -> Option<Loaded> {
     let fields: Vec<&str> = line.split(',').map(str::trim).collect();
     let [_, _, _, _, records, _, _, fetch_ms, ..] = fields[..] else { return None };
     let (records, fetch_ms): (f64, f64) = (records.parse().ok()?, fetch_ms.parse().ok()?);
-    Some(Loaded { seconds: fetch_ms / 1e3, records, value_bytes: records * value_bytes, latency: None })
+    Some(Loaded { seconds: fetch_ms / 1e3, records, value_bytes: records * value_bytes, ..Loaded::default() })
 }
 
 /// What the end-to-end tool says: `Percentiles: 50th = 1, 99th = 2, 99.9th = 3`, whole milliseconds.

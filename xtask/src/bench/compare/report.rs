@@ -36,6 +36,17 @@ impl Report {
         self.left_out.len()
     }
 
+    /// The smaller of ouzel's and Kafka's median bytes a second in a workload, if both played it. A driver-bound row counts:
+    /// more than the driver can do cannot be offered.
+    pub(super) fn smaller_maximum(&self, workload: &str) -> Option<f64> {
+        let (_, rows) = self.played.iter().find(|(played, _)| played.name == workload)?;
+        let median = |contender| {
+            let its = rows.iter().filter(|row| row.contender == contender);
+            Span::of(its.filter_map(Row::rate).collect()).map(|span| span.median)
+        };
+        Some(median(Contender::Ouzel)?.min(median(Contender::Kafka)?))
+    }
+
     /// What a reader must know before any figure.
     pub(super) fn caveat(&self) -> String {
         let rows: Vec<&Row> = self.played.iter().flat_map(|(_, rows)| rows).collect();
@@ -261,6 +272,14 @@ pub(super) mod tests {
     fn the_short_form_judges_no_goal() {
         let text = report(true).text();
         assert!(text.contains("not judged by the short form") && !text.contains(": met"), "{text}");
+    }
+
+    #[test]
+    fn the_smaller_side_decides_what_is_offered() {
+        let mut report = report(false);
+        report.played[0].1[1].load.value_bytes = 5e8;
+        assert_eq!(report.smaller_maximum(WORKLOADS[0].name), Some(5e7));
+        assert_eq!(report.smaller_maximum(WORKLOADS[1].name), None);
     }
 
     #[test]

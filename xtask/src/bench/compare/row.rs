@@ -13,7 +13,7 @@ pub(super) struct Row {
     pub(super) round: usize,
     pub(super) load: Loaded,
     pub(super) usage: Usage,
-    /// From the start of the process until it took connections; of ouzel and Kafka, until it serves, in milliseconds.
+    /// From the start of the process until it serves, in milliseconds.
     pub(super) ready_ms: f64,
 }
 
@@ -27,6 +27,12 @@ pub(super) struct Loaded {
     /// load is so light that the cost of a byte would be the cost of being there.
     pub(super) value_bytes: f64,
     pub(super) latency: Option<Latency>,
+    /// How late the driver itself was with one batch in a hundred, in milliseconds: no latency below it is the broker's.
+    pub(super) driver_late_ms: Option<f64>,
+    /// Batches that were due and had no answer when the run ended.
+    pub(super) unanswered: u64,
+    /// From the start of the process to the first record acknowledged, in milliseconds, where that is what is measured.
+    pub(super) first_record_ms: Option<f64>,
 }
 
 /// Percentiles in milliseconds; not a number where the driver does not know it.
@@ -50,11 +56,12 @@ pub(super) enum Metric {
     P999,
     P9999,
     Ready,
+    FirstRecord,
     IdleCpu,
 }
 
 impl Metric {
-    pub(super) const ALL: [Metric; 9] = [
+    pub(super) const ALL: [Metric; 10] = [
         Metric::CpuPerGb,
         Metric::Throughput,
         Metric::RssPeak,
@@ -63,6 +70,7 @@ impl Metric {
         Metric::P999,
         Metric::P9999,
         Metric::Ready,
+        Metric::FirstRecord,
         Metric::IdleCpu,
     ];
 
@@ -77,6 +85,7 @@ impl Metric {
             Metric::P999 => "p99.9, ms",
             Metric::P9999 => "p99.99, ms",
             Metric::Ready => "ready, ms",
+            Metric::FirstRecord => "first record, ms",
             Metric::IdleCpu => "idle CPU, %",
         }
     }
@@ -101,6 +110,7 @@ impl Metric {
             Metric::P999 => load.latency.map(|latency| latency.p999),
             Metric::P9999 => load.latency.map(|latency| latency.p9999),
             Metric::Ready => Some(row.ready_ms),
+            Metric::FirstRecord => load.first_record_ms,
             Metric::IdleCpu => (*load == Loaded::default() && !usage.wall.is_zero())
                 .then(|| usage.broker_cpu.as_secs_f64() / usage.wall.as_secs_f64() * 100.0),
         };
@@ -120,6 +130,15 @@ impl Row {
         let mut marks = Vec::new();
         if self.usage.is_driver_bound() && self.load.value_bytes > 0.0 {
             marks.push("driver-bound");
+        }
+        // Half of what is told of one batch in a hundred was the driver's own.
+        if let (Some(late), Some(latency)) = (self.load.driver_late_ms, self.load.latency)
+            && late * 2.0 > latency.p99
+        {
+            marks.push("driver-late");
+        }
+        if self.load.unanswered > 0 {
+            marks.push("unanswered");
         }
         if self.usage.foreign_share() > DISTURBED_ABOVE {
             marks.push("disturbed");
@@ -142,6 +161,9 @@ impl Row {
         }
         if let Some(Latency { p50, p99, p999, .. }) = self.load.latency {
             words.push(format!("p50 {p50:.2} p99 {p99:.2} p99.9 {p999:.2} ms,"));
+        }
+        if let Some(first) = self.load.first_record_ms {
+            words.push(format!("first record after {first:.1} ms,"));
         }
         let usage = &self.usage;
         words.push(format!(
@@ -174,7 +196,10 @@ impl Row {
             "latency_ms": self.load.latency.map(|latency| json!({
                 "p50": latency.p50, "p99": latency.p99, "p99.9": latency.p999, "p99.99": latency.p9999, "max": latency.max,
             })),
+            "driver_late_p99_ms": self.load.driver_late_ms,
+            "unanswered_batches": self.load.unanswered,
             "ready_ms": self.ready_ms,
+            "first_record_ms": self.load.first_record_ms,
             "window_s": usage.wall.as_secs_f64(),
             "broker_cpu_s": usage.broker_cpu.as_secs_f64(),
             "broker_cpu_s_per_gb": Metric::CpuPerGb.of(self),
@@ -203,7 +228,7 @@ pub(super) mod tests {
         Row {
             contender,
             round,
-            load: Loaded { seconds: 10.0, records: value_bytes / 1000.0, value_bytes, latency: None },
+            load: Loaded { seconds: 10.0, records: value_bytes / 1000.0, value_bytes, ..Loaded::default() },
             usage: Usage {
                 wall,
                 broker_cpu: Duration::from_secs(cpu_s),
@@ -231,6 +256,17 @@ pub(super) mod tests {
         row.load = Loaded::default();
         assert_eq!((Metric::CpuPerGb.of(&row), Metric::Throughput.of(&row)), (None, None));
         assert_eq!((Metric::IdleCpu.of(&row), Metric::RssPeak.of(&row)), (Some(10.0), Some(2.0)));
+    }
+
+    #[test]
+    fn a_driver_that_was_late_itself_is_said() {
+        let mut row = row(Contender::Ouzel, 1, 1, 1e9);
+        row.load.latency = Some(Latency { p50: 1.0, p99: 4.0, p999: 5.0, p9999: 6.0, max: 7.0 });
+        row.load.driver_late_ms = Some(2.0);
+        assert!(row.marks().is_empty());
+        row.load.driver_late_ms = Some(2.1);
+        row.load.unanswered = 1;
+        assert_eq!(row.marks(), ["driver-late", "unanswered"]);
     }
 
     #[test]

@@ -27,24 +27,103 @@ pub(super) enum Load {
     ConsumerPerf { value_bytes: u32, records: u32 },
     /// Kafka's end-to-end tool: one record at a time, from the producer to the consumer.
     EndToEndTool { value_bytes: u32, acks: &'static str, records: u32 },
+    /// The open-loop driver produces; with a rate latencies are told, without one it is as fast as it can.
+    Produce { batches: Batches, producers: u32, acks: i16, rate: Option<Rate> },
+    /// The open-loop driver fetches what it has filled in, from the page cache or from the disk, each consumer all of it;
+    /// beside it may be a producer with a rate.
+    Fetch { batches: Batches, consumers: u32, filled_bytes: u64, cold: bool, beside: Option<Rate> },
+    /// The open-loop driver produces and fetches at the tail; latency is that from due to fetched.
+    EndToEnd { batches: Batches, producers: u32, consumers: u32, rate: Option<Rate> },
+    /// From the start of the process to the first record acknowledged, on so many bytes that are there already.
+    StartUp { filled_bytes: u64 },
     /// Nothing: what the broker costs that only has its partitions.
     Idle,
+}
+
+/// Batches that are encoded before the run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Batches {
+    pub(super) value_bytes: u32,
+    /// Records of a batch.
+    pub(super) records: u32,
+    pub(super) keyed: bool,
+}
+
+impl Batches {
+    /// Bytes of the values of one batch.
+    pub(super) fn bytes(self) -> f64 {
+        f64::from(self.value_bytes) * f64::from(self.records)
+    }
+}
+
+/// How much an open loop offers; the same to every broker.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Rate {
+    /// Batches a second.
+    Fixed(f64),
+    /// Percent of the smaller of ouzel's and Kafka's median in a workload without a rate, of the same run.
+    PercentOf(u32, &'static str),
 }
 
 impl Workload {
     /// Who takes part, in the order of a round.
     pub(super) fn contenders(&self) -> Vec<Contender> {
         let mut contenders = self.mode.contenders().to_vec();
-        // The null broker has no groups, and both tools ask for one.
-        if matches!(self.load, Load::ConsumerPerf { .. } | Load::EndToEndTool { .. }) {
-            contenders.retain(|contender| *contender != Contender::Null);
-        }
+        let without_null = match self.load {
+            // It has no groups, and both tools ask for one.
+            Load::ConsumerPerf { .. } | Load::EndToEndTool { .. } => true,
+            // It has nothing to find again and nothing to look after.
+            Load::StartUp { .. } | Load::Idle => true,
+            _ => false,
+        };
+        contenders.retain(|contender| *contender != Contender::Null || !without_null);
         contenders
+    }
+
+    /// The workload whose maximum this one needs.
+    pub(super) fn needs(&self) -> Option<&'static str> {
+        let rate = match self.load {
+            Load::Produce { rate, .. } | Load::EndToEnd { rate, .. } => rate,
+            Load::Fetch { beside, .. } => beside,
+            _ => None,
+        };
+        match rate {
+            Some(Rate::PercentOf(_, name)) => Some(name),
+            _ => None,
+        }
     }
 }
 
-const PRODUCE_CPU: Goal = Goal { metric: Metric::CpuPerGb, to_kafka: 0.25 };
-const FETCH_CPU: Goal = Goal { metric: Metric::CpuPerGb, to_kafka: 0.5 };
+const fn at_most(metric: Metric, to_kafka: f64) -> Goal {
+    Goal { metric, to_kafka }
+}
+
+const PRODUCE_CPU: Goal = at_most(Metric::CpuPerGb, 0.25);
+const KEYED_CPU: Goal = at_most(Metric::CpuPerGb, 0.33);
+const FETCH_CPU: Goal = at_most(Metric::CpuPerGb, 0.5);
+const LOADED_RSS: Goal = at_most(Metric::RssPeak, 0.25);
+const PRODUCE_RATE: Goal = Goal { metric: Metric::Throughput, to_kafka: 2.0 };
+const FLUSHED_RATE: Goal = Goal { metric: Metric::Throughput, to_kafka: 5.0 };
+const TAILS: &[Goal] = &[at_most(Metric::P99, 0.25), at_most(Metric::P999, 0.25)];
+
+/// 64 KiB of records of 1 KiB.
+const LARGE: Batches = Batches { value_bytes: 1024, records: 64, keyed: false };
+const MIDDLE: Batches = Batches { value_bytes: 1024, records: 16, keyed: false };
+const SMALL: Batches = Batches { value_bytes: 1024, records: 4, keyed: false };
+/// What a key leaves of a batch: few records.
+const KEYED: Batches = Batches { value_bytes: 100, records: 5, keyed: true };
+const TINY: Batches = Batches { value_bytes: 100, records: 160, keyed: false };
+const HUGE: Batches = Batches { value_bytes: 65_536, records: 1, keyed: false };
+const GIB: u64 = 1 << 30;
+/// Small segments and little of them kept: the log rolls and sheds its head all the time.
+const ROLLING: &[(&str, &str)] = &[
+    ("log.segment.bytes", "16777216"),
+    ("log.retention.bytes", "67108864"),
+    ("log.retention.check.interval.ms", "1000"),
+];
+const NO_KEYS: &[(&str, &str)] = &[];
+
+const END_TO_END_MAX: &str = "end to end, maximum";
 
 const fn producer_perf(value_bytes: u32, acks: &'static str, codec: &'static str) -> Load {
     Load::ProducerPerf { value_bytes, acks, codec }
@@ -54,16 +133,81 @@ const fn end_to_end_tool(value_bytes: u32) -> Load {
     Load::EndToEndTool { value_bytes, acks: "all", records: 3_000 }
 }
 
+const fn produce(batches: Batches, producers: u32, acks: i16) -> Load {
+    Load::Produce { batches, producers, acks, rate: None }
+}
+
+const fn fetch(consumers: u32, filled_bytes: u64, cold: bool) -> Load {
+    Load::Fetch { batches: LARGE, consumers, filled_bytes, cold, beside: None }
+}
+
+const fn end_to_end(percent: u32) -> Load {
+    let rate = Some(Rate::PercentOf(percent, END_TO_END_MAX));
+    Load::EndToEnd { batches: SMALL, producers: 4, consumers: 1, rate }
+}
+
+const fn workload(
+    name: &'static str,
+    mode: Mode,
+    partitions: u32,
+    load: Load,
+    goals: &'static [Goal],
+) -> Workload {
+    Workload { name, mode, partitions, load, settings: NO_KEYS, quick: false, goals }
+}
+
+const fn quick(workload: Workload) -> Workload {
+    Workload { quick: true, ..workload }
+}
+
+const fn with(settings: &'static [(&'static str, &'static str)], workload: Workload) -> Workload {
+    Workload { settings, ..workload }
+}
+
 /// The table.
 #[rustfmt::skip]
 pub(super) const WORKLOADS: &[Workload] = &[
-    Workload { name: "producer-perf 1KiB x1", mode: Mode::PageCache, partitions: 1, load: producer_perf(1024, "all", "none"), settings: &[], quick: true, goals: &[PRODUCE_CPU] },
-    Workload { name: "producer-perf 1KiB x100", mode: Mode::PageCache, partitions: 100, load: producer_perf(1024, "all", "none"), settings: &[], quick: false, goals: &[PRODUCE_CPU] },
-    Workload { name: "producer-perf 1KiB x1 defaults", mode: Mode::Defaults, partitions: 1, load: producer_perf(1024, "all", "none"), settings: &[], quick: false, goals: &[] },
-    Workload { name: "consumer-perf 1KiB x1", mode: Mode::PageCache, partitions: 1, load: Load::ConsumerPerf { value_bytes: 1024, records: 1_000_000 }, settings: &[], quick: false, goals: &[FETCH_CPU] },
-    Workload { name: "end-to-end tool 1KiB", mode: Mode::PageCache, partitions: 1, load: end_to_end_tool(1024), settings: &[], quick: false, goals: &[] },
-    Workload { name: "end-to-end tool 1KiB flushed", mode: Mode::Flushed, partitions: 1, load: end_to_end_tool(1024), settings: &[], quick: false, goals: &[] },
-    Workload { name: "idle", mode: Mode::PageCache, partitions: 1, load: Load::Idle, settings: &[], quick: true, goals: &[] },
+    // Kafka's own tools, with its client's own batches.
+    quick(workload("producer-perf 1KiB, 1 partition", Mode::PageCache, 1, producer_perf(1024, "all", "none"), &[PRODUCE_CPU, LOADED_RSS])),
+    workload("producer-perf 1KiB, 100 partitions", Mode::PageCache, 100, producer_perf(1024, "all", "none"), &[PRODUCE_CPU, LOADED_RSS]),
+    workload("producer-perf 1KiB, as shipped", Mode::Defaults, 1, producer_perf(1024, "all", "none"), &[]),
+    workload("producer-perf 100B", Mode::PageCache, 16, producer_perf(100, "all", "none"), &[]),
+    workload("producer-perf 64KiB", Mode::PageCache, 16, producer_perf(65_536, "all", "none"), &[]),
+    workload("producer-perf acks=0", Mode::PageCache, 16, producer_perf(1024, "0", "none"), &[]),
+    workload("producer-perf acks=1", Mode::PageCache, 16, producer_perf(1024, "1", "none"), &[]),
+    workload("producer-perf gzip", Mode::PageCache, 16, producer_perf(1024, "all", "gzip"), &[]),
+    workload("producer-perf snappy", Mode::PageCache, 16, producer_perf(1024, "all", "snappy"), &[]),
+    workload("producer-perf lz4", Mode::PageCache, 16, producer_perf(1024, "all", "lz4"), &[]),
+    workload("producer-perf zstd", Mode::PageCache, 16, producer_perf(1024, "all", "zstd"), &[]),
+    workload("consumer-perf 1KiB", Mode::PageCache, 16, Load::ConsumerPerf { value_bytes: 1024, records: 1_000_000 }, &[FETCH_CPU]),
+    workload("end-to-end tool 1KiB", Mode::PageCache, 1, end_to_end_tool(1024), &[]),
+    workload("end-to-end tool 1KiB, flushed", Mode::Flushed, 1, end_to_end_tool(1024), &[]),
+    // Batches that are encoded before: the driver costs little, the broker shows what it can.
+    quick(workload("produce 64KiB batches", Mode::PageCache, 16, produce(LARGE, 16, -1), &[PRODUCE_RATE])),
+    workload("produce 16KiB batches", Mode::PageCache, 16, produce(MIDDLE, 16, -1), &[PRODUCE_RATE]),
+    workload("produce 64KiB batches, as shipped", Mode::Defaults, 16, produce(LARGE, 16, -1), &[]),
+    workload("produce 100B records, 16KiB batches", Mode::PageCache, 16, produce(TINY, 16, -1), &[]),
+    workload("produce 64KiB records", Mode::PageCache, 16, produce(HUGE, 16, -1), &[]),
+    workload("produce 64KiB batches, 1 producer, 1 partition", Mode::PageCache, 1, produce(LARGE, 1, -1), &[]),
+    workload("produce 64KiB batches, acks=1", Mode::PageCache, 16, produce(LARGE, 16, 1), &[]),
+    workload("produce 64KiB batches, acks=0", Mode::PageCache, 16, produce(LARGE, 16, 0), &[]),
+    quick(workload("produce 100B keyed, 200 producers", Mode::PageCache, 100, produce(KEYED, 200, -1), &[KEYED_CPU])),
+    quick(workload("produce flushed, 16 partitions", Mode::Flushed, 16, produce(SMALL, 16, -1), &[FLUSHED_RATE])),
+    workload("produce flushed, 100 partitions", Mode::Flushed, 100, produce(SMALL, 100, -1), &[FLUSHED_RATE]),
+    quick(workload("fetch from the page cache", Mode::PageCache, 16, fetch(4, 2 * GIB, false), &[FETCH_CPU])),
+    workload("fetch from the disk", Mode::PageCache, 16, fetch(1, 4 * GIB, true), &[FETCH_CPU]),
+    workload("fetch from the disk beside a producer", Mode::PageCache, 16, Load::Fetch { batches: LARGE, consumers: 1, filled_bytes: 4 * GIB, cold: true, beside: Some(Rate::Fixed(500.0)) }, &[]),
+    quick(workload(END_TO_END_MAX, Mode::PageCache, 16, Load::EndToEnd { batches: SMALL, producers: 4, consumers: 1, rate: None }, &[])),
+    workload("end to end at 10 %", Mode::PageCache, 16, end_to_end(10), &[]),
+    quick(workload("end to end at 50 %", Mode::PageCache, 16, end_to_end(50), TAILS)),
+    workload("end to end at 80 %", Mode::PageCache, 16, end_to_end(80), &[]),
+    workload("fan-out to 50 consumers", Mode::PageCache, 16, Load::EndToEnd { batches: SMALL, producers: 4, consumers: 50, rate: Some(Rate::Fixed(200.0)) }, &[]),
+    with(ROLLING, workload("produce at 50 % while retention rolls", Mode::PageCache, 16, Load::Produce { batches: SMALL, producers: 4, acks: -1, rate: Some(Rate::PercentOf(50, END_TO_END_MAX)) }, &[])),
+    // What it costs to be there.
+    quick(workload("start, empty", Mode::PageCache, 1, Load::StartUp { filled_bytes: 0 }, &[at_most(Metric::FirstRecord, 0.05)])),
+    workload("start with 10 GiB", Mode::PageCache, 16, Load::StartUp { filled_bytes: 10 * GIB }, &[at_most(Metric::FirstRecord, 0.1)]),
+    quick(workload("idle", Mode::PageCache, 1, Load::Idle, &[])),
+    workload("idle, 1000 partitions", Mode::PageCache, 1_000, Load::Idle, &[]),
 ];
 
 #[cfg(test)]
@@ -84,6 +228,27 @@ mod tests {
         for workload in WORKLOADS {
             for (key, _) in workload.settings {
                 assert!(!key.contains("flush") && !key.contains("durability"), "{}: {key}", workload.name);
+            }
+        }
+    }
+
+    /// A percentage of what was measured with a rate, or in another mode, would be a percentage of nothing.
+    #[test]
+    fn percentages_are_of_maxima_that_come_before() {
+        for (index, workload) in WORKLOADS.iter().enumerate() {
+            let Some(name) = workload.needs() else { continue };
+            let of = WORKLOADS[..index].iter().find(|other| other.name == name).expect(name);
+            assert_eq!((of.mode, of.partitions), (workload.mode, workload.partitions), "{}", workload.name);
+            assert!(of.needs().is_none() && (of.quick || !workload.quick));
+        }
+    }
+
+    /// Each batch of a partition is found again by its offset, which takes one producer for it at most.
+    #[test]
+    fn end_to_end_has_one_producer_a_partition() {
+        for workload in WORKLOADS {
+            if let Load::EndToEnd { producers, consumers, .. } = workload.load {
+                assert!(producers <= workload.partitions && consumers > 0, "{}", workload.name);
             }
         }
     }

@@ -1,0 +1,144 @@
+//! What counts of a run: bytes that were answered while the window was open, and the latencies of batches that were *due*
+//! while it was, whenever they were answered.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+/// Longer latencies count as this one.
+const LATENCY_MAX: Duration = Duration::from_secs(120);
+
+/// Counts and latencies of the window.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// Since the start of the run; the end lies in the future while the window is open.
+    window: Option<(Duration, Duration)>,
+    pub(crate) produced_records: u64,
+    pub(crate) fetched_records: u64,
+    latencies: Histogram<u64>,
+    /// How late the driver itself was with what was due: what it cannot blame on the broker.
+    lateness: Histogram<u64>,
+    /// Batches that were never answered; their latency is their age at the end.
+    pub(crate) unanswered: u64,
+}
+
+impl Tally {
+    pub(crate) fn new() -> Result<Tally, String> {
+        // Microseconds, to three figures.
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX.as_micros() as u64, 3);
+        Ok(Tally {
+            window: None,
+            produced_records: 0,
+            fetched_records: 0,
+            latencies: histogram().map_err(|e| e.to_string())?,
+            lateness: histogram().map_err(|e| e.to_string())?,
+            unanswered: 0,
+        })
+    }
+
+    pub(crate) fn open(&mut self, now: Duration) {
+        self.window = Some((now, Duration::MAX));
+    }
+
+    pub(crate) fn close(&mut self, now: Duration) {
+        if let Some((_, end)) = &mut self.window {
+            *end = now;
+        }
+    }
+
+    fn holds(&self, time: Duration) -> bool {
+        self.window.is_some_and(|(from, to)| time >= from && time < to)
+    }
+
+    pub(crate) fn produced(&mut self, now: Duration, records: u64) {
+        if self.holds(now) {
+            self.produced_records += records;
+        }
+    }
+
+    pub(crate) fn fetched(&mut self, now: Duration, records: u64) {
+        if self.holds(now) {
+            self.fetched_records += records;
+        }
+    }
+
+    /// A batch that was due then is answered now.
+    pub(crate) fn answered(&mut self, due: Duration, now: Duration) {
+        if self.holds(due) {
+            self.latencies.saturating_record(now.saturating_sub(due).as_micros().max(1) as u64);
+        }
+    }
+
+    /// A batch that was due then has no answer at the end.
+    pub(crate) fn left(&mut self, due: Duration, now: Duration) {
+        if self.holds(due) {
+            self.unanswered += 1;
+            self.answered(due, now);
+        }
+    }
+
+    /// The driver took up now what was due then.
+    pub(crate) fn taken_up(&mut self, due: Duration, now: Duration) {
+        if self.holds(due) {
+            self.lateness.saturating_record(now.saturating_sub(due).as_micros().max(1) as u64);
+        }
+    }
+
+    /// The result as one JSON object; latencies only of an open loop.
+    pub(crate) fn json(&self, with_latencies: bool) -> Value {
+        let seconds = self.window.map_or(0.0, |(from, to)| to.saturating_sub(from).as_secs_f64());
+        let millis = |micros: u64| micros as f64 / 1e3;
+        let latency = with_latencies.then(|| {
+            let at = |quantile| millis(self.latencies.value_at_quantile(quantile));
+            json!({
+                "count": self.latencies.len(), "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "p9999": at(0.9999),
+                "max": millis(self.latencies.max()),
+            })
+        });
+        json!({
+            "t": "result",
+            "seconds": seconds,
+            "produced_records": self.produced_records,
+            "fetched_records": self.fetched_records,
+            "latency_ms": latency,
+            "driver_late_p99_ms": with_latencies.then(|| millis(self.lateness.value_at_quantile(0.99))),
+            "unanswered": self.unanswered,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn second(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A batch is the window's by when it was due: slow answers that come after the window must not fall out of it.
+    #[test]
+    fn latency_belongs_to_when_it_was_due_and_bytes_to_when_they_came() {
+        let mut tally = Tally::new().unwrap();
+        tally.answered(second(0), second(1));
+        tally.open(second(1));
+        tally.produced(second(1), 5);
+        tally.answered(second(0), second(2));
+        tally.close(second(3));
+        tally.produced(second(3), 7);
+        tally.answered(second(2), second(5));
+        tally.left(second(2), second(6));
+        tally.left(second(3), second(6));
+        let json = tally.json(true);
+        assert_eq!((json["produced_records"].as_u64(), json["seconds"].as_f64()), (Some(5), Some(2.0)));
+        assert_eq!((json["latency_ms"]["count"].as_u64(), json["unanswered"].as_u64()), (Some(2), Some(1)));
+        let slowest = json["latency_ms"]["max"].as_f64().unwrap();
+        assert!((3_990.0..4_010.0).contains(&slowest), "{slowest}");
+    }
+
+    #[test]
+    fn a_closed_loop_has_no_latency_to_tell() {
+        let json = Tally::new().unwrap().json(false);
+        assert!(json["latency_ms"].is_null() && json["driver_late_p99_ms"].is_null());
+    }
+}
