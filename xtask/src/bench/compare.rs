@@ -310,6 +310,10 @@ fn facts(root: &Path, data: &Path, pinning: Pinning) -> serde_json::Value {
     let mut facts = machine::facts(root, data);
     facts["kafka"] = provision::KAFKA_VERSION.into();
     facts["java"] = machine::java_version().into();
+    if let Some(binary) = std::env::var_os("OUZEL_BINARY") {
+        // Built by somebody else, from nobody here knows which sources.
+        facts["commit"] = format!("binary {}", Path::new(&binary).display()).into();
+    }
     facts["broker_core"] = pinning.broker_core.into();
     facts["driver_core"] = pinning.driver_core.into();
     facts

@@ -131,6 +131,9 @@ impl Row {
         if self.usage.is_driver_bound() && self.load.value_bytes > 0.0 {
             marks.push("driver-bound");
         }
+        if self.usage.threads_not_held > 0 {
+            marks.push("not-held");
+        }
         // Half of what is told of one batch in a hundred was the driver's own.
         if let (Some(late), Some(latency)) = (self.load.driver_late_ms, self.load.latency)
             && late * 2.0 > latency.p99
@@ -206,6 +209,7 @@ impl Row {
             "written_bytes": usage.written_bytes,
             "rss_peak_without_page_cache_kib": usage.rss_peak_kib,
             "threads": usage.threads,
+            "threads_not_held": usage.threads_not_held,
             "driver_core_busy": usage.driver_core_busy,
             "broker_core_busy": usage.broker_core_busy,
             "foreign_cpu_s_on_broker_core": usage.foreign_cpu.as_secs_f64(),
@@ -273,6 +277,7 @@ pub(super) mod tests {
     fn neighbours_are_said() {
         let mut row = row(Contender::Null, 2, 4, 1e9);
         row.usage.foreign_cpu = Duration::from_secs(3);
-        assert_eq!(row.marks(), ["disturbed"]);
+        row.usage.threads_not_held = 1;
+        assert_eq!(row.marks(), ["not-held", "disturbed"]);
     }
 }

@@ -23,6 +23,8 @@ pub(super) struct Usage {
     /// The broker's anonymous and shared memory at its peak: without the page cache, mapped files among it.
     pub(super) rss_peak_kib: u64,
     pub(super) threads: u64,
+    /// Threads of the broker that may run elsewhere than on its core: what they do, the drivers' core may have paid for.
+    pub(super) threads_not_held: u64,
     /// Share of the window in which the core was not idle, 0 to 1, whoever was on it.
     pub(super) driver_core_busy: f64,
     pub(super) broker_core_busy: f64,
@@ -121,6 +123,7 @@ impl Window {
             written_bytes: closed.written_bytes.saturating_sub(opened.written_bytes),
             rss_peak_kib: self.rss_peak_kib.load(Ordering::Relaxed).max(rss_now_kib),
             threads,
+            threads_not_held: threads_not_held(self.pid, self.pinning.broker_core)?,
             driver_core_busy: driver_core.busy_share(),
             broker_core_busy: broker_core.busy_share(),
             foreign_cpu: (TICK * broker_core.busy as u32).saturating_sub(broker_cpu),
@@ -211,6 +214,23 @@ fn memory_of_status(status: &str) -> Option<(u64, u64)> {
     Some((field("RssAnon:")? + field("RssShmem:")?, field("Threads:")?))
 }
 
+/// How many threads may run on another core than this one.
+fn threads_not_held(pid: u32, core: usize) -> Result<u64, String> {
+    let folder = format!("/proc/{pid}/task");
+    let mut count = 0;
+    for task in fs::read_dir(&folder).map_err(|e| format!("read {folder}: {e}"))?.flatten() {
+        // A thread that has just ended runs nowhere.
+        let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
+        count += u64::from(!is_held(&status, core));
+    }
+    Ok(count)
+}
+
+fn is_held(status: &str, core: usize) -> bool {
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    allowed.is_some_and(|list| list.trim() == core.to_string())
+}
+
 fn read(path: &str) -> Result<String, String> {
     fs::read_to_string(path).map_err(|e| format!("read {path}: {e}"))
 }
@@ -249,6 +269,13 @@ mod tests {
         let status =
             "VmRSS:\t  900 kB\nRssAnon:\t  300 kB\nRssFile:\t  500 kB\nRssShmem:\t 100 kB\nThreads:\t7\n";
         assert_eq!(memory_of_status(status), Some((400, 7)));
+    }
+
+    #[test]
+    fn a_thread_is_held_on_one_core_alone() {
+        let status = |list: &str| format!("Name:\tx\nCpus_allowed_list:\t{list}\n");
+        assert!(is_held(&status("1"), 1));
+        assert!(!is_held(&status("0-1"), 1) && !is_held(&status("0"), 1) && !is_held("", 1));
     }
 
     #[test]
