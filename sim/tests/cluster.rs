@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ouzel_sim::brokers::{Options, Report, run};
 use ouzel_sim::trace::Trace;
+use ouzel_storage::Durability;
 
 fn sound(options: &Options) -> Report {
     let report = run(options, Trace::default()).unwrap_or_else(|error| panic!("{options:?}: {error}"));
@@ -49,6 +50,15 @@ fn a_leader_that_is_not_opened_is_not_waited_for() {
     for seed in [4, 88] {
         sound(&Options { nodes: 3, ..Options::cluster(seed) });
     }
+}
+
+/// Two of three founders told the first who they are, and were killed before they heard that it had founded their cluster.
+/// Their directories' ids were on no disk yet: they came back as others, and the cluster that waited for the first ones
+/// could never decide anything. (Seed 795268561128, durable.)
+#[test]
+fn a_founder_that_is_killed_before_it_knows_its_cluster_comes_back_as_who_it_was() {
+    let options = Options::cluster(795_268_561_128);
+    sound(&Options { nodes: 3, durability: Durability::Durable, ..options });
 }
 
 /// Disks that lied left a node's copy of the controller's log, or its votes, in pieces. It said so and did not start, as it

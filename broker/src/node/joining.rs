@@ -30,6 +30,8 @@ use super::{NodeHandle, StartError};
 
 /// What the directory keeps of the cluster it belongs to.
 const CARD_FILE: &str = "cluster.card";
+/// Which directory this is, before it belongs to anybody; `meta.properties` says it from then on.
+pub(super) const NEWBORN_FILE: &str = "directory.id";
 /// What catching up with others may take of the network, all cores together.
 const RECOVERY_BYTES_PER_S: u64 = 100 << 20;
 
@@ -138,6 +140,33 @@ async fn open_to_others(
     })
 }
 
+/// Which directory this is, of a node that belongs to nobody yet: kept before any other node is told. Others found a cluster
+/// by the names they were told, and a founder that was stopped before it heard of that comes back as who it was.
+async fn newborn_id(runtime: &Runtime, config: &NodeConfig) -> Result<TopicId, StartError> {
+    let path = config.data_dir.join(NEWBORN_FILE);
+    let damaged = |found: &str| {
+        StartError(format!(
+            "{}: {found:?} is no directory id; remove the file if this node is new",
+            path.display()
+        ))
+    };
+    match runtime.disk.read(&path).await {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            text.trim().parse().map_err(|_| damaged(&text))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let drawn = TopicId(runtime.entropy.uuid());
+            let written = runtime.disk.write_atomic(&path, format!("{drawn}\n").into_bytes().into()).await;
+            written.map(|()| drawn).map_err(|error| {
+                super::unwritable(&config.data_dir, &error)
+                    .unwrap_or_else(|| StartError(format!("{} cannot be written: {error}", path.display())))
+            })
+        }
+        Err(error) => Err(StartError(format!("{} cannot be read: {error}", path.display()))),
+    }
+}
+
 /// Looks again what a newborn waits for this often, for whoever asks why it does not serve.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -187,9 +216,10 @@ pub(super) async fn join(
         let own = card.founders.iter().find(|founder| founder.node == config.node_id);
         own.map(|founder| founder.directory_id)
     };
-    let directory_id = directory_id
-        .or_else(|| card.as_ref().and_then(of_card))
-        .unwrap_or_else(|| TopicId(runtime.entropy.uuid()));
+    let directory_id = match directory_id.or_else(|| card.as_ref().and_then(of_card)) {
+        Some(known) => known,
+        None => newborn_id(runtime, config).await?,
+    };
     let process_id = runtime.entropy.u64();
     let rate = RecoveryRate::new(RECOVERY_BYTES_PER_S, runtime.clock.now());
     let identity = NodeIdentity {

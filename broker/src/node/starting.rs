@@ -366,6 +366,10 @@ async fn write_identity(
         unwritable(&config.data_dir, &error)
             .unwrap_or_else(|| StartError(format!("{} cannot be written: {error}", path.display())))
     })?;
+    if joined.is_some() {
+        // Nobody reads it any more; one that a crash leaves says the same.
+        let _ = runtime.disk.remove_file(&config.data_dir.join(joining::NEWBORN_FILE)).await;
+    }
     Ok(made)
 }
 

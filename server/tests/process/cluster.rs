@@ -55,17 +55,21 @@ impl Cluster {
 
     /// As [`Cluster::of`]; every node gets these arguments too.
     pub(crate) fn with(founders: i32, arguments: &'static [&'static str]) -> Cluster {
-        let (host, guard) = own_address();
-        let dir = tempfile::tempdir().unwrap();
-        let nodes = BTreeMap::new();
-        let paused = BTreeSet::new();
-        let mut cluster = Cluster { dir, host, _guard: guard, founders, arguments, nodes, paused };
+        let mut cluster = Cluster::planned(founders, arguments);
         let all: Vec<i32> = (1..=founders).collect();
         // None is ready before the others are there.
         all.iter().for_each(|node| cluster.launch(*node, &[]));
         all.iter().for_each(|node| cluster.node(*node).await_ready());
         cluster.await_all("every node knows of every other", move |seen| seen.brokers.len() == all.len());
         cluster
+    }
+
+    /// So many founders, none of which runs.
+    pub(crate) fn planned(founders: i32, arguments: &'static [&'static str]) -> Cluster {
+        let (host, guard) = own_address();
+        let dir = tempfile::tempdir().unwrap();
+        let (nodes, paused) = (BTreeMap::new(), BTreeSet::new());
+        Cluster { dir, host, _guard: guard, founders, arguments, nodes, paused }
     }
 
     /// The node's data directory.

@@ -57,3 +57,25 @@ fn leadership_goes_back_to_the_preferred_leader_soon_after_it_is_back() {
     cluster.start(preferred);
     cluster.await_partition("t", "the preferred leader leads again", move |seen| seen.leader == preferred);
 }
+
+/// A founder drew its directory's id anew at each start until it knew its cluster. Others had founded that with the id they
+/// were told: the founder that came back was nobody they knew, and two such founders of three were a cluster that could never
+/// decide anything.
+#[test]
+fn a_founder_that_is_killed_before_its_cluster_is_founded_comes_back_as_who_it_was() {
+    let mut cluster = Cluster::planned(3, &[]);
+    cluster.launch(2, &[]);
+    let path = cluster.data_dir(2).join("directory.id");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !path.exists() {
+        assert!(Instant::now() < deadline, "no {}", path.display());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let told = fs::read_to_string(&path).unwrap();
+    cluster.kill(2);
+    (1..=3).for_each(|node| cluster.launch(node, &[]));
+    (1..=3).for_each(|node| cluster.node(node).await_ready());
+    let properties = fs::read_to_string(cluster.data_dir(2).join("meta.properties")).unwrap();
+    assert!(properties.contains(&format!("directory.id={told}")), "{told:?}, then {properties}");
+    assert!(!path.exists(), "one file says it");
+}
