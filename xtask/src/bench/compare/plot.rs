@@ -6,10 +6,10 @@ use super::ratio::ratio;
 use super::report::{Report, figure};
 use super::row::Metric;
 
-const LEFT: f64 = 380.0;
+const LEFT: f64 = 440.0;
 const WIDTH: f64 = 480.0;
 const LINE_HEIGHT: f64 = 22.0;
-const TOP: f64 = 92.0;
+const TOP: f64 = 112.0;
 /// The scale reaches from this to its inverse.
 const SMALLEST: f64 = 1.0 / 64.0;
 
@@ -33,11 +33,18 @@ pub(super) fn svg(report: &Report) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n\
          <text x=\"12\" y=\"24\" font-size=\"16\">ouzel by Apache Kafka {}: ratio of each figure, median, smallest and largest</text>\n\
-         <text x=\"12\" y=\"44\" fill=\"#555\">{}</text>\n<text x=\"12\" y=\"62\" fill=\"#555\">{}</text>\n",
+         <text x=\"12\" y=\"44\" fill=\"#555\">{}</text>\n",
         escaped(report.facts["kafka"].as_str().unwrap_or("?")),
         escaped(&machine_line(report)),
-        escaped(&report.caveat()),
     );
+    // A line for each sentence: what is cut off at the edge is not read.
+    for (index, sentence) in report.caveat().split(". ").enumerate() {
+        svg.push_str(&format!(
+            "<text x=\"12\" y=\"{}\" fill=\"#555\">{}</text>\n",
+            62 + 18 * index,
+            escaped(sentence)
+        ));
+    }
     for mark in [1.0 / 64.0, 1.0 / 16.0, 0.25, 1.0, 4.0, 16.0, 64.0] {
         let x = across(mark);
         let (colour, label) = if mark == 1.0 { ("#333", "1".to_owned()) } else { ("#ddd", figure(mark)) };
