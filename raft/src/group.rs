@@ -55,6 +55,9 @@ pub use retain::RetainError;
 
 use submit::Pending;
 
+/// Between two questions to a voter that does not answer, at first and in the end.
+const PING_PAUSE_MIN: Duration = Duration::from_millis(500);
+const PING_PAUSE_MAX: Duration = Duration::from_secs(8);
 /// A voter that does not answer within this time is not open.
 const PING_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -264,8 +267,8 @@ impl RaftGroup {
         self.inner.nudged.notify_one();
     }
 
-    /// Another process answers in a node's place: whoever lives there is in sync when he is heard. The leader asks once; who
-    /// is not open by then speaks when he is.
+    /// Another process answers in a node's place: whoever lives there is in sync when he is heard. The leader asks until he
+    /// is: one that is opened late may have heard of his leader already, and has no reason to speak.
     pub fn note_restart(&self, node: NodeId) {
         let unheard = self.inner.in_sync.borrow_mut().note_restart(node);
         self.inner.nudged.notify_one();
@@ -275,10 +278,19 @@ impl RaftGroup {
     }
 
     async fn ask_for(self, voter: ReplicaId) {
-        let answer = self.inner.network.call(voter, Lane::Control, &Request::Ping);
-        let answer = self.inner.state.runtime.clock.timeout(PING_TIME_MAX, answer).await;
-        if matches!(answer, Ok(Ok(_))) && self.inner.in_sync.borrow_mut().hear(voter) {
-            self.inner.nudged.notify_one();
+        let clock = self.inner.state.runtime.clock.clone();
+        let mut pause = PING_PAUSE_MIN;
+        while self.role() == Role::Leader && self.inner.in_sync.borrow().is_unheard(voter) {
+            let answer = self.inner.network.call(voter, Lane::Control, &Request::Ping);
+            let answer = clock.timeout(PING_TIME_MAX, answer).await;
+            if matches!(answer, Ok(Ok(_))) {
+                if self.inner.in_sync.borrow_mut().hear(voter) {
+                    self.inner.nudged.notify_one();
+                }
+                return;
+            }
+            clock.sleep(pause).await;
+            pause = (pause * 2).min(PING_PAUSE_MAX);
         }
     }
 

@@ -57,6 +57,11 @@ impl InSync {
         there
     }
 
+    /// Whether a voter is there that has not been heard since its process was started again.
+    pub(crate) fn is_unheard(&self, voter: ReplicaId) -> bool {
+        self.unheard.contains(&voter)
+    }
+
     /// A voter was heard; whether that is news.
     pub(crate) fn hear(&mut self, voter: ReplicaId) -> bool {
         self.unheard.remove(&voter)
