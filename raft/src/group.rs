@@ -7,7 +7,7 @@
 //! * Founding, transfers that cannot get stuck, changes of the voters that can be begun again (`govern`), retention
 //!   (`retain`).
 //! * An end at which everything is answered, for a group that has one member left (`end`).
-//! * The receiver's side of the peers' messages (`serve`).
+//! * The receiver's side of the peers' messages (`serve`), and questions to one of them (`asking`).
 //!
 //! # Ticks
 //! A group that ticks costs a core about 8 us ten times a second, idle or not. So only a few groups tick themselves
@@ -19,6 +19,7 @@
 //! [`GroupStatus::failure`]) and refuses everything; its process goes on. So it is when openraft itself panics in a task of
 //! its own that it watches over.
 
+mod asking;
 mod end;
 mod follow;
 mod govern;
@@ -38,7 +39,6 @@ use ouzel_model::{EntryId, LeaderEpoch, NodeId, Offset, ReplicaId, TimestampMs, 
 use ouzel_storage::{Durability, Log};
 use tokio::sync::Notify;
 
-use crate::codec::Request;
 use crate::in_sync::InSync;
 use crate::network::Network;
 use crate::planted::{self, Planted};
@@ -46,7 +46,6 @@ use crate::replica_state::ReplicaState;
 use crate::replicated_log::{AppendRefused, Receipt, ReplicaOffsets, ReplicatedLog};
 use crate::snapshot::Incoming;
 use crate::state_machine::StateMachine;
-use crate::transport::Lane;
 use crate::types::Types;
 
 pub use govern::{ReconfigureError, TransferError};
@@ -54,12 +53,6 @@ pub use open::{OpenGroup, OpenGroupError};
 pub use retain::RetainError;
 
 use submit::Pending;
-
-/// Between two questions to a voter that does not answer, at first and in the end.
-const PING_PAUSE_MIN: Duration = Duration::from_millis(500);
-const PING_PAUSE_MAX: Duration = Duration::from_secs(8);
-/// A voter that does not answer within this time is not open.
-const PING_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How a group behaves; most of it may change while it runs.
 #[derive(Clone, Debug)]
@@ -145,6 +138,26 @@ pub struct GroupStatus {
     pub reversions: u64,
     /// Why it stopped.
     pub failure: Option<String>,
+}
+
+impl GroupStatus {
+    /// Of a replica that knows nothing of its group yet.
+    pub fn unknown() -> GroupStatus {
+        GroupStatus {
+            role: Role::Learner,
+            epoch: LeaderEpoch(0),
+            leader: None,
+            in_sync: Vec::new(),
+            voters: Vec::new(),
+            learners: Vec::new(),
+            committed: None,
+            last_entry: None,
+            high_watermark: Offset::ZERO,
+            held: Vec::new(),
+            reversions: 0,
+            failure: None,
+        }
+    }
 }
 
 pub(crate) type Raft = openraft::Raft<Types, StateMachine>;
@@ -265,33 +278,6 @@ impl RaftGroup {
         let now = self.inner.state.runtime.clock.now();
         self.inner.in_sync.borrow_mut().note_node(node, is_up, now);
         self.inner.nudged.notify_one();
-    }
-
-    /// Another process answers in a node's place: whoever lives there is in sync when he is heard. The leader asks until he
-    /// is: one that is opened late may have heard of his leader already, and has no reason to speak.
-    pub fn note_restart(&self, node: NodeId) {
-        let unheard = self.inner.in_sync.borrow_mut().note_restart(node);
-        self.inner.nudged.notify_one();
-        if self.role() == Role::Leader {
-            unheard.into_iter().for_each(|voter| _ = ouzel_runtime::spawn(self.clone().ask_for(voter)));
-        }
-    }
-
-    async fn ask_for(self, voter: ReplicaId) {
-        let clock = self.inner.state.runtime.clock.clone();
-        let mut pause = PING_PAUSE_MIN;
-        while self.role() == Role::Leader && self.inner.in_sync.borrow().is_unheard(voter) {
-            let answer = self.inner.network.call(voter, Lane::Control, &Request::Ping);
-            let answer = clock.timeout(PING_TIME_MAX, answer).await;
-            if matches!(answer, Ok(Ok(_))) {
-                if self.inner.in_sync.borrow_mut().hear(voter) {
-                    self.inner.nudged.notify_one();
-                }
-                return;
-            }
-            clock.sleep(pause).await;
-            pause = (pause * 2).min(PING_PAUSE_MAX);
-        }
     }
 
     /// Puts what a restart likes to know on the medium: how far the group has committed. For now and then.

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use ouzel_metadata::Record;
     use ouzel_metadata::image::Broker;
-    use ouzel_model::{EntryId, LeaderEpoch, NodeId, Offset, TopicId};
+    use ouzel_model::{LeaderEpoch, NodeId, TopicId};
 
     fn broker(node: i32) -> Broker {
         Broker {
@@ -171,12 +171,7 @@ mod tests {
             in_sync: of(voters),
             voters: of(voters),
             learners: of(learners),
-            committed: None::<EntryId>,
-            last_entry: None,
-            high_watermark: Offset::ZERO,
-            held: Vec::new(),
-            reversions: 0,
-            failure: None,
+            ..GroupStatus::unknown()
         }
     }
 

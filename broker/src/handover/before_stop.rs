@@ -122,7 +122,7 @@ async fn hand_group_over(group: RaftGroup, preferred: Vec<ReplicaId>, unready: R
 
 #[cfg(test)]
 mod tests {
-    use ouzel_model::{LeaderEpoch, NodeId, Offset};
+    use ouzel_model::{LeaderEpoch, NodeId};
 
     use super::*;
 
@@ -137,13 +137,7 @@ mod tests {
             leader: Some(on(1)),
             in_sync: in_sync.iter().copied().map(on).collect(),
             voters: voters.iter().copied().map(on).collect(),
-            learners: Vec::new(),
-            committed: None,
-            last_entry: None,
-            high_watermark: Offset::ZERO,
-            held: Vec::new(),
-            reversions: 0,
-            failure: None,
+            ..GroupStatus::unknown()
         }
     }
 

@@ -104,10 +104,9 @@ impl RaftGroup {
         let is_ready = |status: &GroupStatus| {
             status.role != Role::Leader || holds(status, to) >= status.last_entry.map(|last| last.index)
         };
-        let answers = self.inner.network.call(to, Lane::Control, &Request::Ping);
-        let answers = clock.timeout(TRANSFER_TIMEOUT, answers).await;
+        let answers = self.ping(to).await;
         let caught_up = clock.timeout(TRANSFER_TIMEOUT, self.wait_until(is_ready)).await;
-        if !matches!(answers, Ok(Ok(_))) || caught_up.is_err() {
+        if answers.is_err() || caught_up.is_err() {
             return Err(TransferError::NotReady(to));
         }
         if self.role() != Role::Leader || self.inner.prove_leadership().await.is_err() {

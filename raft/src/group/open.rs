@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
-use ouzel_model::{EntryId, LeaderEpoch, ReplicaId, TopicIdPartition};
+use ouzel_model::{EntryId, ReplicaId, TopicIdPartition};
 use ouzel_runtime::Runtime;
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal};
 use ouzel_storage::{Durability, Log};
 
-use super::{GroupSettings, GroupStatus, Inner, Raft, RaftGroup, Role, Ticks, follow};
+use super::{GroupSettings, GroupStatus, Inner, Raft, RaftGroup, Ticks, follow};
 use crate::entry::{Retention, SideBody};
 use crate::in_sync::InSync;
 use crate::members_at::MembersAt;
@@ -123,7 +123,7 @@ impl RaftGroup {
             is_submitting: Cell::new(false),
             in_sync: RefCell::new(InSync::default()),
             resigned: Cell::new(None),
-            status: RefCell::new(unknown_status()),
+            status: RefCell::new(GroupStatus::unknown()),
             on_change: RefCell::default(),
             changed: tokio::sync::Notify::new(),
             nudged: Rc::default(),
@@ -208,21 +208,4 @@ fn config(settings: &GroupSettings) -> Result<Config, OpenGroupError> {
         ..Config::default()
     };
     config.validate().map_err(|error| OpenGroupError::Settings(error.to_string()))
-}
-
-fn unknown_status() -> GroupStatus {
-    GroupStatus {
-        role: Role::Learner,
-        epoch: LeaderEpoch(0),
-        leader: None,
-        in_sync: Vec::new(),
-        voters: Vec::new(),
-        learners: Vec::new(),
-        committed: None,
-        last_entry: None,
-        high_watermark: ouzel_model::Offset(0),
-        held: Vec::new(),
-        reversions: 0,
-        failure: None,
-    }
 }

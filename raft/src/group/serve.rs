@@ -4,16 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use ouzel_model::{LeaderEpoch, ReplicaId};
 
 use super::{Inner, RaftGroup, Role};
 use crate::codec::{Envelope, Request, Response, decode_request, encode_response};
-use crate::transport::{CallError, Lane, LocalBoxFuture, PeerMessage};
-
-/// So long a leader may take to say that it is there.
-const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::transport::{LocalBoxFuture, PeerMessage};
 
 impl RaftGroup {
     /// Carries out a peer's message. It is handed to openraft when this is called, not when the future is first polled:
@@ -64,29 +60,6 @@ impl RaftGroup {
         let _ = self.inner.raft.trigger().elect(true).await;
     }
 
-    /// Asks whoever is taken for the leader whether it is there, and gives its name if it answers. If it refuses (its node
-    /// has no such replica, or does not open it, or it has stopped), it leads no more, and the status names nobody until
-    /// somebody is heard: a replica that was opened leads only after it was elected anew, in another epoch. No answer says
-    /// nothing.
-    pub async fn ask_leader(&self) -> Option<ReplicaId> {
-        let status = self.status();
-        let leader = status.leader.filter(|leader| *leader != self.replica())?;
-        let asked = self.inner.network.call(leader, Lane::Control, &Request::Ping);
-        match self.inner.state.runtime.clock.timeout(ASK_TIMEOUT, asked).await {
-            Ok(Ok(_)) => Some(leader),
-            Ok(Err(CallError::Refused(words))) => {
-                if self.inner.resign(status.epoch, leader) {
-                    tracing::info!(
-                        partition = %self.inner.state.log.topic_partition(), %leader, %words,
-                        "the leader by name does not lead"
-                    );
-                }
-                None
-            }
-            Ok(Err(CallError::Unreachable(_) | CallError::TimedOut)) | Err(_) => None,
-        }
-    }
-
     /// Sends a heartbeat now, if this replica leads.
     pub async fn heartbeat(&self) {
         let _ = self.inner.raft.trigger().heartbeat().await;
@@ -120,7 +93,7 @@ impl Inner {
     }
 
     /// Who was said to lead `epoch` does not; whether anybody here believed it.
-    fn resign(&self, epoch: LeaderEpoch, leader: ReplicaId) -> bool {
+    pub(super) fn resign(&self, epoch: LeaderEpoch, leader: ReplicaId) -> bool {
         let status = self.observe();
         let is_news = status.epoch == epoch && status.leader == Some(leader);
         if is_news {
