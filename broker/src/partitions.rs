@@ -46,6 +46,17 @@ pub(crate) struct Part {
     pub(crate) config: Arc<TopicConfig>,
 }
 
+/// What a partition that is in service becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Of a single replica, which is to have others beside it: a group's first voter.
+    Group,
+    /// Of a group whose only member it is, and shall stay: a single replica.
+    Solo,
+    /// Of a group whose others do not come back: the first voter of a group of its own.
+    Heir,
+}
+
 /// A partition to be opened on a core.
 pub(crate) struct Opening {
     pub(crate) part: Part,
@@ -170,22 +181,19 @@ impl Partitions {
         self.open_members(core, members, Vouch::IfSound).await;
     }
 
-    /// Partitions that have their single replica here are to have more.
-    pub(crate) async fn become_groups(&self, core: &Rc<Core>, parts: Vec<Part>) {
-        let become_group = |part: &Part| {
+    /// Partitions that are in service here change what they are.
+    pub(crate) async fn turn_all(&self, core: &Rc<Core>, turn: Turn, parts: Vec<Part>) {
+        let turn_one = |part: &Part| {
             let (core, part) = (core.clone(), part.clone());
-            async move { core.partitions.become_group(&core, part).await }
+            async move {
+                match turn {
+                    Turn::Group => core.partitions.become_group(&core, part).await,
+                    Turn::Solo => core.partitions.become_solo(&core, part).await,
+                    Turn::Heir => core.partitions.inherit(&core, part).await,
+                }
+            }
         };
-        side_by_side(parts, LOGS_AT_A_TIME, become_group).await;
-    }
-
-    /// Partitions of groups whose only member is here are to have no other.
-    pub(crate) async fn become_solos(&self, core: &Rc<Core>, parts: Vec<Part>) {
-        let become_solo = |part: &Part| {
-            let (core, part) = (core.clone(), part.clone());
-            async move { core.partitions.become_solo(&core, part).await }
-        };
-        side_by_side(parts, LOGS_AT_A_TIME, become_solo).await;
+        side_by_side(parts, LOGS_AT_A_TIME, turn_one).await;
     }
 
     fn take_into_service(&self, core: &Rc<Core>, part: Part, shown: impl Into<Shown>, replica: Replica) {

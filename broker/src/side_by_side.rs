@@ -17,7 +17,7 @@ where
 {
     let items = items.into_iter();
     let mut outcomes = Vec::with_capacity(items.size_hint().0);
-    let mut running = VecDeque::with_capacity(at_a_time);
+    let mut running = VecDeque::new();
     for item in items {
         if running.len() >= at_a_time.max(1)
             && let Some((oldest, doing)) = running.pop_front()

@@ -11,6 +11,7 @@ use super::{ControllerError, here};
 use crate::core::Core;
 use crate::rpc::ask;
 use crate::rpc::control::{ControlAnswer, ControlCall};
+use crate::side_by_side::side_by_side;
 
 /// How long a node may take to say how its replica stands.
 const STAND_TIME_MAX: Duration = Duration::from_secs(2);
@@ -41,17 +42,7 @@ pub(crate) async fn replica_lost(
         return Ok(ControlAnswer::Verdict(Verdict::Anew));
     };
     let mut stands = vec![(asking, Stand::Lost(loss))];
-    let others: Vec<_> = partition.holders().filter(|holder| *holder != asking).collect();
-    let answers: Vec<_> = others
-        .into_iter()
-        .map(|holder| {
-            let core = core.clone();
-            ouzel_runtime::spawn(async move { stand_of(&core, at, holder).await })
-        })
-        .collect();
-    for answer in answers {
-        stands.extend(answer.await.ok().flatten());
-    }
+    stands.extend(stands_of(core, at, partition.holders().filter(|holder| *holder != asking)).await);
     let now = core.runtime.clock.now();
     let is_lasting = {
         let mut asked = controller.asked_about.borrow_mut();
@@ -96,12 +87,20 @@ pub(crate) async fn replica_lost(
     Ok(ControlAnswer::Verdict(verdict))
 }
 
-/// How a replica stands, if its node says so in time. On the controller's core.
-pub(super) async fn stand_of(
+/// How replicas stand, of those whose nodes say so in time. All are asked at once. On the controller's core.
+pub(super) async fn stands_of(
     core: &Rc<Core>,
     at: TopicIdPartition,
-    holder: ReplicaId,
-) -> Option<(ReplicaId, Stand)> {
+    holders: impl Iterator<Item = ReplicaId>,
+) -> Vec<(ReplicaId, Stand)> {
+    let ask = |holder: &ReplicaId| {
+        let (core, holder) = (core.clone(), *holder);
+        async move { stand_of(&core, at, holder).await }
+    };
+    side_by_side(holders, usize::MAX, ask).await.into_iter().filter_map(|(_, stand)| stand).collect()
+}
+
+async fn stand_of(core: &Rc<Core>, at: TopicIdPartition, holder: ReplicaId) -> Option<(ReplicaId, Stand)> {
     let answer = ask::ask_or_answer(core, holder.node, ControlCall::Stand(at));
     match core.runtime.clock.timeout(STAND_TIME_MAX, answer).await {
         Ok(Some(ControlAnswer::Stand(replica, stand))) if replica == holder => Some((replica, stand)),

@@ -165,34 +165,9 @@ impl MetadataLog {
     /// # Errors
     /// In words, when the log cannot be read or holds what no controller of this release wrote.
     pub(crate) async fn apply_committed(&self) -> Result<Replayed, String> {
-        let replica = &self.inner.replica;
-        let end = replica.offsets().high_watermark;
-        let (mut replay, mut from) = (self.inner.replay.borrow().clone(), self.inner.read_to.get());
-        let mut replayed = Replayed::default();
-        while from < end {
-            let log_start = replica.offsets().log_start;
-            if from < log_start {
-                // The head went, and what this node had not read of it: what is left begins with a snapshot of it.
-                tracing::info!(%from, %log_start, "the controller's log is read from its new start");
-                (replay, from) = (Replay::from(log_start), log_start);
-                continue;
-            }
-            let read = replica.local().read(from, end, READ_BYTES, true).await;
-            // The head may go at any time, also while it is being read.
-            let before = from;
-            let is_gone = || replica.offsets().log_start > before;
-            let batches = match read {
-                Ok(read) => read.batches,
-                Err(_) if is_gone() => continue,
-                Err(error) => return Err(error.to_string()),
-            };
-            for chunk in &batches {
-                from = replay_batches(&mut replay, before, chunk, &mut replayed)?;
-            }
-            if from <= before && !is_gone() {
-                return Err(format!("it ends at offset {from}, before its own end {end}"));
-            }
-        }
+        let mut reading = self.reading();
+        self.read_to(self.inner.replica.offsets().high_watermark, &mut reading).await?;
+        let Reading { replay, from, replayed } = reading;
         let image = replay.image().cloned();
         self.inner.replay.replace(replay);
         self.inner.read_to.set(from);
@@ -208,23 +183,58 @@ impl MetadataLog {
     /// What the log here says to its end, whether it was decided or will be cut again: for what does no harm if it turns out
     /// otherwise. Where the log cannot be read it is what is known.
     pub(crate) async fn image_to_the_end(&self) -> Image {
+        let mut reading = self.reading();
+        // What came before the error counts.
+        let _ = self.read_to(self.inner.replica.offsets().log_end, &mut reading).await;
+        reading.replay.image().cloned().unwrap_or_else(|| self.image())
+    }
+
+    /// As far as this node has read.
+    fn reading(&self) -> Reading {
+        Reading {
+            replay: self.inner.replay.borrow().clone(),
+            from: self.inner.read_to.get(),
+            replayed: Replayed::default(),
+        }
+    }
+
+    /// Reads on.
+    async fn read_to(&self, end: Offset, reading: &mut Reading) -> Result<(), String> {
         let replica = &self.inner.replica;
-        let end = replica.offsets().log_end;
-        let (mut replay, mut from) = (self.inner.replay.borrow().clone(), self.inner.read_to.get());
-        let mut replayed = Replayed::default();
-        while from < end {
-            let before = from;
-            let Ok(read) = replica.local().read(from, end, READ_BYTES, true).await else { break };
-            for chunk in &read.batches {
-                let Ok(next) = replay_batches(&mut replay, before, chunk, &mut replayed) else { break };
-                from = next;
+        while reading.from < end {
+            let log_start = replica.offsets().log_start;
+            if reading.from < log_start {
+                // The head went, and what this node had not read of it: what is left begins with a snapshot of it.
+                tracing::info!(from = %reading.from, %log_start, "the controller's log is read from its new start");
+                (reading.replay, reading.from) = (Replay::from(log_start), log_start);
+                continue;
             }
-            if from <= before {
-                break;
+            let before = reading.from;
+            let read = replica.local().read(before, end, READ_BYTES, true).await;
+            // The head may go at any time, also while it is being read.
+            let is_gone = || replica.offsets().log_start > before;
+            let batches = match read {
+                Ok(read) => read.batches,
+                Err(_) if is_gone() => continue,
+                Err(error) => return Err(error.to_string()),
+            };
+            for chunk in &batches {
+                reading.from = replay_batches(&mut reading.replay, before, chunk, &mut reading.replayed)?;
+            }
+            if reading.from <= before && !is_gone() {
+                return Err(format!("it ends at offset {before}, before its own end {end}"));
             }
         }
-        replay.image().cloned().unwrap_or_else(|| self.image())
+        Ok(())
     }
+}
+
+/// A reader on its way through the log.
+struct Reading {
+    replay: Replay,
+    /// Everything below is in it.
+    from: Offset,
+    replayed: Replayed,
 }
 
 /// Applies whole batches from an offset on; gives the offset behind them.

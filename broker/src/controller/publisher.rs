@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ouzel_metadata::Image;
+use ouzel_metadata::image::Topic;
+use ouzel_metadata::{Image, Partition};
 use ouzel_model::{ReplicaId, TopicId, TopicIdPartition, TopicName, TopicPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::published_offsets;
@@ -13,7 +14,7 @@ use ouzel_sync::published::published_offsets;
 use super::metadata_log::MetadataLog;
 use crate::cluster;
 use crate::core::{Core, Stopped};
-use crate::partitions::{Opening, Part, moving};
+use crate::partitions::{Opening, Part, Turn, moving};
 use crate::topic_config::TopicConfigs;
 use crate::view::{NodeView, Route};
 
@@ -101,22 +102,10 @@ impl Publisher {
             let Some(partition) = topic.partition(at.partition) else { continue };
             let sole = partition.sole_replica().filter(|sole| self.lives.get(&at) == Some(sole));
             let (Some(replica), Some(owner)) = (sole, self.owners.get(&at)) else { continue };
-            dissolving.entry(owner).or_default().push(Part {
-                at,
-                topic_partition: TopicPartition { topic: topic.name.clone(), partition: at.partition },
-                partition: partition.clone(),
-                replica,
-                config: view.topic_configs.of(at.topic_id),
-            });
+            let part = part(topic, at, partition, replica, &view.topic_configs);
+            dissolving.entry(owner).or_default().push(part);
         }
-        for (owner, parts) in dissolving {
-            core.call(owner, move |core| {
-                let core = core.clone();
-                async move { core.partitions.become_solos(&core, parts).await }
-            })
-            .await?;
-        }
-        Ok(())
+        turn(core, Turn::Solo, dissolving).await
     }
 
     async fn show(&mut self, core: &Rc<Core>, image: Image) -> Result<(), Stopped> {
@@ -142,13 +131,7 @@ impl Publisher {
                 let at = TopicIdPartition { topic_id: topic.id, partition: index };
                 let Some(replica) = partition.replica_on(core.node.config.node_id) else { continue };
                 let owner = self.owners.of(at);
-                let part = || Part {
-                    at,
-                    topic_partition: TopicPartition { topic: topic.name.clone(), partition: index },
-                    partition: partition.clone(),
-                    replica,
-                    config: topic_configs.of(topic.id),
-                };
+                let part = || part(topic, at, partition, replica, &topic_configs);
                 if partition.heir.is_some_and(|heir| heir.replica == replica) {
                     inheriting.entry(owner).or_default().push(part());
                 }
@@ -196,20 +179,8 @@ impl Publisher {
         for opened in opened {
             opened.await.unwrap_or(Err(Stopped))?;
         }
-        for (owner, parts) in growing {
-            core.call(owner, move |core| {
-                let core = core.clone();
-                async move { core.partitions.become_groups(&core, parts).await }
-            })
-            .await?;
-        }
-        for (owner, parts) in inheriting {
-            core.call(owner, move |core| {
-                let core = core.clone();
-                async move { core.partitions.inherit_all(&core, parts).await }
-            })
-            .await?;
-        }
+        turn(core, Turn::Group, growing).await?;
+        turn(core, Turn::Heir, inheriting).await?;
         let deleted: Vec<(TopicName, TopicId)> = before
             .image
             .topics()
@@ -249,6 +220,35 @@ impl Publisher {
         }
         Ok(())
     }
+}
+
+/// What a core is told of a partition.
+fn part(
+    topic: &Topic,
+    at: TopicIdPartition,
+    partition: &Partition,
+    replica: ReplicaId,
+    configs: &TopicConfigs,
+) -> Part {
+    Part {
+        at,
+        topic_partition: TopicPartition { topic: topic.name.clone(), partition: at.partition },
+        partition: partition.clone(),
+        replica,
+        config: configs.of(topic.id),
+    }
+}
+
+/// Has partitions change what they are, one core after the other.
+async fn turn(core: &Rc<Core>, turn: Turn, parts: BTreeMap<CoreId, Vec<Part>>) -> Result<(), Stopped> {
+    for (owner, parts) in parts {
+        core.call(owner, move |core| {
+            let core = core.clone();
+            async move { core.partitions.turn_all(&core, turn, parts).await }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 fn is_here(image: &Image, at: &TopicIdPartition, core: &Core) -> bool {

@@ -4,8 +4,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ouzel_metadata::plan::{ElectLeadersError, Stand, Succession, judge_succession, plan_inherit};
-use ouzel_model::{ReplicaId, TopicIdPartition};
+use ouzel_metadata::plan::{ElectLeadersError, Succession, judge_succession, plan_inherit};
+use ouzel_model::TopicIdPartition;
 
 use super::{ControllerError, here, lost};
 use crate::core::Core;
@@ -55,17 +55,7 @@ async fn look(core: &Rc<Core>, at: TopicIdPartition) -> Result<Succession, Contr
     let controller = here(core)?;
     let image = controller.log.image();
     let Some(partition) = image.partition(at).cloned() else { return Ok(Succession::Nobody) };
-    let answers: Vec<_> = partition
-        .holders()
-        .map(|holder| {
-            let core = core.clone();
-            ouzel_runtime::spawn(async move { lost::stand_of(&core, at, holder).await })
-        })
-        .collect();
-    let mut stands: Vec<(ReplicaId, Stand)> = Vec::new();
-    for answer in answers {
-        stands.extend(answer.await.ok().flatten());
-    }
+    let stands = lost::stands_of(core, at, partition.holders()).await;
     let succession = judge_succession(&partition, &stands, |replica| image.is_live(replica.node));
     if let Succession::Heir(heir) = &succession {
         let _turn = controller.turn().await?;

@@ -14,7 +14,7 @@ use ouzel_storage::{Durability, Log, OpenLog, genesis, snapshot_files};
 use super::opening::{How, Known};
 use super::{Opening, Part, Partitions, forget_group};
 use crate::core::Core;
-use crate::partition::housekeeping;
+use crate::partition::{Shown, housekeeping};
 use crate::rpc::groups::GroupTransport;
 
 /// How a topic's groups behave.
@@ -70,21 +70,46 @@ impl Partitions {
         };
         let Some(shown) = self.take_out_of_service(core, &partition) else { return };
         let began = core.runtime.clock.now();
-        let becoming = async {
-            begin_group(core, &self.wal, part.at, part.replica, &partition.log_handle()).await?;
-            match self.open_member(core, &How::Member, &part, Vouch::Anyway).await? {
-                Opened::Group(group) => Ok(group),
-                Opened::Lost(_) => Err("its files went while it became a group".to_owned()),
-            }
-        };
-        match becoming.await {
+        let name = part.topic_partition.clone();
+        let becoming = self.begin_member(core, &part, &partition.log_handle()).await;
+        if self.serve_first_voter(core, part, shown, becoming) {
+            let took = core.runtime.clock.now().duration_since(began);
+            tracing::info!(partition = %name, ?took, "a single replica has become a group's first voter");
+        }
+    }
+
+    /// Makes the log of a single replica that of a group's first voter, and opens it as such.
+    pub(super) async fn begin_member(
+        &self,
+        core: &Rc<Core>,
+        part: &Part,
+        log: &Log,
+    ) -> Result<RaftGroup, String> {
+        begin_group(core, &self.wal, part.at, part.replica, log).await?;
+        match self.open_member(core, &How::Member, part, Vouch::Anyway).await? {
+            Opened::Group(group) => Ok(group),
+            Opened::Lost(_) => Err("its files went while it became a group's first voter".to_owned()),
+        }
+    }
+
+    /// Takes a group's first voter into service, and has it lead; says whether it came to that.
+    pub(super) fn serve_first_voter(
+        &self,
+        core: &Rc<Core>,
+        part: Part,
+        shown: Shown,
+        begun: Result<RaftGroup, String>,
+    ) -> bool {
+        match begun {
             Ok(group) => {
-                let took = core.runtime.clock.now().duration_since(began);
-                tracing::info!(partition = %part.topic_partition, ?took, "a single replica has become a group's first voter");
                 self.take_into_service(core, part, shown, group.clone().into());
                 ouzel_runtime::spawn(async move { group.elect().await });
+                true
             }
-            Err(error) => self.failed_to_open(&part, &error),
+            Err(error) => {
+                self.failed_to_open(&part, &error);
+                false
+            }
         }
     }
 

@@ -11,20 +11,14 @@ use std::rc::Rc;
 use ouzel_raft::RaftGroup;
 use ouzel_storage::genesis;
 
-use super::groups::{Opened, Vouch, begin_group};
+use super::groups::Vouch;
 use super::opening::How;
 use super::{Opening, Part, Partitions, forget_group};
 use crate::core::Core;
 
 impl Partitions {
-    /// These have heirs, and those are here.
-    pub(crate) async fn inherit_all(&self, core: &Rc<Core>, parts: Vec<Part>) {
-        for part in parts {
-            self.inherit(core, part).await;
-        }
-    }
-
-    async fn inherit(&self, core: &Rc<Core>, part: Part) {
+    /// The partition has an heir, and that is here.
+    pub(super) async fn inherit(&self, core: &Rc<Core>, part: Part) {
         // It could not be vouched for: that is no matter any more.
         if let Some(Opening { offsets, .. }) = self.lost.forget(&part.at) {
             self.failed.borrow_mut().remove(&part.at);
@@ -45,19 +39,10 @@ impl Partitions {
             let dissolved = genesis::dissolve(&partition.log_handle(), &self.wal, part.at).await;
             dissolved.map_err(|error| error.to_string())?;
             let log = self.open_log(core, &part).await.map_err(|error| error.to_string())?;
-            begin_group(core, &self.wal, part.at, part.replica, &log).await?;
-            match self.open_member(core, &How::Member, &part, Vouch::Anyway).await? {
-                Opened::Group(group) => Ok(group),
-                Opened::Lost(_) => Err("its files went while it became a group of its own".to_owned()),
-            }
+            self.begin_member(core, &part, &log).await
         };
-        match going_on.await {
-            Ok(group) => {
-                self.take_into_service(core, part, shown, group.clone().into());
-                ouzel_runtime::spawn(async move { group.elect().await });
-            }
-            Err(error) => self.failed_to_open(&part, &error),
-        }
+        let begun = going_on.await;
+        self.serve_first_voter(core, part, shown, begun);
     }
 }
 

@@ -148,8 +148,8 @@ pub(crate) fn stand(core: &Core, at: &TopicIdPartition) -> Option<(ReplicaId, St
         return Some((replica, Stand::Lost(loss)));
     }
     if let Some(alone) = core.partitions.get(at).filter(|partition| partition.group().is_none()) {
-        let Standing { in_sync, voters, .. } = alone.standing();
-        return Some((voters[0], Stand::Open { last: None, voters, in_sync }));
+        let Standing { leader, in_sync, voters, .. } = alone.standing();
+        return leader.map(|replica| (replica, Stand::Open { last: None, voters, in_sync }));
     }
     let group = core.group(at)?;
     let status = group.status();
