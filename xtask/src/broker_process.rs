@@ -1,7 +1,7 @@
 //! A broker in a process of its own, for whoever must start it, kill it and start it again: ouzel, or Apache Kafka in
 //! KRaft mode as the yardstick. It keeps its port and its data directory over restarts, and ends with its owner.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::ops::Range;
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::last_words::last_words;
 
 mod preparing;
 
@@ -235,11 +237,7 @@ impl BrokerProcess {
 
     /// The end of the broker's log, for messages.
     pub(crate) fn last_words(&self) -> String {
-        let log = self.log_path();
-        let text = fs::read(&log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        format!("{} ends with:\n{}", log.display(), lines[lines.len().saturating_sub(15)..].join("\n"))
+        last_words(&self.log_path())
     }
 }
 

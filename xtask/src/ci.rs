@@ -81,6 +81,11 @@ const STEPS: &[Step] = &[
     },
     // Word for word the command of the README.
     Step { name: "test", slot: Slot::Tests, program: Program::Cargo, arguments: &["test", "--workspace"], environment: &[] },
+    // A workspace of its own, beside the clients; its tests are the harness's arithmetic.
+    Step {
+        name: "bench tests", slot: Slot::Tests, program: Program::Cargo,
+        arguments: &["test", "--manifest-path", "tests/bench/Cargo.toml", "--target-dir", "target/provision/bench"], environment: &[],
+    },
     // Another RUSTFLAGS rebuilds everything; a folder of its own keeps that from the main one.
     Step {
         name: "loom", slot: Slot::Tests, program: Program::Cargo,

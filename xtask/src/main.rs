@@ -11,6 +11,8 @@ mod clients;
 mod cluster;
 mod demo;
 mod fuzz;
+mod jvm;
+mod last_words;
 mod provision;
 mod sim;
 mod tidy;

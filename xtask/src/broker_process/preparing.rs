@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Against, BrokerProcess, free_ports};
+use crate::jvm::{self, Jvm};
 use crate::provision;
 
 /// The data directory below a broker's folder.
@@ -24,15 +25,6 @@ pub(super) fn prepare(
         Against::Ouzel => prepare_ouzel(&provision::ouzel_release(root)?, folders, settings, flags),
         Against::Kafka => prepare_kafka(root, folders, settings, Jvm::SoonReady),
     }
-}
-
-/// How Kafka's machine is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Jvm {
-    /// For tests: a broker that lives for a minute is mostly start-up, and is to be found dead soon.
-    SoonReady,
-    /// For measurements: what Kafka's own start script gives it, and not one setting that Kafka does not ship with.
-    AsShipped,
 }
 
 /// Gets brokers ready whose cost is to be measured: Kafka as it is shipped, ouzel as it is always, from that binary.
@@ -129,6 +121,7 @@ fn prepare_kafka(
         }
         Jvm::AsShipped => String::new(),
     };
+    let heap_max = if jvm == Jvm::SoonReady && count > 1 { "400m" } else { "1g" };
     let mut brokers = Vec::new();
     for (index, folder) in folders.iter().enumerate() {
         let [kafka_port, controller_port] = ports[index];
@@ -150,7 +143,7 @@ fn prepare_kafka(
         }
         let file = folder.join("server.properties");
         provision::write(&file, &properties)?;
-        let format = java("kafka.tools.StorageTool", &class_path, SOON_READY, "256m");
+        let format = jvm::command("kafka.tools.StorageTool", &class_path, Jvm::SoonReady, "256m");
         let mut formatter = Command::new(&format[0]);
         formatter.args(&format[1..]).args(["format", "-t", KAFKA_CLUSTER_ID, "-c"]).arg(&file);
         match count {
@@ -158,12 +151,7 @@ fn prepare_kafka(
             _ => formatter.args(["--initial-controllers", &founders.join(",")]),
         };
         provision::run_quietly("format Kafka's storage", &mut formatter)?;
-        let mut command = match jvm {
-            Jvm::SoonReady => {
-                java("kafka.Kafka", &class_path, SOON_READY, if count > 1 { "400m" } else { "1g" })
-            }
-            Jvm::AsShipped => java("kafka.Kafka", &class_path, AS_SHIPPED, "1g"),
-        };
+        let mut command = jvm::broker(&class_path, jvm, heap_max);
         command.push(file.display().to_string());
         brokers.push(BrokerProcess {
             command,
@@ -174,41 +162,4 @@ fn prepare_kafka(
         });
     }
     Ok(brokers)
-}
-
-/// The quick compiler alone: a broker that lives for a minute is mostly start-up.
-const SOON_READY: &[&str] = &["-XX:TieredStopAtLevel=1", "-Xms256m"];
-
-/// What `kafka-server-start.sh` of 4.3 says: its KAFKA_HEAP_OPTS (the largest heap is said beside it) and
-/// KAFKA_JVM_PERFORMANCE_OPTS.
-const AS_SHIPPED: &[&str] = &[
-    "-Xms1g",
-    "-server",
-    "-XX:+UseG1GC",
-    "-XX:MaxGCPauseMillis=20",
-    "-XX:InitiatingHeapOccupancyPercent=35",
-    "-XX:+ExplicitGCInvokesConcurrent",
-    "-XX:MaxInlineLevel=15",
-    "-Djava.awt.headless=true",
-];
-
-fn java(class: &str, class_path: &str, manner: &[&str], heap_max: &str) -> Vec<String> {
-    let heap_max = format!("-Xmx{heap_max}");
-    let rest = [&heap_max, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", class_path, class];
-    [&["java"], manner, &rest].concat().into_iter().map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// With the compiler of the tests Kafka's measured broker spent far more on each byte than anyone's Kafka does.
-    #[test]
-    fn a_measured_kafka_has_the_whole_compiler_and_its_own_heap() {
-        let command = java("kafka.Kafka", "libs/*", AS_SHIPPED, "1g").join(" ");
-        assert!(!command.contains("TieredStopAtLevel"), "{command}");
-        for due in ["-Xmx1g", "-Xms1g", "-XX:+UseG1GC", "-cp libs/* kafka.Kafka"] {
-            assert!(command.contains(due), "{due}: {command}");
-        }
-    }
 }

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::last_words::last_words;
+
 /// What a driver has said of itself so far.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -118,13 +120,7 @@ impl Driver {
     }
 
     fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(&self.errors).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        format!(
-            "{} ends with:\n{}",
-            self.errors.display(),
-            lines[lines.len().saturating_sub(12)..].join("\n")
-        )
+        last_words(&self.errors)
     }
 }
 

@@ -1,25 +1,16 @@
 //! Kafka's own perf tools, run as its users run them, and what they print.
 
 use super::row::{Latency, Loaded};
+use crate::jvm::{self, Jvm};
 
-/// What `kafka-producer-perf-test.sh` and its like give their machine.
-const JAVA: &[&str] = &[
-    "java",
-    "-Xmx512M",
-    "-server",
-    "-XX:+UseG1GC",
-    "-XX:MaxGCPauseMillis=20",
-    "-XX:InitiatingHeapOccupancyPercent=35",
-    "-XX:+ExplicitGCInvokesConcurrent",
-    "-XX:MaxInlineLevel=15",
-    "-Djava.awt.headless=true",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-    "-cp",
-];
+/// The largest heap that `kafka-producer-perf-test.sh` and its like give their machine.
+const HEAP_MAX: &str = "512M";
 
 /// The command of a tool, without what holds it on a core.
 pub(super) fn tool(class_path: &str, class: &str, arguments: &[&str]) -> Vec<String> {
-    [JAVA, &[class_path, class], arguments].concat().into_iter().map(str::to_owned).collect()
+    let mut command = jvm::command(class, class_path, Jvm::AsShipped, HEAP_MAX);
+    command.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    command
 }
 
 /// How often the producer's tool is to report, in milliseconds.

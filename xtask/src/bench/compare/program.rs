@@ -7,6 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::last_words::last_words;
+
 /// A running driver. Dropped, it is killed.
 #[derive(Debug)]
 pub(super) struct Program {
@@ -68,13 +70,7 @@ impl Program {
 
     /// The end of what it said on stderr.
     pub(super) fn last_words(&self) -> String {
-        let text = std::fs::read_to_string(&self.errors).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        format!(
-            "{} ends with:\n{}",
-            self.errors.display(),
-            lines[lines.len().saturating_sub(10)..].join("\n")
-        )
+        last_words(&self.errors)
     }
 }
 
