@@ -1,5 +1,5 @@
 //! What must be done to the machine before a row: `groundwork touch BYTES` makes that much memory the guest's own, so
-//! that no broker pays for the first touch of it; `groundwork evict FOLDER` writes all files below back and drops them
+//! that no broker pays for the first touch of it; `groundwork evict FOLDER...` writes all files below back and drops them
 //! from the page cache, so that what is read next comes from the disk.
 #![forbid(unsafe_code)]
 
@@ -16,9 +16,11 @@ fn main() -> ExitCode {
             Ok(bytes) => touch(bytes),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidInput, error)),
         },
-        ["evict", folder] => evict(Path::new(folder)),
+        ["evict", ref folders @ ..] if !folders.is_empty() => {
+            folders.iter().try_for_each(|folder| evict(Path::new(folder)))
+        }
         _ => {
-            eprintln!("usage: groundwork touch BYTES | evict FOLDER");
+            eprintln!("usage: groundwork touch BYTES | evict FOLDER...");
             return ExitCode::from(2);
         }
     };

@@ -70,8 +70,21 @@ fn leaders(port: u16) -> io::Result<usize> {
     Ok(led)
 }
 
+/// What ListOffsets calls both ends of a log.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
 /// The log end offsets of all partitions together; an error if one of them does not serve.
 pub(crate) fn records(task: &Task) -> io::Result<i64> {
+    offsets(task, LATEST)
+}
+
+/// The first offsets of all partitions together: how many records are there no more.
+pub(crate) fn records_before(task: &Task) -> io::Result<i64> {
+    offsets(task, EARLIEST)
+}
+
+fn offsets(task: &Task, which: i64) -> io::Result<i64> {
     let mut body = Vec::new();
     body.put_i32(-1); // no replica
     body.put_i32(1);
@@ -79,7 +92,7 @@ pub(crate) fn records(task: &Task) -> io::Result<i64> {
     body.put_i32(task.partitions as i32);
     for partition in 0..task.partitions {
         body.put_i32(partition as i32);
-        body.put_i64(-1); // the end
+        body.put_i64(which);
     }
     let frame = ask(task.port, &request(LIST_OFFSETS, LIST_OFFSETS_VERSION, &body))?;
     let mut reader = Reader::new(&frame);

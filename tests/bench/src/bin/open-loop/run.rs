@@ -34,6 +34,9 @@ pub(crate) fn run(task: &Task) -> io::Result<Value> {
     rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1))?;
     let mut run = Run::connect(task)?;
     run.go()?;
+    if task.sheds && asking::records_before(task)? == 0 {
+        return Err(io::Error::other("retention was to shed something in this run, and shed nothing"));
+    }
     Ok(run.tally.json(task.rate.is_some()))
 }
 
@@ -82,7 +85,7 @@ impl<'a> Run<'a> {
             poll,
             producers,
             consumers,
-            tally: Tally::new().map_err(io::Error::other)?,
+            tally: Tally::new(task.measured).map_err(io::Error::other)?,
             schedule: task.rate.map(Schedule::new),
             taken_up: 0,
             began: Instant::now(),

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 /// Longer latencies count as this one.
 const LATENCY_MAX: Duration = Duration::from_secs(120);
+/// A thousandth of fewer batches than this is a matter of luck.
+const QUARTER_BATCHES_MIN: u64 = 10_000;
 
 /// Counts and latencies of the window.
 #[derive(Debug)]
@@ -17,6 +19,10 @@ pub(crate) struct Tally {
     pub(crate) produced_records: u64,
     pub(crate) fetched_records: u64,
     latencies: Histogram<u64>,
+    /// Of batches due in the first and in the last quarter of the window.
+    quarters: [Histogram<u64>; 2],
+    /// How long the window is to be open.
+    planned: Duration,
     /// How late the driver itself was with what was due: what it cannot blame on the broker.
     lateness: Histogram<u64>,
     /// Batches that were never answered; their latency is their age at the end.
@@ -24,14 +30,18 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new() -> Result<Tally, String> {
+    /// A tally of a window that is to be open for so long.
+    pub(crate) fn new(planned: Duration) -> Result<Tally, String> {
         // Microseconds, to three figures.
         let histogram = || Histogram::new_with_bounds(1, LATENCY_MAX.as_micros() as u64, 3);
+        let quarter = || histogram().map_err(|e| e.to_string());
         Ok(Tally {
             window: None,
             produced_records: 0,
             fetched_records: 0,
             latencies: histogram().map_err(|e| e.to_string())?,
+            quarters: [quarter()?, quarter()?],
+            planned,
             lateness: histogram().map_err(|e| e.to_string())?,
             unanswered: 0,
         })
@@ -65,8 +75,13 @@ impl Tally {
 
     /// A batch that was due then is answered now.
     pub(crate) fn answered(&mut self, due: Duration, now: Duration) {
-        if self.holds(due) {
-            self.latencies.saturating_record(now.saturating_sub(due).as_micros().max(1) as u64);
+        let Some((from, _)) = self.window.filter(|_| self.holds(due)) else { return };
+        let micros = now.saturating_sub(due).as_micros().max(1) as u64;
+        self.latencies.saturating_record(micros);
+        if (due - from) * 4 < self.planned {
+            self.quarters[0].saturating_record(micros);
+        } else if (due - from) * 4 >= self.planned * 3 {
+            self.quarters[1].saturating_record(micros);
         }
     }
 
@@ -83,6 +98,13 @@ impl Tally {
         if self.holds(due) {
             self.lateness.saturating_record(now.saturating_sub(due).as_micros().max(1) as u64);
         }
+    }
+
+    /// The 99.9th percentile of the first and of the last quarter in milliseconds, if enough batches were due in each.
+    fn quarters_p999(&self) -> Option<[f64; 2]> {
+        let has_enough = self.quarters.iter().all(|quarter| quarter.len() >= QUARTER_BATCHES_MIN);
+        has_enough
+            .then(|| std::array::from_fn(|index| self.quarters[index].value_at_quantile(0.999) as f64 / 1e3))
     }
 
     /// The result as one JSON object; latencies only of an open loop.
@@ -102,6 +124,7 @@ impl Tally {
             "produced_records": self.produced_records,
             "fetched_records": self.fetched_records,
             "latency_ms": latency,
+            "quarters_p999_ms": with_latencies.then(|| self.quarters_p999()).flatten(),
             "driver_late_p99_ms": with_latencies.then(|| millis(self.lateness.value_at_quantile(0.99))),
             "unanswered": self.unanswered,
         })
@@ -119,7 +142,7 @@ mod tests {
     /// A batch is the window's by when it was due: slow answers that come after the window must not fall out of it.
     #[test]
     fn latency_belongs_to_when_it_was_due_and_bytes_to_when_they_came() {
-        let mut tally = Tally::new().unwrap();
+        let mut tally = Tally::new(second(2)).unwrap();
         tally.answered(second(0), second(1));
         tally.open(second(1));
         tally.produced(second(1), 5);
@@ -138,7 +161,25 @@ mod tests {
 
     #[test]
     fn a_closed_loop_has_no_latency_to_tell() {
-        let json = Tally::new().unwrap().json(false);
+        let json = Tally::new(second(2)).unwrap().json(false);
         assert!(json["latency_ms"].is_null() && json["driver_late_p99_ms"].is_null());
+    }
+
+    /// Both quarters are by when a batch was due, and one of them with few batches says nothing.
+    #[test]
+    fn the_first_and_the_last_quarter_are_told_apart() {
+        let mut tally = Tally::new(second(8)).unwrap();
+        tally.open(second(10));
+        for _ in 0..QUARTER_BATCHES_MIN {
+            tally.answered(second(11), second(12));
+            tally.answered(second(14), second(50));
+        }
+        assert_eq!(tally.json(true)["quarters_p999_ms"], Value::Null);
+        for _ in 0..QUARTER_BATCHES_MIN {
+            tally.answered(second(16), second(19));
+        }
+        let [first, last] = tally.quarters_p999().unwrap();
+        assert!((999.0..1_002.0).contains(&first) && (2_998.0..3_005.0).contains(&last), "{first} {last}");
+        assert!(tally.json(true)["quarters_p999_ms"].is_array());
     }
 }

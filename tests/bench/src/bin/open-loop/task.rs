@@ -29,6 +29,8 @@ pub(crate) struct Task {
     pub(crate) to_the_end: bool,
     /// Latency is that from when a batch was due until a consumer has it. The topic must be new.
     pub(crate) end_to_end: bool,
+    /// Retention must have deleted something when the run ends; otherwise the run proves nothing of it.
+    pub(crate) sheds: bool,
     pub(crate) warm: Duration,
     pub(crate) measured: Duration,
     /// Bytes of values after which a phase ends before its time: a page cache is finite.
@@ -53,6 +55,7 @@ impl Task {
             again: false,
             to_the_end: false,
             end_to_end: false,
+            sheds: false,
             warm: Duration::ZERO,
             measured: Duration::from_secs(1),
             phase_bytes_max: u64::MAX,
@@ -64,6 +67,7 @@ impl Task {
                 "--again" => task.again = true,
                 "--to-the-end" => task.to_the_end = true,
                 "--end-to-end" => task.end_to_end = true,
+                "--sheds" => task.sheds = true,
                 name => {
                     let value = words.next().ok_or_else(|| format!("{name} wants a value"))?;
                     task.set(name, value).ok_or_else(|| format!("{name} {value} is not understood"))?;
