@@ -20,7 +20,7 @@ use crate::provision;
 use statistics::Spread;
 
 const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
-       cargo xtask bench compare [--quick] [--filter PART]... [--rounds N] [--list]
+       cargo xtask bench compare [--quick] [--nodes 1|3] [--minutes N] [--filter PART]... [--rounds N] [--list]
        cargo xtask bench failover [--against ouzel|kafka] [--nodes N] [--partitions N] [--rounds N] [--stopped]
 
   --runs         starts that are measured, of each kind (11)
@@ -28,7 +28,8 @@ const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
   --filter       only workloads whose name has that part, and what these need; may be repeated
   --list         names the workloads and runs none
   --against      the brokers that lose a node (ouzel)
-  --nodes        how many there are (3)
+  --nodes        how many there are: of failover (3); of compare, workloads of clusters of that size (1)
+  --minutes      compare plays the hour of rolling retention as well, so many minutes of it
   --partitions   of one topic, on three nodes each (100)
   --rounds       of compare: how often each broker plays each workload (5, or 2 with --quick);
                  of failover: nodes that are taken down, one after the other (9)

@@ -82,17 +82,15 @@ impl BrokerProcess {
         preparing::prepare(root, against, folders, settings, flags)
     }
 
-    /// Gets a broker ready whose cost is to be measured: Kafka exactly as it is shipped, ouzel from that binary.
+    /// The same for brokers whose cost is to be measured: Kafka exactly as it is shipped, ouzel from that binary.
     pub(crate) fn prepare_measured(
         root: &Path,
         against: Against,
         ouzel: &Path,
-        folder: &Path,
+        folders: &[PathBuf],
         settings: &[(&str, &str)],
-    ) -> Result<BrokerProcess, String> {
-        let folders = [folder.to_path_buf()];
-        let mut brokers = preparing::prepare_measured(root, against, ouzel, &folders, settings)?;
-        brokers.pop().ok_or_else(|| "one folder makes one broker".to_owned())
+    ) -> Result<Vec<BrokerProcess>, String> {
+        preparing::prepare_measured(root, against, ouzel, folders, settings)
     }
 
     /// Any program that serves on `kafka_port` as soon as that port takes connections.

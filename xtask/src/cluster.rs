@@ -57,8 +57,22 @@ impl Cluster {
             1 => vec![folder.to_path_buf()],
             _ => (1..=count).map(|id| folder.join(format!("node-{id}"))).collect(),
         };
-        let nodes = BrokerProcess::prepare_cluster(root, against, &folders, settings, flags)?;
-        Ok(Cluster { nodes, next: 0 })
+        Ok(Cluster::of(BrokerProcess::prepare_cluster(root, against, &folders, settings, flags)?))
+    }
+
+    /// Brokers that are ready to start already, as one cluster.
+    pub(crate) fn of(nodes: Vec<BrokerProcess>) -> Cluster {
+        Cluster { nodes, next: 0 }
+    }
+
+    /// The processes of the nodes that were started and not taken down.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(BrokerProcess::pid).collect()
+    }
+
+    /// The end of each broker's log, for messages.
+    pub(crate) fn last_words(&self) -> String {
+        self.nodes.iter().map(BrokerProcess::last_words).collect::<Vec<_>>().join("\n")
     }
 
     /// `host:port,...` for a client's bootstrap list.
@@ -85,13 +99,15 @@ impl Cluster {
         self.nodes.iter_mut().all(BrokerProcess::is_running)
     }
 
-    /// Starts all nodes and waits until the cluster is whole.
-    pub(crate) fn start(&mut self) -> Result<(), String> {
+    /// Starts all nodes and waits until the cluster is whole; how long that took.
+    pub(crate) fn start(&mut self) -> Result<Duration, String> {
+        let began = Instant::now();
         let launched = self.nodes.iter_mut().map(BrokerProcess::launch).collect::<Result<Vec<_>, _>>()?;
         for (node, launched) in self.nodes.iter_mut().zip(launched) {
             node.await_serving(launched)?;
         }
-        self.await_whole()
+        self.await_whole()?;
+        Ok(began.elapsed())
     }
 
     /// Takes the next node down, in turn, waits until the others lead all that it led, starts it again and waits until

@@ -3,10 +3,11 @@
 //! data; docs/performance.md says what each figure is and which rules keep the comparison fair.
 //!
 //! Reading order: `workload` (the table), `contender` (the brokers and what they promise), `driving` (how a row is
-//! played), `usage` (what it cost), `row`, `ratio` (what is compared), `report` and `plot`.
+//! played), `usage` (what it cost), `row`, `ratio` (what is compared), `goal` (what is to be reached), `report` and `plot`.
 
 mod contender;
 mod driving;
+mod goal;
 mod kafka_tools;
 mod open_loop;
 mod pinning;
@@ -37,6 +38,10 @@ pub(super) struct Options {
     quick: bool,
     list: bool,
     rounds: usize,
+    /// Brokers of a cluster: workloads of that size are played.
+    nodes: u32,
+    /// How long the long workload is measured; without it, only who names that workload plays it.
+    minutes: Option<u64>,
     /// Parts of names; a workload is played if it has any of them.
     filters: Vec<String>,
 }
@@ -44,7 +49,7 @@ pub(super) struct Options {
 /// The short form ends by then, whatever is left.
 const QUICK_LONGEST: Duration = Duration::from_secs(600);
 
-const QUICK: Phases = Phases { warm: Duration::from_secs(5), measured: Duration::from_secs(4) };
+const QUICK: Phases = Phases { warm: Duration::from_secs(4), measured: Duration::from_secs(4) };
 /// A JVM compiles for about a minute until it is as fast as it gets.
 const WHOLE: Phases = Phases { warm: Duration::from_secs(60), measured: Duration::from_secs(30) };
 
@@ -52,14 +57,26 @@ impl Options {
     /// Reads the arguments; `None` if they are not understood.
     pub(super) fn parse(arguments: &[&str]) -> Option<Options> {
         let quick = arguments.contains(&"--quick");
-        let mut options =
-            Options { quick, list: false, rounds: if quick { 2 } else { 5 }, filters: Vec::new() };
+        let mut options = Options {
+            quick,
+            list: false,
+            rounds: if quick { 2 } else { 5 },
+            nodes: 1,
+            minutes: None,
+            filters: Vec::new(),
+        };
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
             match *name {
                 "--quick" => {}
                 "--list" => options.list = true,
                 "--rounds" => options.rounds = arguments.next()?.parse().ok().filter(|rounds| *rounds > 0)?,
+                "--nodes" => {
+                    options.nodes = arguments.next()?.parse().ok().filter(|nodes| matches!(nodes, 1 | 3))?
+                }
+                "--minutes" => {
+                    options.minutes = Some(arguments.next()?.parse().ok().filter(|minutes| *minutes > 0)?)
+                }
                 "--filter" => options.filters.push((*arguments.next()?).to_owned()),
                 _ => return None,
             }
@@ -68,20 +85,32 @@ impl Options {
     }
 
     fn workloads(&self) -> Vec<&'static Workload> {
-        let named = |workload: &Workload| {
-            self.filters.is_empty() || self.filters.iter().any(|part| workload.name.contains(part.as_str()))
-        };
-        // Who names a workload wants it, in the short form as well.
         let chosen = |workload: &Workload| {
-            named(workload) && (!self.quick || workload.quick || !self.filters.is_empty())
+            workload.nodes == self.nodes
+                && match self.filters.is_empty() {
+                    // Who names a workload wants it, in the short form as well.
+                    false => self.filters.iter().any(|part| workload.name.contains(part.as_str())),
+                    true if workload.is_long() => self.minutes.is_some(),
+                    true => !self.quick || workload.quick,
+                }
         };
         let needed: Vec<&str> =
             WORKLOADS.iter().filter(|workload| chosen(workload)).filter_map(Workload::needs).collect();
         WORKLOADS.iter().filter(|workload| chosen(workload) || needed.contains(&workload.name)).collect()
     }
 
-    fn phases(&self) -> Phases {
+    fn usual_phases(&self) -> Phases {
         if self.quick { QUICK } else { WHOLE }
+    }
+
+    fn phases(&self, workload: &Workload) -> Phases {
+        let minutes = self.minutes.unwrap_or(if self.quick { 2 } else { 60 });
+        workload.phases(self.usual_phases(), minutes)
+    }
+
+    /// An hour is not played five times.
+    fn rounds(&self, workload: &Workload) -> usize {
+        if workload.is_long() { 1 } else { self.rounds }
     }
 }
 
@@ -100,13 +129,14 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<(), String> {
     let folder = root.join("target/bench/compare");
     provision::remove_dir(&folder)?;
     provision::create_dir(&folder)?;
-    let mut report = Report::new(facts(root, &folder, pinning), options.quick, options.phases());
+    let mut report = Report::new(facts(root, &folder, pinning), options.quick, options.usual_phases());
     // From here on: building takes all cores, and the facts count them.
     pinning.hold_ourselves()?;
     let began = Instant::now();
     for workload in workloads {
         println!("{} ({})", workload.name, workload.mode.word());
-        if options.quick && began.elapsed() > QUICK_LONGEST.saturating_sub(expected(workload, options)) {
+        let is_bounded = options.quick && options.minutes.is_none();
+        if is_bounded && began.elapsed() > QUICK_LONGEST.saturating_sub(expected(workload, options)) {
             println!("        left out: the short form has no time left");
             report.leave_out(workload, "the short form had no time left");
             continue;
@@ -119,7 +149,7 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<(), String> {
                 continue;
             }
         };
-        let hall = Hall { root, folder: &folder, tools: &tools, pinning, phases: options.phases() };
+        let hall = Hall { root, folder: &folder, tools: &tools, pinning, phases: options.phases(workload) };
         let (rows, outcome) = hall.play(workload, rate, options);
         // What was measured stays, whoever failed after it.
         if !rows.is_empty() {
@@ -144,16 +174,12 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<(), String> {
 
 /// About how long a workload takes: enough to know whether to begin it.
 fn expected(workload: &Workload, options: &Options) -> Duration {
-    let phases = options.phases();
-    let phases = match workload.load {
-        Load::StartUp { .. } => Duration::ZERO,
-        _ => phases.warm + phases.measured,
-    };
+    let Phases { warm, measured } = options.phases(workload);
     let row = |contender: Contender| {
         // A start, a stop and the memory that is touched.
-        let around = if contender == Contender::Kafka { 10 } else { 3 };
-        let rounds = if contender == Contender::Null && options.quick { 1 } else { options.rounds };
-        (phases + Duration::from_secs(around)) * rounds as u32
+        let around = if contender == Contender::Kafka { 8 } else { 3 };
+        let rounds = if contender == Contender::Null && options.quick { 1 } else { options.rounds(workload) };
+        (warm + measured + Duration::from_secs(around) * workload.nodes) * rounds as u32
     };
     workload.contenders().into_iter().map(row).sum()
 }
@@ -166,19 +192,29 @@ struct Tools {
     ouzel: PathBuf,
     /// The folder of the bench's own binaries.
     folder: PathBuf,
+    /// librdkafka's driver.
+    librdkafka: PathBuf,
 }
 
 impl Tools {
     fn provide(root: &Path) -> Result<Tools, String> {
         let class_path = provision::kafka_class_path(root)?;
         let ouzel = provision::ouzel_release(root)?;
-        let target = provision::folder(root).join("bench");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "--release", "--locked", "--target-dir"]).arg(&target);
-        build.current_dir(root.join("tests/bench"));
-        provision::run_quietly("build the bench's drivers", &mut build)?;
-        Ok(Tools { class_path, ouzel, folder: target.join("release") })
+        let build = |name: &str, sources: &str| {
+            let target = provision::folder(root).join(name);
+            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+            let mut build = Command::new(cargo);
+            build.args(["build", "--quiet", "--release", "--locked", "--target-dir"]).arg(&target);
+            build.current_dir(root.join(sources));
+            provision::run_quietly(&format!("build the drivers of {sources}"), &mut build)?;
+            Ok::<PathBuf, String>(target.join("release"))
+        };
+        Ok(Tools {
+            class_path,
+            ouzel,
+            folder: build("bench", "tests/bench")?,
+            librdkafka: build("rdkafka", "tests/clients/rdkafka")?.join("perf"),
+        })
     }
 }
 
@@ -187,6 +223,7 @@ fn offered(workload: &Workload, report: &Report) -> Result<Option<f64>, String> 
     let (batches, rate) = match workload.load {
         Load::Produce { batches, rate: Some(rate), .. } => (batches, rate),
         Load::EndToEnd { batches, rate: Some(rate), .. } => (batches, rate),
+        Load::Rolling { batches, rate, .. } => (batches, rate),
         Load::Fetch { batches, beside: Some(rate), .. } => (batches, rate),
         _ => return Ok(None),
     };
@@ -222,7 +259,7 @@ impl Hall<'_> {
         options: &Options,
     ) -> (Vec<Row>, Result<(), String>) {
         let mut rows = Vec::new();
-        for round in 1..=options.rounds {
+        for round in 1..=options.rounds(workload) {
             for contender in workload.contenders() {
                 // The floor moves little; the short form looks at it once.
                 if contender == Contender::Null && options.quick && round > 1 {
@@ -261,36 +298,39 @@ impl Hall<'_> {
             tools: &self.tools.folder,
             pinning: &self.pinning,
             mode: workload.mode,
+            nodes: workload.nodes,
             partitions: workload.partitions,
             settings: workload.settings,
         };
-        let mut broker = contender.prepare(&place)?;
+        let mut cluster = contender.prepare(&place)?;
         let launched = Instant::now();
-        let ready_ms = broker.start()?.as_secs_f64() * 1e3;
+        let ready_ms = cluster.start()?.as_secs_f64() * 1e3;
         let bench = Bench {
             folder: &room,
             class_path: &self.tools.class_path,
             tools: &self.tools.folder,
+            librdkafka: &self.tools.librdkafka,
             pinning: self.pinning,
             phases: self.phases,
             partitions: workload.partitions,
             rate,
-            port: broker.kafka_port(),
-            pid: broker.pid().ok_or("the broker runs no more")?,
-            data: broker.data_dir(),
+            bootstrap: cluster.bootstrap(),
+            port: cluster.port(),
+            pids: cluster.pids(),
+            data: cluster.data_dirs(),
             launched,
             makes_topics: contender != Contender::Null,
         };
         let (load, usage) = bench
-            .carry_out(workload.load, &mut broker)
-            .map_err(|reason| format!("{reason}\n{}", broker.last_words()))?;
-        if !broker.is_running() {
-            return Err(format!("the broker ended in the middle; {}", broker.last_words()));
+            .carry_out(workload.load, &mut cluster)
+            .map_err(|reason| format!("{reason}\n{}", cluster.last_words()))?;
+        if !cluster.is_running() {
+            return Err(format!("a broker ended in the middle; {}", cluster.last_words()));
         }
-        broker.stop()?;
+        cluster.stop()?;
         // A row that failed leaves its folder to be looked at.
         provision::remove_dir(&room)?;
-        Ok(Row { contender, round, load, usage, ready_ms })
+        Ok(Row { contender, round, nodes: workload.nodes, load, usage, ready_ms })
     }
 }
 
@@ -334,17 +374,46 @@ mod tests {
         let half = Options::parse(&["--filter", "end to end at 50"]).unwrap();
         let names: Vec<&str> = half.workloads().iter().map(|workload| workload.name).collect();
         assert_eq!(names, ["end to end, maximum", "end to end at 50 %"], "with what it needs");
+        let cluster = Options::parse(&["--nodes", "3"]).unwrap();
+        assert!(cluster.workloads().iter().all(|workload| workload.nodes == 3));
+        assert!(!cluster.workloads().is_empty());
         assert_eq!(Options::parse(&[]).unwrap().rounds, 5);
         assert_eq!(Options::parse(&["--quick"]).unwrap().rounds, 2);
-        for wrong in [&["--rounds"][..], &["--rounds", "0"], &["--filter"], &["x"]] {
+        for wrong in [
+            &["--rounds"][..],
+            &["--rounds", "0"],
+            &["--nodes", "2"],
+            &["--minutes", "0"],
+            &["--filter"],
+            &["x"],
+        ] {
             assert_eq!(Options::parse(wrong), None, "{wrong:?}");
         }
     }
 
+    /// The long workload: an hour by its name alone, shorter if it is said, unasked never, and once.
+    #[test]
+    fn an_hour_is_played_by_who_asks_for_it() {
+        let minutes = |arguments: &[&str]| {
+            let options = Options::parse(arguments).unwrap();
+            let long = options.workloads().into_iter().find(|workload| workload.is_long())?;
+            assert_eq!(options.rounds(long), 1);
+            Some(options.phases(long).measured.as_secs() / 60)
+        };
+        assert_eq!(minutes(&[]), None);
+        assert_eq!(minutes(&["--quick"]), None);
+        assert_eq!(minutes(&["--minutes", "60"]), Some(60));
+        assert_eq!(minutes(&["--filter", "for long"]), Some(60));
+        assert_eq!(minutes(&["--quick", "--filter", "for long"]), Some(2));
+        assert_eq!(minutes(&["--quick", "--filter", "for long", "--minutes", "5"]), Some(5));
+    }
+
     #[test]
     fn the_short_form_fits_its_time() {
-        let options = Options::parse(&["--quick"]).unwrap();
-        let all: Duration = options.workloads().iter().map(|workload| expected(workload, &options)).sum();
-        assert!(all <= QUICK_LONGEST, "{all:?}");
+        for nodes in ["1", "3"] {
+            let options = Options::parse(&["--quick", "--nodes", nodes]).unwrap();
+            let all: Duration = options.workloads().iter().map(|workload| expected(workload, &options)).sum();
+            assert!(all <= QUICK_LONGEST, "{nodes} nodes: {all:?}");
+        }
     }
 }

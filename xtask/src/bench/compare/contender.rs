@@ -1,9 +1,10 @@
 //! Whose broker runs in a row, and what it promises there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::pinning::Pinning;
 use crate::broker_process::{Against, BrokerProcess, free_ports};
+use crate::cluster::Cluster;
 use crate::provision;
 
 /// A broker that takes part.
@@ -24,16 +25,23 @@ impl Contender {
         }
     }
 
-    /// Gets a broker ready on fresh data, pinned to its core.
-    pub(super) fn prepare(self, place: &Place<'_>) -> Result<BrokerProcess, String> {
-        let partitions = place.partitions.to_string();
+    /// Gets the brokers of a row ready on fresh data, pinned to their core.
+    pub(super) fn prepare(self, place: &Place<'_>) -> Result<Cluster, String> {
+        let (partitions, replicas) = (place.partitions.to_string(), place.nodes.to_string());
         let mut settings = vec![("num.partitions", partitions.as_str())];
+        if place.nodes > 1 {
+            settings.push(("default.replication.factor", replicas.as_str()));
+            settings.push(("min.insync.replicas", "2"));
+        }
         settings.extend_from_slice(place.mode.settings(self));
         settings.extend_from_slice(place.settings);
-        let of = |against| {
-            BrokerProcess::prepare_measured(place.root, against, place.ouzel, place.folder, &settings)
+        let folders: Vec<PathBuf> = match place.nodes {
+            1 => vec![place.folder.to_path_buf()],
+            nodes => (1..=nodes).map(|id| place.folder.join(format!("node-{id}"))).collect(),
         };
-        let mut broker = match self {
+        let of =
+            |against| BrokerProcess::prepare_measured(place.root, against, place.ouzel, &folders, &settings);
+        let mut nodes = match self {
             Contender::Ouzel => of(Against::Ouzel)?,
             Contender::Kafka => of(Against::Kafka)?,
             Contender::Null => {
@@ -41,15 +49,12 @@ impl Contender {
                 let [port] = free_ports()?;
                 let program = place.tools.join("null-broker").display().to_string();
                 let data = place.folder.join("data").display().to_string();
-                BrokerProcess::of_command(
-                    vec![program, port.to_string(), partitions, data],
-                    place.folder,
-                    port,
-                )
+                let command = vec![program, port.to_string(), partitions, data];
+                vec![BrokerProcess::of_command(command, place.folder, port)]
             }
         };
-        broker.start_through(&place.pinning.broker());
-        Ok(broker)
+        nodes.iter_mut().for_each(|node| node.start_through(&place.pinning.broker()));
+        Ok(Cluster::of(nodes))
     }
 }
 
@@ -64,6 +69,8 @@ pub(super) struct Place<'a> {
     pub(super) tools: &'a Path,
     pub(super) pinning: &'a Pinning,
     pub(super) mode: Mode,
+    /// Brokers of one cluster, with a replica of every partition each.
+    pub(super) nodes: u32,
     /// Of every topic that is made by naming it.
     pub(super) partitions: u32,
     /// Kafka's keys that the workload itself is about, alike for both.

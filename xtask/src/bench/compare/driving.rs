@@ -5,14 +5,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::kafka_tools::{self, REPORT_EVERY_MS, consumer_result, end_to_end_result, producer_report};
-use super::open_loop::{Task, says};
+use super::open_loop::{Task, librdkafka_command, says};
 use super::pinning::Pinning;
 use super::program::Program;
 use super::row::Loaded;
-use super::usage::{Usage, Window, memory};
+use super::usage::{Usage, Watched, Window, memory};
 use super::workload::{Batches, Load};
 use crate::bench::metadata::create_topics;
-use crate::broker_process::BrokerProcess;
+use crate::cluster::Cluster;
 use crate::provision;
 
 pub(super) const TOPIC: &str = "bench";
@@ -21,6 +21,9 @@ const SILENCE_LONGEST: Duration = Duration::from_secs(60);
 /// How long a tool with a fixed task may take.
 const TASK_LONGEST: Duration = Duration::from_secs(300);
 
+/// A warm-up this long is that of the long form.
+const LONG_WARM_UP: Duration = Duration::from_secs(20);
+
 /// How long the phases of a row take. The same for every broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Phases {
@@ -28,9 +31,11 @@ pub(super) struct Phases {
     pub(super) measured: Duration,
 }
 
-/// Bytes of values of one phase at most: more than this, and a fast broker would be measured at the disk that a slow one
-/// never meets. A phase that is full ends before its time, for whomever it is.
+/// Bytes of values of one phase at most, over all brokers: more than this, and a fast broker would be measured at the disk
+/// that a slow one never meets. A phase that is full ends before its time, for whomever it is.
 const PHASE_BYTES_MAX: u64 = 3 << 30;
+/// Of a warm-up, after which all is written back: a compiler wants its time, which a fast load would cut short.
+const WARM_BYTES_MAX: u64 = 12 << 30;
 
 /// What a load is carried out with.
 #[derive(Debug)]
@@ -41,40 +46,64 @@ pub(super) struct Bench<'a> {
     pub(super) tools: &'a Path,
     pub(super) pinning: Pinning,
     pub(super) phases: Phases,
+    /// librdkafka's driver.
+    pub(super) librdkafka: &'a Path,
     pub(super) partitions: u32,
     /// Batches a second that are offered, where the load has a rate.
     pub(super) rate: Option<f64>,
-    /// The broker under measurement.
+    /// Where clients begin, and one broker's port.
+    pub(super) bootstrap: String,
     pub(super) port: u16,
-    pub(super) pid: u32,
-    pub(super) data: PathBuf,
-    /// When its process was started.
+    /// The brokers under measurement.
+    pub(super) pids: Vec<u32>,
+    pub(super) data: Vec<PathBuf>,
+    /// When their processes were started.
     pub(super) launched: Instant,
     /// Whether it makes a topic that is named to it, and does not have it already.
     pub(super) makes_topics: bool,
 }
 
 impl Bench<'_> {
-    /// Carries the load out; the broker itself is only needed by a load that starts it anew.
-    pub(super) fn carry_out(
-        &self,
-        load: Load,
-        broker: &mut BrokerProcess,
-    ) -> Result<(Loaded, Usage), String> {
+    /// Carries the load out; the cluster itself is only needed by a load that starts it anew.
+    pub(super) fn carry_out(&self, load: Load, cluster: &mut Cluster) -> Result<(Loaded, Usage), String> {
         if self.makes_topics {
             create_topics(self.port, &[TOPIC.to_owned()])?;
+            if self.pids.len() > 1 {
+                cluster.await_partitions(self.partitions as usize)?;
+            }
         }
         let Phases { warm, measured } = self.phases;
-        let task = |batches| Task { warm, measured, phase_bytes_max: PHASE_BYTES_MAX, ..Task::of(batches) };
+        let phase_bytes_max = self.phase_bytes_max();
+        let task = |batches| Task { warm, measured, phase_bytes_max, ..Task::of(batches) };
         match load {
             Load::ProducerPerf { value_bytes, acks, codec } => self.producer_perf(value_bytes, acks, codec),
             Load::ConsumerPerf { value_bytes, records } => self.consumer_perf(value_bytes, records),
             Load::EndToEndTool { value_bytes, acks, records } => {
                 self.end_to_end_tool(value_bytes, acks, records)
             }
-            Load::Produce { batches, producers, acks, .. } => {
+            Load::Librdkafka { value_bytes, acks } => {
+                let batches = Batches { value_bytes, records: 1, keyed: false };
+                self.librdkafka("produce", &Task { acks, ..task(batches) })
+            }
+            Load::LibrdkafkaFetch { batches, filled_bytes } => {
+                self.fill(batches, filled_bytes)?;
+                self.librdkafka("fetch", &Task { consumers: 1, phase_bytes_max: u64::MAX, ..task(batches) })
+            }
+            Load::Produce { batches, producers, acks, rate: None } => {
+                let task = Task { producers, acks, ..task(batches) };
+                self.warm_up(&task)?;
+                self.open_loop(&task)
+            }
+            Load::Produce { batches, producers, acks, rate: Some(_) } => {
                 self.open_loop(&Task { producers, acks, rate: self.rate, ..task(batches) })
             }
+            Load::Rolling { batches, producers, .. } => self.open_loop(&Task {
+                producers,
+                rate: self.rate,
+                sheds: true,
+                phase_bytes_max: u64::MAX,
+                ..task(batches)
+            }),
             Load::Fetch { batches, consumers, filled_bytes, cold, .. } => {
                 self.fill(batches, filled_bytes)?;
                 let task = Task { consumers, again: true, ..task(batches) };
@@ -87,15 +116,44 @@ impl Bench<'_> {
                 let end_to_end = self.rate.is_some();
                 self.open_loop(&Task { producers, consumers, rate: self.rate, end_to_end, ..task(batches) })
             }
-            Load::StartUp { filled_bytes } => self.start_up(filled_bytes, broker),
+            Load::StartUp { filled_bytes } => self.start_up(filled_bytes, cluster),
             Load::Idle => self.idle(),
         }
     }
 
-    /// Runs the open-loop driver through its phases, with the window on the measured one.
+    /// Every broker of a cluster holds all of it.
+    fn phase_bytes_max(&self) -> u64 {
+        PHASE_BYTES_MAX / self.pids.len().max(1) as u64
+    }
+
+    /// A load as fast as it goes would fill the warm-up's bytes long before its time, and a broker with a compiler would be
+    /// measured cold. So most of the warm-up is a run of its own that may carry more; then all that it left dirty is
+    /// written back and dropped.
+    fn warm_up(&self, task: &Task) -> Result<(), String> {
+        if task.warm < LONG_WARM_UP {
+            return Ok(());
+        }
+        let warm =
+            Task { warm: Duration::ZERO, measured: task.warm, phase_bytes_max: WARM_BYTES_MAX, ..*task };
+        let command = warm.command(self.tools, self.port, self.partitions);
+        self.start("warm-up", command)?.finish(task.warm + SILENCE_LONGEST)?;
+        self.evict()
+    }
+
     fn open_loop(&self, task: &Task) -> Result<(Loaded, Usage), String> {
+        self.in_phases("open-loop", task.command(self.tools, self.port, self.partitions), task)
+    }
+
+    fn librdkafka(&self, what: &str, task: &Task) -> Result<(Loaded, Usage), String> {
+        let command = librdkafka_command(self.librdkafka, what, &self.bootstrap, self.partitions, task);
+        self.in_phases("librdkafka", command, task)
+    }
+
+    /// Runs a driver through its phases, with the window on the measured one.
+    fn in_phases(&self, name: &str, command: Vec<String>, task: &Task) -> Result<(Loaded, Usage), String> {
         let longest = task.warm + SILENCE_LONGEST;
-        let mut driver = self.start("open-loop", task.command(self.tools, self.port, self.partitions))?;
+        let mut driver = self.start(name, command)?;
+        let pid = driver.pid();
         let mut heard = |what: &str, longest: Duration| loop {
             match driver.line(longest)? {
                 Some(line) if says(&line, what) => return Ok(()),
@@ -104,7 +162,7 @@ impl Bench<'_> {
             }
         };
         heard("measuring", longest)?;
-        let window = self.window()?;
+        let window = self.window(Some(pid))?;
         heard("closed", task.measured + SILENCE_LONGEST)?;
         let usage = window.close()?;
         let said = driver.finish(SILENCE_LONGEST)?;
@@ -143,19 +201,19 @@ impl Bench<'_> {
     fn evict(&self) -> Result<(), String> {
         let mut words = self.pinning.driver();
         words.extend([self.tools.join("groundwork").display().to_string(), "evict".to_owned()]);
-        words.push(self.data.display().to_string());
+        words.extend(self.data.iter().map(|data| data.display().to_string()));
         provision::run_quietly("drop the page cache", Command::new(&words[0]).args(&words[1..]))
     }
 
     /// The first start counts if there is nothing; otherwise the one after a graceful stop, with nothing in memory.
-    fn start_up(&self, filled_bytes: u64, broker: &mut BrokerProcess) -> Result<(Loaded, Usage), String> {
+    fn start_up(&self, filled_bytes: u64, cluster: &mut Cluster) -> Result<(Loaded, Usage), String> {
         let mut launched = self.launched;
         if filled_bytes > 0 {
             self.fill(Batches { value_bytes: 1024, records: 64, keyed: false }, filled_bytes)?;
-            broker.stop()?;
+            cluster.stop()?;
             self.evict()?;
             launched = Instant::now();
-            broker.start()?;
+            cluster.start()?;
         }
         let one = Task {
             producers: 1,
@@ -167,16 +225,16 @@ impl Bench<'_> {
         self.start("first-record", one.command(self.tools, self.port, self.partitions))?
             .finish(SILENCE_LONGEST)?;
         let first_record_ms = Some(launched.elapsed().as_secs_f64() * 1e3);
-        let pid = broker.pid().ok_or("the broker runs no more")?;
-        let (rss_peak_kib, threads) = memory(pid)?;
+        let (rss_peak_kib, threads) = memory(&cluster.pids())?;
         Ok((
             Loaded { first_record_ms, ..Loaded::default() },
             Usage { rss_peak_kib, threads, ..Usage::default() },
         ))
     }
 
-    fn window(&self) -> Result<Window, String> {
-        Window::open(self.pid, self.pinning)
+    /// A window on the brokers, and on the driver if it runs until the window is closed.
+    fn window(&self, driver: Option<u32>) -> Result<Window, String> {
+        Window::open(Watched { brokers: self.pids.clone(), driver, pinning: self.pinning })
     }
 
     fn start(&self, name: &str, command: Vec<String>) -> Result<Program, String> {
@@ -185,14 +243,14 @@ impl Bench<'_> {
 
     fn idle(&self) -> Result<(Loaded, Usage), String> {
         std::thread::sleep(self.phases.warm);
-        let window = self.window()?;
+        let window = self.window(None)?;
         std::thread::sleep(self.phases.measured);
         Ok((Loaded::default(), window.close()?))
     }
 
     /// One run of the tool is warm-up and measurement: it reports as it goes, and is ended when enough was seen.
     fn producer_perf(&self, value_bytes: u32, acks: &str, codec: &str) -> Result<(Loaded, Usage), String> {
-        let bootstrap = self.bootstrap();
+        let bootstrap = self.bootstrap.clone();
         let (acks, codec) = (format!("acks={acks}"), format!("compression.type={codec}"));
         let value = value_bytes.to_string();
         #[rustfmt::skip]
@@ -202,6 +260,7 @@ impl Bench<'_> {
         ];
         let mut tool =
             self.start("producer-perf", kafka_tools::tool(self.class_path, PRODUCER_TOOL, &arguments))?;
+        let pid = tool.pid();
         // The warm-up begins with the first records, not with the client's own start.
         let mut next = || loop {
             let Some(line) = tool.line(SILENCE_LONGEST)? else {
@@ -212,24 +271,22 @@ impl Bench<'_> {
             }
         };
         next()?;
-        let warming = Instant::now();
-        while warming.elapsed() < self.phases.warm {
-            next()?;
+        let bytes = |records: f64| records * f64::from(value_bytes);
+        let is_full = |records: f64, most: u64| bytes(records) >= most as f64;
+        let (warming, mut warmed) = (Instant::now(), 0.0);
+        let warm_max = WARM_BYTES_MAX / self.pids.len() as u64;
+        while warming.elapsed() < self.phases.warm && !is_full(warmed, warm_max) {
+            warmed += next()?;
         }
-        let window = self.window()?;
+        let window = self.window(Some(pid))?;
         let opened = Instant::now();
         let mut records = 0.0;
-        while opened.elapsed() < self.phases.measured {
+        while opened.elapsed() < self.phases.measured && !is_full(records, self.phase_bytes_max()) {
             records += next()?;
         }
         let seconds = opened.elapsed().as_secs_f64();
         let usage = window.close()?;
-        let value_bytes = records * f64::from(value_bytes);
-        Ok((Loaded { seconds, records, value_bytes, ..Loaded::default() }, usage))
-    }
-
-    fn bootstrap(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        Ok((Loaded { seconds, records, value_bytes: bytes(records), ..Loaded::default() }, usage))
     }
 
     /// Runs one of Kafka's tools to its end; what it printed.
@@ -240,7 +297,8 @@ impl Bench<'_> {
 
     /// The tool reads everything once for warmth and once for the measurement, each time in a new group.
     fn consumer_perf(&self, value_bytes: u32, records: u32) -> Result<(Loaded, Usage), String> {
-        let (bootstrap, value, count) = (self.bootstrap(), value_bytes.to_string(), records.to_string());
+        let (bootstrap, value, count) =
+            (self.bootstrap.clone(), value_bytes.to_string(), records.to_string());
         #[rustfmt::skip]
         let fill = [
             "--bootstrap-server", &bootstrap, "--topic", TOPIC, "--num-records", &count, "--throughput", "-1",
@@ -250,7 +308,7 @@ impl Bench<'_> {
         let read =
             ["--bootstrap-server", &bootstrap, "--topic", TOPIC, "--num-records", &count, "--hide-header"];
         self.kafka_tool(CONSUMER_TOOL, &read)?;
-        let window = self.window()?;
+        let window = self.window(None)?;
         let said = self.kafka_tool(CONSUMER_TOOL, &read)?;
         let usage = window.close()?;
         let loaded = said.iter().find_map(|line| consumer_result(line, f64::from(value_bytes)));
@@ -259,12 +317,12 @@ impl Bench<'_> {
 
     /// Half as many records go before for warmth.
     fn end_to_end_tool(&self, value_bytes: u32, acks: &str, records: u32) -> Result<(Loaded, Usage), String> {
-        let (bootstrap, value) = (self.bootstrap(), value_bytes.to_string());
+        let (bootstrap, value) = (self.bootstrap.clone(), value_bytes.to_string());
         let run = |records: u32| {
             self.kafka_tool(END_TO_END_TOOL, &[&bootstrap, TOPIC, &records.to_string(), acks, &value])
         };
         run(records / 2)?;
-        let window = self.window()?;
+        let window = self.window(None)?;
         let said = run(records)?;
         let usage = window.close()?;
         let latency = said.iter().find_map(|line| end_to_end_result(line));

@@ -1,10 +1,11 @@
-//! The open-loop driver of `tests/bench`: its arguments and its result.
+//! The open-loop driver of `tests/bench`, and librdkafka's, which speaks like it: their arguments and their result.
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::driving::TOPIC;
 use super::row::{Latency, Loaded};
 use super::workload::Batches;
 
@@ -26,6 +27,8 @@ pub(super) struct Task {
     /// The window ends with what there is to read.
     pub(super) to_the_end: bool,
     pub(super) end_to_end: bool,
+    /// Retention must have deleted something by the end.
+    pub(super) sheds: bool,
 }
 
 impl Task {
@@ -43,6 +46,7 @@ impl Task {
             again: false,
             to_the_end: false,
             end_to_end: false,
+            sheds: false,
         }
     }
 
@@ -68,6 +72,7 @@ impl Task {
             (self.again, "--again"),
             (self.to_the_end, "--to-the-end"),
             (self.end_to_end, "--end-to-end"),
+            (self.sheds, "--sheds"),
         ];
         command.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
         command
@@ -95,11 +100,36 @@ impl Task {
             records,
             value_bytes: records * f64::from(self.batches.value_bytes),
             latency,
+            quarters_p999: match &result["quarters_p999_ms"] {
+                Value::Null => None,
+                quarters => Some((quarters[0].as_f64()?, quarters[1].as_f64()?)),
+            },
             driver_late_ms: result["driver_late_p99_ms"].as_f64(),
             unanswered: result["unanswered"].as_u64()?,
             first_record_ms: None,
         })
     }
+}
+
+/// Of librdkafka's driver: the command without what holds it on a core.
+pub(super) fn librdkafka_command(
+    driver: &Path,
+    what: &str,
+    bootstrap: &str,
+    partitions: u32,
+    task: &Task,
+) -> Vec<String> {
+    let mut command = vec![driver.display().to_string(), what.to_owned()];
+    let mut say = |name: &str, value: String| command.extend([name.to_owned(), value]);
+    say("--bootstrap", bootstrap.to_owned());
+    say("--topic", TOPIC.to_owned());
+    say("--partitions", partitions.to_string());
+    say("--value-bytes", task.batches.value_bytes.to_string());
+    say("--acks", if task.acks == -1 { "all".to_owned() } else { task.acks.to_string() });
+    say("--warm-s", task.warm.as_secs_f64().to_string());
+    say("--measured-s", task.measured.as_secs_f64().to_string());
+    say("--phase-bytes-max", task.phase_bytes_max.to_string());
+    command
 }
 
 /// Whether the line says that the window begins, or has ended.
@@ -122,12 +152,21 @@ mod tests {
     }
 
     #[test]
+    fn librdkafka_is_told_what_the_open_loop_is() {
+        let task = Task { warm: Duration::from_secs(2), ..Task::of(BATCHES) };
+        let command = librdkafka_command(Path::new("perf"), "produce", "h:1,h:2", 3, &task).join(" ");
+        assert!(command.starts_with("perf produce --bootstrap h:1,h:2 --topic bench"), "{command}");
+        assert!(command.contains("--acks all --warm-s 2 "), "{command}");
+    }
+
+    #[test]
     fn a_fetch_counts_what_came_and_a_fan_out_what_went_in() {
         let line = r#"{"t":"result","seconds":2.0,"produced_records":10,"fetched_records":500,"unanswered":1,
-            "latency_ms":{"p50":1.0,"p99":2.0,"p999":3.0,"p9999":4.0,"max":5.0},"driver_late_p99_ms":0.1}"#;
+            "latency_ms":{"p50":1.0,"p99":2.0,"p999":3.0,"p9999":4.0,"max":5.0},"quarters_p999_ms":[2.0,3.0],
+            "driver_late_p99_ms":0.1}"#;
         let loaded = Task { producers: 1, consumers: 50, ..Task::of(BATCHES) }.result(line).unwrap();
         assert_eq!((loaded.value_bytes, loaded.unanswered), (1_000.0, 1));
-        assert_eq!(loaded.latency.unwrap().p999, 3.0);
+        assert_eq!((loaded.latency.unwrap().p999, loaded.quarters_p999), (3.0, Some((2.0, 3.0))));
         let fetched = Task { consumers: 1, ..Task::of(BATCHES) }.result(line).unwrap();
         assert_eq!(fetched.value_bytes, 50_000.0);
         assert!(Task::of(BATCHES).result(r#"{"t":"closed"}"#).is_none());

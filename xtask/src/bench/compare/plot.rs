@@ -2,14 +2,17 @@
 //! Kafka, on a scale where half and double are equally far from the same.
 
 use super::contender::Contender;
+use super::goal::Standing;
 use super::ratio::ratio;
 use super::report::{Report, figure};
 use super::row::Metric;
 
-const LEFT: f64 = 440.0;
+const LEFT: f64 = 640.0;
 const WIDTH: f64 = 480.0;
 const LINE_HEIGHT: f64 = 22.0;
 const TOP: f64 = 112.0;
+const BETTER: &str = "#2a7f3f";
+const WORSE: &str = "#b03030";
 /// The scale reaches from this to its inverse.
 const SMALLEST: f64 = 1.0 / 64.0;
 
@@ -28,7 +31,9 @@ pub(super) fn svg(report: &Report) -> String {
         }
     }
     let bottom = TOP + LINE_HEIGHT * lines.len() as f64;
-    let (width, height) = (LEFT + WIDTH + 90.0, bottom + 50.0);
+    let verdicts = report.verdicts();
+    let goals_top = bottom + 62.0;
+    let (width, height) = (LEFT + WIDTH + 90.0, goals_top + LINE_HEIGHT * verdicts.len() as f64 + 20.0);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"{width}\" height=\"{height}\" fill=\"white\"/>\n\
@@ -57,7 +62,7 @@ pub(super) fn svg(report: &Report) -> String {
     for (index, (label, metric, ratio)) in lines.iter().enumerate() {
         let y = TOP + LINE_HEIGHT * (index as f64 + 0.5);
         let is_better = (ratio.median > 1.0) == metric.more_is_better();
-        let colour = if is_better { "#2a7f3f" } else { "#b03030" };
+        let colour = if is_better { BETTER } else { WORSE };
         svg.push_str(&format!(
             "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\n\
              <line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{y:.1}\" y2=\"{y:.1}\" stroke=\"{colour}\" stroke-width=\"3\"/>\n\
@@ -75,9 +80,27 @@ pub(super) fn svg(report: &Report) -> String {
         ));
     }
     svg.push_str(&format!(
-        "<text x=\"12\" y=\"{:.1}\" fill=\"#555\">green: ouzel is better; red: Kafka is. Left of 1: ouzel's figure is smaller.</text>\n</svg>\n",
+        "<text x=\"12\" y=\"{:.1}\" fill=\"#555\">green: ouzel is better; red: Kafka is. Left of 1: ouzel's figure is smaller.</text>\n",
         bottom + 28.0
     ));
+    svg.push_str(&format!("<text x=\"12\" y=\"{goals_top:.1}\" font-size=\"14\">goals</text>\n"));
+    for (index, verdict) in verdicts.iter().enumerate() {
+        let y = goals_top + LINE_HEIGHT * (index as f64 + 1.0);
+        let colour = match verdict.standing {
+            Standing::Met | Standing::MetAtTheFloor => BETTER,
+            Standing::Missed(_) => WORSE,
+            Standing::NotJudged(_) => "#888",
+        };
+        svg.push_str(&format!(
+            "<text x=\"{}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>\n\
+             <text x=\"{LEFT}\" y=\"{y:.1}\" fill=\"{colour}\">{}: {}</text>\n",
+            LEFT - 10.0,
+            escaped(&format!("{} [{}]", verdict.goal.what, verdict.workload)),
+            escaped(&verdict.word()),
+            escaped(&verdict.figures()),
+        ));
+    }
+    svg.push_str("</svg>\n");
     svg
 }
 
@@ -125,6 +148,7 @@ mod tests {
         let svg = svg(&report(false));
         // CPU, throughput, RSS and start.
         assert_eq!(svg.matches("<circle").count(), 4);
+        assert!(svg.contains("met: 0.200 x Kafka (&lt;= 0.25), 2.00 x null (&lt;= 1.4)"), "{svg}");
         assert!(svg.contains(">0.200<") && svg.contains("[no flush]") && svg.ends_with("</svg>\n"));
     }
 }

@@ -43,6 +43,11 @@ impl Program {
         Ok(Program { name: name.to_owned(), child, lines, errors })
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next line; none once the program closed its stdout. An error after `longest` of silence.
     pub(super) fn line(&mut self, longest: Duration) -> Result<Option<String>, String> {
         match self.lines.recv_timeout(longest) {

@@ -28,66 +28,6 @@ pub(super) fn ratio(rows: &[Row], over: Contender, under: Contender, metric: Met
     Span::of(ratios.collect())
 }
 
-/// What ouzel is to reach beside Kafka in one figure of a workload.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Goal {
-    pub(super) metric: Metric,
-    /// At most this times Kafka's figure; at least, where more is better.
-    pub(super) to_kafka: f64,
-}
-
-/// CPU this close to the null broker's is as good as the goal: nothing is left to save.
-pub(super) const NEAR_THE_FLOOR: f64 = 1.4;
-
-/// How a goal stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    Met,
-    /// Not beside Kafka, but near the null broker.
-    MetAtTheFloor,
-    Missed,
-    /// No pair of rows has the figure.
-    Unknown,
-}
-
-impl Standing {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Standing::Met => "met",
-            Standing::MetAtTheFloor => "met at the floor",
-            Standing::Missed => "MISSED",
-            Standing::Unknown => "no figure",
-        }
-    }
-}
-
-impl Goal {
-    /// Judges by the median.
-    pub(super) fn standing(self, rows: &[Row]) -> Standing {
-        let Some(ratio) = ratio(rows, Contender::Ouzel, Contender::Kafka, self.metric) else {
-            return Standing::Unknown;
-        };
-        let met = match self.metric.more_is_better() {
-            true => ratio.median >= self.to_kafka,
-            false => ratio.median <= self.to_kafka,
-        };
-        let floor = ratio_to_floor(rows, self.metric);
-        match (met, self.metric, floor) {
-            (true, ..) => Standing::Met,
-            (false, Metric::CpuPerGb, Some(floor)) if floor.median <= NEAR_THE_FLOOR => {
-                Standing::MetAtTheFloor
-            }
-            _ => Standing::Missed,
-        }
-    }
-
-    /// `<= 0.25 x Kafka`.
-    pub(super) fn text(self) -> String {
-        let sign = if self.metric.more_is_better() { ">=" } else { "<=" };
-        format!("{sign} {} x Kafka", self.to_kafka)
-    }
-}
-
 /// ouzel's figure by the null broker's.
 pub(super) fn ratio_to_floor(rows: &[Row], metric: Metric) -> Option<Span> {
     ratio(rows, Contender::Ouzel, Contender::Null, metric)
@@ -131,27 +71,5 @@ mod tests {
         ];
         let found = ratio_to_floor(&rows, Metric::CpuPerGb).unwrap();
         assert_eq!((found.min, found.max), (2.0, 4.0));
-    }
-
-    #[test]
-    fn a_goal_is_met_beside_kafka_or_near_the_floor() {
-        let goal = Goal { metric: Metric::CpuPerGb, to_kafka: 0.25 };
-        let rows = |ouzel, null| {
-            [
-                row(Contender::Ouzel, 1, ouzel, 1e9),
-                row(Contender::Kafka, 1, 8, 1e9),
-                row(Contender::Null, 1, null, 1e9),
-            ]
-        };
-        assert_eq!(goal.standing(&rows(2, 1)), Standing::Met);
-        assert_eq!(goal.standing(&rows(4, 3)), Standing::MetAtTheFloor);
-        assert_eq!(goal.standing(&rows(4, 2)), Standing::Missed);
-        assert_eq!(goal.standing(&[]), Standing::Unknown);
-        let twice = Goal { metric: Metric::Throughput, to_kafka: 2.0 };
-        let pair = [row(Contender::Ouzel, 1, 1, 4e9), row(Contender::Kafka, 1, 1, 2e9)];
-        assert_eq!(twice.standing(&pair), Standing::Met);
-        let mut bound = pair;
-        bound[0].usage.driver_core_busy = 1.0;
-        assert_eq!(twice.standing(&bound), Standing::Unknown, "a driver's limit proves nothing");
     }
 }

@@ -11,6 +11,8 @@ pub(super) struct Row {
     pub(super) contender: Contender,
     /// From 1.
     pub(super) round: usize,
+    /// Brokers of the cluster. Several share one core here, and only what they cost says anything of them.
+    pub(super) nodes: u32,
     pub(super) load: Loaded,
     pub(super) usage: Usage,
     /// From the start of the process until it serves, in milliseconds.
@@ -27,6 +29,9 @@ pub(super) struct Loaded {
     /// load is so light that the cost of a byte would be the cost of being there.
     pub(super) value_bytes: f64,
     pub(super) latency: Option<Latency>,
+    /// The 99.9th percentile in milliseconds of batches that were due in the first and in the last quarter of the window, if
+    /// each had enough of them.
+    pub(super) quarters_p999: Option<(f64, f64)>,
     /// How late the driver itself was with one batch in a hundred, in milliseconds: no latency below it is the broker's.
     pub(super) driver_late_ms: Option<f64>,
     /// Batches that were due and had no answer when the run ended.
@@ -58,10 +63,32 @@ pub(super) enum Metric {
     Ready,
     FirstRecord,
     IdleCpu,
+    Drift,
+}
+
+/// Why a row's figure proves nothing of the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unfit {
+    DriverBound,
+    DriverLate,
+    NotHeld,
+    Disturbed,
+}
+
+impl Unfit {
+    /// The mark on the row.
+    pub(super) fn mark(self) -> &'static str {
+        match self {
+            Unfit::DriverBound => "driver-bound",
+            Unfit::DriverLate => "driver-late",
+            Unfit::NotHeld => "not-held",
+            Unfit::Disturbed => "disturbed",
+        }
+    }
 }
 
 impl Metric {
-    pub(super) const ALL: [Metric; 10] = [
+    pub(super) const ALL: [Metric; 11] = [
         Metric::CpuPerGb,
         Metric::Throughput,
         Metric::RssPeak,
@@ -72,6 +99,7 @@ impl Metric {
         Metric::Ready,
         Metric::FirstRecord,
         Metric::IdleCpu,
+        Metric::Drift,
     ];
 
     /// Its name with its unit.
@@ -87,6 +115,7 @@ impl Metric {
             Metric::Ready => "ready, ms",
             Metric::FirstRecord => "first record, ms",
             Metric::IdleCpu => "idle CPU, %",
+            Metric::Drift => "p99.9 drift, x",
         }
     }
 
@@ -97,6 +126,10 @@ impl Metric {
     /// The row's figure; none where the row has no say in it.
     pub(super) fn of(self, row: &Row) -> Option<f64> {
         let Row { load, usage, .. } = row;
+        // Brokers that share a core hinder one another: how soon and how much is theirs together, and nobody's figure.
+        if row.nodes > 1 && !matches!(self, Metric::CpuPerGb | Metric::RssPeak | Metric::IdleCpu) {
+            return None;
+        }
         let figure = match self {
             Metric::CpuPerGb => {
                 (load.value_bytes > 0.0).then(|| usage.broker_cpu.as_secs_f64() / (load.value_bytes / 1e9))
@@ -113,6 +146,7 @@ impl Metric {
             Metric::FirstRecord => load.first_record_ms,
             Metric::IdleCpu => (*load == Loaded::default() && !usage.wall.is_zero())
                 .then(|| usage.broker_cpu.as_secs_f64() / usage.wall.as_secs_f64() * 100.0),
+            Metric::Drift => load.quarters_p999.map(|(first, last)| last / first),
         };
         figure.filter(|figure| figure.is_finite())
     }
@@ -125,26 +159,43 @@ impl Row {
             .then(|| self.load.value_bytes / self.load.seconds)
     }
 
-    /// What keeps the row from counting fully.
-    pub(super) fn marks(&self) -> Vec<&'static str> {
-        let mut marks = Vec::new();
+    /// What keeps a figure of this row from being a verdict on the broker. Memory is what it is, whoever else runs.
+    pub(super) fn unfit_for(&self, metric: Metric) -> Option<Unfit> {
+        let is_latency =
+            matches!(metric, Metric::P50 | Metric::P99 | Metric::P999 | Metric::P9999 | Metric::Drift);
+        let is_throughput = metric == Metric::Throughput;
+        self.unfit().into_iter().find(|unfit| match unfit {
+            Unfit::DriverBound | Unfit::NotHeld => is_throughput,
+            Unfit::DriverLate => is_latency,
+            Unfit::Disturbed => metric != Metric::RssPeak,
+        })
+    }
+
+    fn unfit(&self) -> Vec<Unfit> {
+        let mut unfit = Vec::new();
         if self.usage.is_driver_bound() && self.load.value_bytes > 0.0 {
-            marks.push("driver-bound");
+            unfit.push(Unfit::DriverBound);
         }
         if self.usage.threads_not_held > 0 {
-            marks.push("not-held");
+            unfit.push(Unfit::NotHeld);
         }
         // Half of what is told of one batch in a hundred was the driver's own.
         if let (Some(late), Some(latency)) = (self.load.driver_late_ms, self.load.latency)
             && late * 2.0 > latency.p99
         {
-            marks.push("driver-late");
+            unfit.push(Unfit::DriverLate);
         }
+        if self.usage.disturbed_share() > DISTURBED_ABOVE {
+            unfit.push(Unfit::Disturbed);
+        }
+        unfit
+    }
+
+    /// What a reader of the row must know.
+    pub(super) fn marks(&self) -> Vec<&'static str> {
+        let mut marks: Vec<&str> = self.unfit().into_iter().map(Unfit::mark).collect();
         if self.load.unanswered > 0 {
             marks.push("unanswered");
-        }
-        if self.usage.foreign_share() > DISTURBED_ABOVE {
-            marks.push("disturbed");
         }
         marks
     }
@@ -165,18 +216,22 @@ impl Row {
         if let Some(Latency { p50, p99, p999, .. }) = self.load.latency {
             words.push(format!("p50 {p50:.2} p99 {p99:.2} p99.9 {p999:.2} ms,"));
         }
+        if let Some((first, last)) = self.load.quarters_p999 {
+            words.push(format!("p99.9 of the first quarter {first:.2} ms, of the last {last:.2} ms,"));
+        }
         if let Some(first) = self.load.first_record_ms {
             words.push(format!("first record after {first:.1} ms,"));
         }
         let usage = &self.usage;
         words.push(format!(
-            "RSS {:.0} MiB, {} threads, {:.0} MB written, cores busy: broker's {:.0} % ({:.0} % others), driver's {:.0} %, stolen {:.2} s",
+            "RSS {:.0} MiB, {} threads, {:.0} MB written, cores busy: broker's {:.0} % ({:.0} % not its own), driver's {:.0} %, neighbours {:.2} s, stolen {:.2} s",
             usage.rss_peak_kib as f64 / 1024.0,
             usage.threads,
             usage.written_bytes as f64 / 1e6,
             usage.broker_core_busy * 100.0,
             usage.foreign_share() * 100.0,
             usage.driver_core_busy * 100.0,
+            usage.neighbours_cpu.as_secs_f64(),
             usage.stolen.as_secs_f64(),
         ));
         for mark in self.marks() {
@@ -191,6 +246,7 @@ impl Row {
         json!({
             "broker": self.contender.name(),
             "round": self.round,
+            "nodes": self.nodes,
             "marks": self.marks(),
             "seconds": self.load.seconds,
             "records": self.load.records,
@@ -199,6 +255,7 @@ impl Row {
             "latency_ms": self.load.latency.map(|latency| json!({
                 "p50": latency.p50, "p99": latency.p99, "p99.9": latency.p999, "p99.99": latency.p9999, "max": latency.max,
             })),
+            "first_and_last_quarter_p99.9_ms": self.load.quarters_p999,
             "driver_late_p99_ms": self.load.driver_late_ms,
             "unanswered_batches": self.load.unanswered,
             "ready_ms": self.ready_ms,
@@ -213,12 +270,13 @@ impl Row {
             "driver_core_busy": usage.driver_core_busy,
             "broker_core_busy": usage.broker_core_busy,
             "foreign_cpu_s_on_broker_core": usage.foreign_cpu.as_secs_f64(),
+            "neighbours_cpu_s": usage.neighbours_cpu.as_secs_f64(),
             "stolen_s": usage.stolen.as_secs_f64(),
         })
     }
 }
 
-/// Of the broker's core, others had more than this share: neighbours, or the kernel writing what was written.
+/// Neighbours and the machine below took more than this share of a core: the row would look otherwise without them.
 const DISTURBED_ABOVE: f64 = 0.2;
 
 #[cfg(test)]
@@ -232,6 +290,7 @@ pub(super) mod tests {
         Row {
             contender,
             round,
+            nodes: 1,
             load: Loaded { seconds: 10.0, records: value_bytes / 1000.0, value_bytes, ..Loaded::default() },
             usage: Usage {
                 wall,
@@ -274,10 +333,33 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn neighbours_are_said() {
+    fn neighbours_are_said_and_prove_nothing_but_memory() {
         let mut row = row(Contender::Null, 2, 4, 1e9);
-        row.usage.foreign_cpu = Duration::from_secs(3);
+        row.usage.foreign_cpu = Duration::from_secs(9);
+        assert!(row.marks().is_empty(), "the kernel's writers are no neighbours");
+        row.usage.neighbours_cpu = Duration::from_secs(3);
         row.usage.threads_not_held = 1;
         assert_eq!(row.marks(), ["not-held", "disturbed"]);
+        assert_eq!(row.unfit_for(Metric::CpuPerGb), Some(Unfit::Disturbed));
+        assert_eq!(row.unfit_for(Metric::Throughput), Some(Unfit::NotHeld));
+        assert_eq!(row.unfit_for(Metric::RssPeak), None);
+    }
+
+    /// Three brokers on one core: their throughput is that of the core, not theirs.
+    #[test]
+    fn a_cluster_on_one_core_has_only_its_cost() {
+        let mut row = row(Contender::Ouzel, 1, 4, 2e9);
+        row.nodes = 3;
+        assert_eq!(Metric::Throughput.of(&row), None);
+        assert_eq!(Metric::Ready.of(&row), None);
+        assert_eq!(Metric::CpuPerGb.of(&row), Some(2.0));
+    }
+
+    #[test]
+    fn drift_is_the_last_quarter_by_the_first() {
+        let mut row = row(Contender::Ouzel, 1, 1, 1e9);
+        assert_eq!(Metric::Drift.of(&row), None);
+        row.load.quarters_p999 = Some((2.0, 3.0));
+        assert_eq!(Metric::Drift.of(&row), Some(1.5));
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Usage {
     pub(super) broker_core_busy: f64,
     /// Time on the broker's core that was not the broker's: interrupts, the kernel's writers, neighbours.
     pub(super) foreign_cpu: Duration,
+    /// Time on both cores that was nobody's who takes part, nor the kernel's: neighbours.
+    pub(super) neighbours_cpu: Duration,
     /// Time in which the machine below had both cores run something else.
     pub(super) stolen: Duration,
 }
@@ -48,6 +50,11 @@ impl Usage {
     pub(super) fn foreign_share(&self) -> f64 {
         share(self.foreign_cpu, self.wall)
     }
+
+    /// Share of one core that neighbours and the machine below took away from both, 0 to 2.
+    pub(super) fn disturbed_share(&self) -> f64 {
+        share(self.neighbours_cpu + self.stolen, self.wall)
+    }
 }
 
 fn share(part: Duration, whole: Duration) -> f64 {
@@ -57,76 +64,111 @@ fn share(part: Duration, whole: Duration) -> f64 {
 /// A window that is open. Memory is looked at while it is.
 #[derive(Debug)]
 pub(super) struct Window {
-    pid: u32,
-    pinning: Pinning,
+    watched: Watched,
     opened: Reading,
     sampler: Option<JoinHandle<()>>,
     closing: Arc<AtomicBool>,
     rss_peak_kib: Arc<AtomicU64>,
 }
 
+/// Whose cost a window tells.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    /// All brokers of the row.
+    pub(super) brokers: Vec<u32>,
+    /// The driver, if it runs both when the window is opened and when it is closed; one that is started and ends in between is
+    /// found among our own children.
+    pub(super) driver: Option<u32>,
+    pub(super) pinning: Pinning,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Instant,
-    process_cpu: Duration,
+    brokers_cpu: Duration,
+    /// The driver's and the harness's own, with that of drivers that have ended.
+    drivers_cpu: Duration,
+    /// Of the kernel's threads that were last on one of both cores.
+    kernel_cpu: Duration,
     written_bytes: u64,
     broker_core: CoreTimes,
     driver_core: CoreTimes,
 }
 
 impl Reading {
-    fn take(pid: u32, pinning: Pinning) -> Result<Reading, String> {
+    fn take(watched: &Watched) -> Result<Reading, String> {
+        let Pinning { broker_core, driver_core } = watched.pinning;
         let stat = read("/proc/stat")?;
         let core =
             |number| core_times(&stat, number).ok_or_else(|| format!("/proc/stat has no core {number}"));
-        Ok(Reading {
+        let mut reading = Reading {
             at: Instant::now(),
-            process_cpu: process_cpu(pid)?,
-            written_bytes: written_bytes(&read(&format!("/proc/{pid}/io"))?).ok_or("no written bytes")?,
-            broker_core: core(pinning.broker_core)?,
-            driver_core: core(pinning.driver_core)?,
-        })
+            brokers_cpu: Duration::ZERO,
+            drivers_cpu: process_stat("self")?.with_children(),
+            kernel_cpu: kernel_cpu([broker_core, driver_core])?,
+            written_bytes: 0,
+            broker_core: core(broker_core)?,
+            driver_core: core(driver_core)?,
+        };
+        for pid in &watched.brokers {
+            reading.brokers_cpu += process_cpu(*pid)?;
+            let io = read(&format!("/proc/{pid}/io"))?;
+            reading.written_bytes += written_bytes(&io).ok_or("no written bytes")?;
+        }
+        if let Some(driver) = watched.driver {
+            reading.drivers_cpu += process_cpu(driver)?;
+        }
+        Ok(reading)
     }
 }
 
 impl Window {
-    /// Opens a window on the broker's process.
-    pub(super) fn open(pid: u32, pinning: Pinning) -> Result<Window, String> {
+    /// Opens a window on the brokers' processes.
+    pub(super) fn open(watched: Watched) -> Result<Window, String> {
         let closing = Arc::new(AtomicBool::new(false));
-        let rss_peak_kib = Arc::new(AtomicU64::new(memory(pid)?.0));
+        let rss_peak_kib = Arc::new(AtomicU64::new(memory(&watched.brokers)?.0));
         let (until, peak) = (Arc::clone(&closing), Arc::clone(&rss_peak_kib));
+        let brokers = watched.brokers.clone();
         let sampler = std::thread::spawn(move || {
             while !until.load(Ordering::Relaxed) {
-                if let Ok((kib, _)) = memory(pid) {
+                if let Ok((kib, _)) = memory(&brokers) {
                     peak.fetch_max(kib, Ordering::Relaxed);
                 }
                 std::thread::sleep(SAMPLE_EVERY);
             }
         });
-        let opened = Reading::take(pid, pinning)?;
-        Ok(Window { pid, pinning, opened, sampler: Some(sampler), closing, rss_peak_kib })
+        let opened = Reading::take(&watched)?;
+        Ok(Window { watched, opened, sampler: Some(sampler), closing, rss_peak_kib })
     }
 
     /// Closes it: what it cost.
     pub(super) fn close(mut self) -> Result<Usage, String> {
-        let closed = Reading::take(self.pid, self.pinning)?;
-        let (rss_now_kib, threads) = memory(self.pid)?;
+        let closed = Reading::take(&self.watched)?;
+        let (rss_now_kib, threads) = memory(&self.watched.brokers)?;
         self.end_sampler();
+        let mut threads_not_held = 0;
+        for pid in &self.watched.brokers {
+            threads_not_held += threads_not_held_of(*pid, self.watched.pinning.broker_core)?;
+        }
         let opened = self.opened;
-        let wall = closed.at - opened.at;
-        let broker_cpu = closed.process_cpu.saturating_sub(opened.process_cpu);
+        let broker_cpu = closed.brokers_cpu.saturating_sub(opened.brokers_cpu);
         let broker_core = closed.broker_core.since(opened.broker_core);
         let driver_core = closed.driver_core.since(opened.driver_core);
+        let ours = broker_cpu
+            + closed.drivers_cpu.saturating_sub(opened.drivers_cpu)
+            + closed.kernel_cpu.saturating_sub(opened.kernel_cpu)
+            + TICK * (broker_core.interrupts + driver_core.interrupts) as u32;
         Ok(Usage {
-            wall,
+            wall: closed.at - opened.at,
             broker_cpu,
             written_bytes: closed.written_bytes.saturating_sub(opened.written_bytes),
             rss_peak_kib: self.rss_peak_kib.load(Ordering::Relaxed).max(rss_now_kib),
             threads,
-            threads_not_held: threads_not_held(self.pid, self.pinning.broker_core)?,
+            threads_not_held,
             driver_core_busy: driver_core.busy_share(),
             broker_core_busy: broker_core.busy_share(),
             foreign_cpu: (TICK * broker_core.busy as u32).saturating_sub(broker_cpu),
+            neighbours_cpu: (TICK * (broker_core.busy + driver_core.busy) as u32).saturating_sub(ours),
             stolen: TICK * (broker_core.stolen + driver_core.stolen) as u32,
         })
     }
@@ -150,6 +192,8 @@ impl Drop for Window {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CoreTimes {
     busy: u64,
+    /// Of the busy ones.
+    interrupts: u64,
     idle: u64,
     stolen: u64,
 }
@@ -158,6 +202,7 @@ impl CoreTimes {
     fn since(self, before: CoreTimes) -> CoreTimes {
         CoreTimes {
             busy: self.busy.saturating_sub(before.busy),
+            interrupts: self.interrupts.saturating_sub(before.interrupts),
             idle: self.idle.saturating_sub(before.idle),
             stolen: self.stolen.saturating_sub(before.stolen),
         }
@@ -176,21 +221,65 @@ fn core_times(stat: &str, core: usize) -> Option<CoreTimes> {
     let line = stat.lines().find_map(|line| line.strip_prefix(&name))?;
     let ticks: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
     let [user, nice, system, idle, iowait, irq, softirq, stolen, ..] = ticks[..] else { return None };
-    Some(CoreTimes { busy: user + nice + system + irq + softirq, idle: idle + iowait, stolen })
+    let interrupts = irq + softirq;
+    Some(CoreTimes { busy: user + nice + system + interrupts, interrupts, idle: idle + iowait, stolen })
 }
 
 /// CPU time of a process, of threads that have ended as well.
 pub(super) fn process_cpu(pid: u32) -> Result<Duration, String> {
-    let path = format!("/proc/{pid}/stat");
-    cpu_of_stat(&read(&path)?).ok_or_else(|| format!("{path} cannot be read"))
+    Ok(process_stat(&pid.to_string())?.own_cpu)
 }
 
-/// The name in `/proc/PID/stat` may hold spaces and brackets: fields are counted behind the last bracket.
-fn cpu_of_stat(stat: &str) -> Option<Duration> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some(TICK * u32::try_from(user + system).ok()?)
+/// What `/proc/PID/stat` tells of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ProcessStat {
+    own_cpu: Duration,
+    /// Of children that ended and were waited for.
+    children_cpu: Duration,
+    is_kernels: bool,
+    /// The core that it was on last.
+    core: usize,
+}
+
+impl ProcessStat {
+    fn with_children(self) -> Duration {
+        self.own_cpu + self.children_cpu
+    }
+
+    /// The name may hold spaces and brackets: fields are counted behind the last bracket, from the third on.
+    fn parse(stat: &str) -> Option<ProcessStat> {
+        /// `PF_KTHREAD` of Linux.
+        const KERNEL_THREAD: u64 = 0x0020_0000;
+        let (_, fields) = stat.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+        let time = |first: usize| Some(TICK * u32::try_from(field(first)? + field(first + 1)?).ok()?);
+        Some(ProcessStat {
+            own_cpu: time(14)?,
+            children_cpu: time(16)?,
+            is_kernels: field(9)? & KERNEL_THREAD != 0,
+            core: field(39)? as usize,
+        })
+    }
+}
+
+fn process_stat(process: &str) -> Result<ProcessStat, String> {
+    let path = format!("/proc/{process}/stat");
+    ProcessStat::parse(&read(&path)?).ok_or_else(|| format!("{path} cannot be read"))
+}
+
+/// CPU time of all threads of the kernel that were last on one of these cores: they write back, and are nobody's.
+fn kernel_cpu(cores: [usize; 2]) -> Result<Duration, String> {
+    let mut cpu = Duration::ZERO;
+    for entry in fs::read_dir("/proc").map_err(|e| format!("read /proc: {e}"))?.flatten() {
+        // Whatever is no process, or ended meanwhile, cannot be read and has nothing to tell.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some(stat) = ProcessStat::parse(&stat) else { continue };
+        if stat.is_kernels && cores.contains(&stat.core) {
+            cpu += stat.own_cpu;
+        }
+    }
+    Ok(cpu)
 }
 
 /// What was dirtied, less what was taken back by deleting it before it was written.
@@ -201,10 +290,16 @@ fn written_bytes(io: &str) -> Option<u64> {
     Some(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
 }
 
-/// Memory without files in KiB, and the number of threads.
-pub(super) fn memory(pid: u32) -> Result<(u64, u64), String> {
-    let path = format!("/proc/{pid}/status");
-    memory_of_status(&read(&path)?).ok_or_else(|| format!("{path} cannot be read"))
+/// Memory of all processes together without files in KiB, and the number of their threads.
+pub(super) fn memory(pids: &[u32]) -> Result<(u64, u64), String> {
+    let mut sums = (0, 0);
+    for pid in pids {
+        let path = format!("/proc/{pid}/status");
+        let (kib, threads) =
+            memory_of_status(&read(&path)?).ok_or_else(|| format!("{path} cannot be read"))?;
+        sums = (sums.0 + kib, sums.1 + threads);
+    }
+    Ok(sums)
 }
 
 fn memory_of_status(status: &str) -> Option<(u64, u64)> {
@@ -215,7 +310,7 @@ fn memory_of_status(status: &str) -> Option<(u64, u64)> {
 }
 
 /// How many threads may run on another core than this one.
-fn threads_not_held(pid: u32, core: usize) -> Result<u64, String> {
+fn threads_not_held_of(pid: u32, core: usize) -> Result<u64, String> {
     let folder = format!("/proc/{pid}/task");
     let mut count = 0;
     for task in fs::read_dir(&folder).map_err(|e| format!("read {folder}: {e}"))?.flatten() {
@@ -244,7 +339,7 @@ mod tests {
 
     #[test]
     fn cores_are_read_apart_and_waiting_for_a_disk_is_idle() {
-        assert_eq!(core_times(STAT, 0), Some(CoreTimes { busy: 21, idle: 107, stolen: 4 }));
+        assert_eq!(core_times(STAT, 0), Some(CoreTimes { busy: 21, interrupts: 5, idle: 107, stolen: 4 }));
         assert_eq!(core_times(STAT, 2), None);
         let core = core_times(STAT, 1).unwrap();
         assert_eq!(core.busy_share(), 0.6, "stolen time was wanted");
@@ -253,9 +348,26 @@ mod tests {
 
     #[test]
     fn a_process_name_may_look_like_fields() {
-        let stat = "7 (a) b (c) 1) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 9 0\n";
-        assert_eq!(cpu_of_stat(stat), Some(Duration::from_secs(3)));
-        assert_eq!(cpu_of_stat("7 (a"), None);
+        let rest = (18..=40).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
+        let stat = format!("7 (a) b (c) 1) S 1 2 3 4 5 2097152 7 8 9 10 250 50 60 40 {rest}\n");
+        // Fields 14 and 15 are the process's own, 16 and 17 its children's; 39 is the core.
+        let read = ProcessStat::parse(&stat).unwrap();
+        assert_eq!(read.own_cpu, Duration::from_secs(3));
+        assert_eq!(read.with_children(), Duration::from_secs(4));
+        assert!(read.is_kernels && read.core == 39);
+        assert_eq!(ProcessStat::parse("7 (a"), None);
+    }
+
+    #[test]
+    fn a_neighbour_is_seen_and_the_kernel_is_none() {
+        let usage = Usage {
+            wall: Duration::from_secs(10),
+            neighbours_cpu: Duration::from_secs(3),
+            stolen: Duration::from_secs(1),
+            ..Usage::default()
+        };
+        assert!((usage.disturbed_share() - 0.4).abs() < 1e-9);
+        assert_eq!(Usage::default().disturbed_share(), 0.0, "an empty window");
     }
 
     #[test]
@@ -288,9 +400,10 @@ mod tests {
     #[test]
     fn our_own_window_costs_something() {
         let pinning = Pinning { broker_core: 0, driver_core: 0 };
-        let window = Window::open(std::process::id(), pinning).unwrap();
-        let until = process_cpu(std::process::id()).unwrap() + 3 * TICK;
-        while process_cpu(std::process::id()).unwrap() < until {}
+        let ourselves = std::process::id();
+        let window = Window::open(Watched { brokers: vec![ourselves], driver: None, pinning }).unwrap();
+        let until = process_cpu(ourselves).unwrap() + 3 * TICK;
+        while process_cpu(ourselves).unwrap() < until {}
         let usage = window.close().unwrap();
         assert!(usage.broker_cpu >= 3 * TICK && usage.rss_peak_kib > 0 && usage.threads > 0, "{usage:?}");
     }
