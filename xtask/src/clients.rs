@@ -7,6 +7,7 @@
 mod admin_tool;
 mod administration;
 mod board;
+mod cluster_tools;
 mod compaction;
 mod contents;
 mod driver;
@@ -18,6 +19,7 @@ mod history;
 mod hostile;
 mod kcat;
 mod kills;
+mod lacking;
 mod options;
 mod records;
 mod restarts;
@@ -137,6 +139,8 @@ impl Program {
         scenarios.extend(statics::scenarios());
         scenarios.extend(hostile::scenarios());
         scenarios.extend(admin_tool::scenarios());
+        scenarios.extend(cluster_tools::scenarios());
+        scenarios.extend(lacking::scenarios());
         scenarios.retain(|scenario| scenario.nodes_min <= configuration.nodes);
         scenarios.retain(|scenario| (!quick || scenario.quick) && chosen(&scenario.name));
         Program {
@@ -239,8 +243,10 @@ fn perform(
     println!("        {}{} serves on {}", prefix, options.against.name(), stage.bootstrap);
 
     let restarting = program.restarts_brokers();
+    let (alone, shared): (Vec<Scenario>, Vec<Scenario>) =
+        program.scenarios.into_iter().partition(|scenario| scenario.takes_brokers_down);
     let (disturbed, quiet): (Vec<Scenario>, Vec<Scenario>) =
-        program.scenarios.into_iter().partition(|scenario| restarting && scenario.bears_restarts);
+        shared.into_iter().partition(|scenario| restarting && scenario.bears_restarts);
     side_by_side(&stage, &quiet, &mut post);
     if restarting {
         let began = Instant::now();
@@ -254,6 +260,11 @@ fn perform(
             side_by_side(&stage, &disturbed, &mut post);
         });
         post(Row::of(restarts::NAME, outcome, began.elapsed()));
+    }
+    for scenario in &alone {
+        let began = Instant::now();
+        let outcome = (scenario.play)(&stage);
+        post(Row::of(&scenario.name, outcome, began.elapsed()));
     }
     stage.dismiss();
     if !program.survivors.is_empty() {

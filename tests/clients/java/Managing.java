@@ -3,15 +3,18 @@ import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 import java.util.TreeMap;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.GroupListing;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 
-/** {@code admin}: topics, their configs and groups through Java's admin client. */
+/** {@code admin}: topics, their configs, replicas and groups through Java's admin client. */
 final class Managing {
     private Managing() {}
 
@@ -44,6 +47,13 @@ final class Managing {
                     configs.forEach((name, value) ->
                             changes.add(new AlterConfigOp(new ConfigEntry(name, value), AlterConfigOp.OpType.SET)));
                     admin.incrementalAlterConfigs(Map.of(resource, changes)).all().get();
+                }
+                case "reassign" -> {
+                    List<Integer> nodes = new ArrayList<>();
+                    order.get("nodes").forEach(node -> nodes.add(node.asInt()));
+                    TopicPartition place = new TopicPartition(topic, order.get("partition").asInt());
+                    admin.alterPartitionReassignments(Map.of(place, Optional.of(new NewPartitionReassignment(nodes))))
+                            .all().get();
                 }
                 case "groups" -> Driver.say("groups", "names",
                         admin.listGroups().all().get().stream().map(GroupListing::groupId).sorted().toList());

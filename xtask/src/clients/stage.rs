@@ -96,6 +96,16 @@ impl<'a> Stage<'a> {
         self.cluster().restart_next(Down::Killed).map(|(_, took)| took)
     }
 
+    /// Stops the next broker in turn, and waits until the others lead what it led; which one it was.
+    pub(super) fn take_down(&self) -> Result<usize, String> {
+        self.cluster().take_down_next(Down::Stopped).map(|down| down.node as usize)
+    }
+
+    /// Starts a broker that was taken down, and waits until the cluster is whole.
+    pub(super) fn bring_back(&self, node: usize) -> Result<(), String> {
+        self.cluster().bring_back(node as i32).map(|_| ())
+    }
+
     /// Says whether brokers are restarted beside what is played from now on.
     pub(super) fn disturb(&self, disturbed: bool) {
         self.disturbed.store(disturbed, Ordering::Relaxed);

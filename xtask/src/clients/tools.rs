@@ -8,14 +8,14 @@ use super::families::Family;
 use super::scenario::Scenario;
 use super::stage::{Production, Stage, eventually};
 
-const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+pub(super) const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const GROUPS: &str = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand";
 const OFFSETS: &str = "org.apache.kafka.tools.GetOffsetShell";
 pub(super) const CONSOLE_PRODUCER: &str = "org.apache.kafka.tools.ConsoleProducer";
 pub(super) const CONSOLE_CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 const API_VERSIONS: &str = "org.apache.kafka.tools.BrokerApiVersionsCommand";
-const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
+pub(super) const CLUSTER: &str = "org.apache.kafka.tools.ClusterTool";
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     let tool = |name: &str, play: fn(&Stage<'_>) -> Result<String, String>| {
