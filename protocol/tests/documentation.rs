@@ -52,3 +52,16 @@ fn a_page_with_another_table_is_noticed() {
     assert_eq!(with_table(&mended), mended);
     assert!(mended.starts_with("before\n") && mended.ends_with("\nbehind\n"));
 }
+
+/// The page went on to say that elections and reassignments do not exist when they had been served for weeks.
+#[test]
+fn what_the_page_calls_absent_is_not_served() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/compatibility.md");
+    let page = std::fs::read_to_string(&path).unwrap();
+    let (_, rest) = page.split_once("<!-- begin absent -->").expect("the page marks where the list begins");
+    let (absent, _) = rest.split_once("<!-- end absent -->").expect("the page marks where the list ends");
+    let words: Vec<&str> = absent.split(|c: char| !c.is_alphanumeric()).collect();
+    assert!(words.contains(&"EndTxn"), "{words:?}");
+    let served: Vec<&str> = APIS.iter().map(|api| api.name).filter(|name| words.contains(name)).collect();
+    assert_eq!(served, [""; 0]);
+}
