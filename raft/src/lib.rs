@@ -14,7 +14,8 @@
 #![forbid(unsafe_code)]
 
 mod bytes_codec;
-pub mod codec;
+mod catching_up;
+mod codec;
 mod entry;
 pub mod forming;
 mod genesis;

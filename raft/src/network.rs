@@ -4,6 +4,9 @@
 //! order they were asked for, and nothing is handed on behind the first that failed. The transport starts the calls of one
 //! lane at the receiver in the order they were made, and the receiver hands them to openraft as they start.
 //!
+//! Entries for a member that [catches up](crate::catching_up) take the lane of recovery, which has a rate. The lane changes
+//! when nothing is on its way, so that the order holds.
+//!
 //! openraft's time limit for a request is the heartbeat interval. It fits votes and heartbeats; a follower with a slow disk
 //! would never get its entries acknowledged under it, so these have a limit of their own, against peers that hang.
 
@@ -27,6 +30,7 @@ use openraft_rt::AsyncRuntime;
 use ouzel_model::{ReplicaId, TopicIdPartition};
 use ouzel_storage::Log;
 
+use crate::catching_up::CatchingUp;
 use crate::codec::{Envelope, Request, Response, decode_response, encode_request};
 use crate::runtime::OuzelRuntime;
 use crate::state_machine::{GroupSnapshot, SnapshotHandle};
@@ -35,8 +39,12 @@ use crate::types::{LogId, RaftVote, Types};
 
 /// A peer that takes longer to append is taken to hang.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// As above, of a peer that catches up: a message may wait long for its turn at a low rate.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Messages with entries on their way to one follower.
 const PIPELINE_MAX: usize = 8;
+/// As above, to one that catches up.
+const CATCH_UP_PIPELINE_MAX: usize = 2;
 
 /// Makes a [`Peer`] for each replica of the group.
 #[derive(Clone)]
@@ -46,6 +54,7 @@ pub(crate) struct Network {
     pub(crate) me: ReplicaId,
     /// Where snapshots come from.
     pub(crate) log: Log,
+    pub(crate) catching_up: CatchingUp,
 }
 
 /// The way to one replica, in one lane.
@@ -161,7 +170,8 @@ impl RaftNetworkV2<Types> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + Unpin + 'static,
     {
-        let pipeline = Pipeline { peer: self, input: Some(input), asked: VecDeque::new() };
+        let way = Way::KEEPING_UP;
+        let pipeline = Pipeline { peer: self, input: Some(input), way, asked: VecDeque::new() };
         Box::pin(std::future::ready(Ok(Box::pin(pipeline) as BoxStream<'s, _>)))
     }
 
@@ -215,11 +225,27 @@ impl RaftNetworkV2<Types> for Peer {
     }
 }
 
+/// How entries travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Way {
+    lane: Lane,
+    pipeline_max: usize,
+    timeout: Duration,
+}
+
+impl Way {
+    const KEEPING_UP: Way = Way { lane: Lane::Data, pipeline_max: PIPELINE_MAX, timeout: APPEND_TIMEOUT };
+    const CATCHING_UP: Way =
+        Way { lane: Lane::Recovery, pipeline_max: CATCH_UP_PIPELINE_MAX, timeout: CATCH_UP_TIMEOUT };
+}
+
 /// Requests on their way, and their answers in order.
 struct Pipeline<'a, S> {
     peer: &'a Peer,
     /// None when it has ended, or when a request has failed.
     input: Option<S>,
+    /// Of all that is on its way.
+    way: Way,
     asked: VecDeque<Asked>,
 }
 
@@ -234,8 +260,8 @@ impl<S> Pipeline<'_, S> {
     fn ask(&self, request: AppendEntriesRequest<Types>) -> Asked {
         let prev = request.prev_log_id;
         let last = request.entries.last().map(|entry| entry.log_id).or(prev);
-        let answer = self.peer.network.call(self.peer.to, self.peer.lane, &Request::Append(request));
-        let answer = OuzelRuntime::timeout(APPEND_TIMEOUT, answer);
+        let answer = self.peer.network.call(self.peer.to, self.way.lane, &Request::Append(request));
+        let answer = OuzelRuntime::timeout(self.way.timeout, answer);
         let answer = Box::pin(async move { answer.await.unwrap_or(Err(CallError::TimedOut)) });
         Asked { prev, last, answer }
     }
@@ -261,7 +287,7 @@ impl<S> Pipeline<'_, S> {
                 (Ok(response.into_stream_result(prev, last)), is_whole)
             }
             Ok(_) => (Err(self.peer.unexpected()), false),
-            Err(error) => (Err(self.peer.failure(error, RPCTypes::AppendEntries, APPEND_TIMEOUT)), false),
+            Err(error) => (Err(self.peer.failure(error, RPCTypes::AppendEntries, self.way.timeout)), false),
         }
     }
 }
@@ -274,7 +300,15 @@ where
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        while this.asked.len() < PIPELINE_MAX
+        let way = match this.peer.network.catching_up.contains(this.peer.to) {
+            true => Way::CATCHING_UP,
+            false => Way::KEEPING_UP,
+        };
+        if this.asked.is_empty() {
+            this.way = way;
+        }
+        while this.way == way
+            && this.asked.len() < way.pipeline_max
             && let Some(input) = &mut this.input
         {
             match Pin::new(input).poll_next(context) {

@@ -38,9 +38,9 @@ pub trait Transport: 'static {
 pub enum Lane {
     /// Votes, pre-votes, transfers of leadership, heartbeats.
     Control,
-    /// Entries.
+    /// Entries for those that keep up.
     Data,
-    /// Snapshots.
+    /// Snapshots, and entries for those that catch up.
     Recovery,
 }
 

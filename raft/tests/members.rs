@@ -10,7 +10,7 @@ use cluster::{Cluster, replica, run};
 use ouzel_model::{NodeId, Offset, ReplicaId};
 use ouzel_raft::suite::batch;
 use ouzel_raft::suite::memory::Faults;
-use ouzel_raft::{ReconfigureError, ReplicatedLog, Role};
+use ouzel_raft::{GroupStatus, Lane, ReconfigureError, ReplicatedLog, Role};
 
 /// Writes to whoever leads until it is told to stop; gives the offsets that were acknowledged.
 struct Load {
@@ -126,6 +126,40 @@ fn learners_come_and_go_beside_the_voters() {
         // It was let go of, and hears nothing any more.
         cluster.kill(4);
         check(&cluster, &placed, &[1, 2, 3]).await;
+    });
+}
+
+/// A learner that was given a long log took its entries in the lane of those that keep up: as fast as the leader could send,
+/// whatever rate recovery was given.
+#[test]
+fn who_catches_up_leaves_the_way_to_those_that_keep_up() {
+    run(11, 4, |cluster| async move {
+        found_on(&cluster, &[1, 2, 3]).await;
+        for sequence in 0..2000 {
+            cluster.produce(batch(1, Some((5, 0, sequence)))).await;
+        }
+        let network = cluster.network.clone();
+        network.set_recovery_pace(Duration::from_millis(20));
+        let load = Load::start(&cluster);
+        let (recovery, pending) = (network.delivered_in(Lane::Recovery), load.placed.borrow().len());
+        let leader = cluster.leader().await;
+        leader.reconfigure_with(&replicas(&[1, 2, 3]), &replicas(&[4]), 1).await.expect("it leads");
+        let end = leader.status().committed;
+        let has_half = |status: &GroupStatus| status.last_entry.is_some_and(|last| last.index.0 > 1000);
+        cluster.group(4).wait_until(has_half).await;
+        assert!(network.delivered_in(Lane::Recovery) > recovery, "it catches up in the lane of recovery");
+        assert!(load.placed.borrow().len() > pending, "writers go on meanwhile");
+        cluster.group(4).wait_until(move |status| status.last_entry >= end).await;
+        // Close behind, it takes what the others take.
+        cluster.sleep(Duration::from_millis(500)).await;
+        let (recovery, data) = (network.delivered_in(Lane::Recovery), network.delivered_in(Lane::Data));
+        cluster.sleep(Duration::from_millis(500)).await;
+        assert_eq!(network.delivered_in(Lane::Recovery), recovery);
+        assert!(network.delivered_in(Lane::Data) > data);
+        load.end().await;
+        cluster.settled().await;
+        let committed = cluster::committed(&cluster.leader().await).await;
+        assert_eq!(cluster::committed(&cluster.group(4)).await, committed);
     });
 }
 

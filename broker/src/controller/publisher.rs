@@ -199,6 +199,9 @@ impl Publisher {
             })
             .await?;
         }
+        if let Some(membership) = &core.node.membership {
+            membership.settings_changed(&core.broker_config());
+        }
         for (owner, partitions) in new {
             core.post(owner, move |core| {
                 let opened = partitions.iter().filter_map(|at| core.partitions.get(at));

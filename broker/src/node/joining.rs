@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ouzel_metadata::BrokerConfig;
 use ouzel_metadata::keepers::keeper;
 use ouzel_model::{NodeId, ReplicaId, TopicId};
 use ouzel_raft::forming::discovery::foreign_seeds;
@@ -47,6 +48,11 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
+    /// Obeys the settings as they are now.
+    pub(crate) fn settings_changed(&self, broker: &BrokerConfig) {
+        self.rate.set(broker.recovery_bytes_per_s.unwrap_or(RECOVERY_BYTES_PER_S));
+    }
+
     /// The replicas that founded the controller's log.
     pub(crate) fn founders(&self) -> Vec<ReplicaId> {
         self.card.founders.iter().map(|founder| keeper(founder.node, founder.directory_id)).collect()

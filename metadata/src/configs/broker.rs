@@ -151,6 +151,9 @@ fn unknown(key: &str) -> SettingError {
     }
 }
 
+/// The default of Kafka's rates.
+const NO_RATE: u64 = i64::MAX as u64;
+
 /// The effective settings of one broker, typed: those keys that do something and that no topic overrides.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokerConfig {
@@ -166,6 +169,8 @@ pub struct BrokerConfig {
     pub rack: Option<String>,
     /// How long a follower may have been behind and still be in sync.
     pub replica_lag_time_max_ms: u64,
+    /// How much a node sends in a second to replicas that catch up; `None` where nobody has said.
+    pub recovery_bytes_per_s: Option<u64>,
     /// Whether a node that stops hands over first what it leads.
     pub hands_over: bool,
     /// Whether leadership goes back to preferred leaders by itself.
@@ -280,6 +285,11 @@ impl BrokerConfig {
             default_replication_factor: read.number("default.replication.factor") as i16,
             rack: read.text("broker.rack"),
             replica_lag_time_max_ms: read.long_count("replica.lag.time.max.ms"),
+            recovery_bytes_per_s: match read.long_count("leader.replication.throttled.rate") {
+                // Kafka's default, which stands for no limit.
+                NO_RATE => None,
+                rate => Some(rate),
+            },
             hands_over: read.boolean("controlled.shutdown.enable"),
             rebalances_leaders: read.boolean("auto.leader.rebalance.enable"),
             leader_imbalance_check_interval_s: read.long_count("leader.imbalance.check.interval.seconds"),

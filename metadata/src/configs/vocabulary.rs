@@ -14,7 +14,8 @@ pub(super) const NO_QUEUE: &str = "--memory bounds what waits";
 pub(super) const NO_OFFSET_CODEC: &str = "committed offsets are stored uncompressed";
 pub(super) const NO_FETCHING_FOLLOWERS: &str = "a leader sends to its followers; they do not fetch";
 pub(super) const NO_FOLLOWER_READS: &str = "consumers read from leaders";
-pub(super) const NO_THROTTLES: &str = "catching up has one limit of its own, which cannot be set";
+pub(super) const NO_THROTTLES: &str =
+    "what a node sends to replicas that catch up is limited as a whole: leader.replication.throttled.rate";
 pub(super) const NO_UNCLEAN_ELECTIONS: &str =
     "no setting has a group elect a replica without what is committed";
 pub(super) const NO_TIERS: &str = "there is no tiered storage";

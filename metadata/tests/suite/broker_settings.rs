@@ -84,7 +84,7 @@ fn defaults_are_kafkas() {
     assert_eq!(config.offsets.retention_ms, 7 * 24 * 3_600_000);
     assert_eq!((config.offsets.topic_partitions, config.offsets.topic_replication_factor), (50, 3));
     assert_eq!((config.disk_backend, config.log_format), (DiskBackendChoice::Auto, LogFormat::Text));
-    assert_eq!(config.rack, None);
+    assert_eq!((config.rack, config.recovery_bytes_per_s), (None, None));
 }
 
 #[test]
@@ -98,11 +98,13 @@ fn a_later_setting_replaces_an_earlier_one() {
         ("ouzel.log.format", "json"),
         ("log.ouzel.durability", "write-caching"),
         ("log.roll.hours", "2"),
+        ("leader.replication.throttled.rate", "5000000"),
     ]);
     let layers = Layers::of_static(&config);
     let broker = BrokerConfig::resolve(&layers);
     assert_eq!(broker.num_partitions, 6);
     assert_eq!(broker.connections_max_idle_ms, None);
+    assert_eq!(broker.recovery_bytes_per_s, Some(5_000_000));
     assert_eq!(broker.rack.as_deref(), Some("r1"));
     assert_eq!((broker.disk_backend, broker.log_format), (DiskBackendChoice::Blocking, LogFormat::Json));
     let topic = TopicConfig::resolve(&Overrides::new(), &layers);

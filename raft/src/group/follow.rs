@@ -101,8 +101,8 @@ impl Inner {
         let now = self.state.runtime.clock.now();
         let members = metrics.membership_config.membership();
         let voters = voters_of(members);
-        let held: Vec<_> =
-            held_of(&metrics).into_iter().filter(|(replica, _)| voters.contains(replica)).collect();
+        let of_all = held_of(&metrics);
+        let held: Vec<_> = of_all.iter().filter(|(replica, _)| voters.contains(replica)).copied().collect();
         let was = self.status.borrow().clone();
         if metrics.state == ServerState::Leader {
             let mut in_sync = self.in_sync.borrow_mut();
@@ -111,10 +111,14 @@ impl Inner {
             }
             in_sync.observe(now, metrics.last_log_index.map(EntryIndex), &held);
             drop(in_sync);
+            let (last, in_sync) = (metrics.last_log_index.map(EntryIndex), self.in_sync_now());
+            self.network.catching_up.observe(last, &of_all, voters.len(), &in_sync);
             let wanted = self.state.settings.borrow().min_insync_replicas;
             let majority = voters.len() / 2 + 1;
             // A wish for more voters than there are cannot be granted.
             self.state.set_held(held_by(wanted, &held), wanted > majority);
+        } else {
+            self.network.catching_up.clear();
         }
         let mut is = self.observe();
         is.reversions += reversions(&was, &is);

@@ -12,6 +12,7 @@ use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal};
 use ouzel_storage::{Durability, Log};
 
 use super::{GroupSettings, GroupStatus, Inner, Raft, RaftGroup, Ticks, follow};
+use crate::catching_up::CatchingUp;
 use crate::entry::{Retention, SideBody};
 use crate::in_sync::InSync;
 use crate::members_at::MembersAt;
@@ -105,7 +106,8 @@ impl RaftGroup {
         let applied = state.applied();
         let newest = retentions.into_iter().rev().find(|(id, _)| Some(*id) <= applied);
         state.retention.set(newest.map(|(_, retention)| retention));
-        let network = Network { transport, at, me: replica, log: state.log.clone() };
+        let catching_up = CatchingUp::default();
+        let network = Network { transport, at, me: replica, log: state.log.clone(), catching_up };
         let raft = Raft::new(
             replica.to_u64(),
             Arc::new(config),

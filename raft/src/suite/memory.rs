@@ -49,7 +49,10 @@ struct Net {
     /// Nodes to be cut off after so many answers, from whom.
     fuses: RefCell<BTreeMap<NodeId, (u32, Vec<NodeId>)>>,
     ways: RefCell<BTreeMap<Way, VecDeque<Travelling>>>,
-    delivered: Cell<u64>,
+    /// By lane, in the order of [`Lane`].
+    delivered: [Cell<u64>; 3],
+    /// How much longer a message of the lane of recovery takes.
+    recovery_pace: Cell<Duration>,
 }
 
 /// What keeps its order.
@@ -73,7 +76,8 @@ impl MemoryNetwork {
                 cuts: RefCell::default(),
                 fuses: RefCell::default(),
                 ways: RefCell::default(),
-                delivered: Cell::new(0),
+                delivered: Default::default(),
+                recovery_pace: Cell::default(),
             }),
         }
     }
@@ -126,7 +130,17 @@ impl MemoryNetwork {
 
     /// Messages handed to their receivers so far.
     pub fn delivered(&self) -> u64 {
-        self.inner.delivered.get()
+        self.inner.delivered.iter().map(Cell::get).sum()
+    }
+
+    /// Those of one lane.
+    pub fn delivered_in(&self, lane: Lane) -> u64 {
+        self.inner.delivered[lane as usize].get()
+    }
+
+    /// Holds every message of the lane of recovery back for so long, as a rate does.
+    pub fn set_recovery_pace(&self, pace: Duration) {
+        self.inner.recovery_pace.set(pace);
     }
 }
 
@@ -185,7 +199,8 @@ impl Net {
             ouzel_runtime::spawn(self.clone().lose(tell));
             return;
         }
-        let arrives_at = self.runtime.clock.now() + self.delay();
+        let pace = if way.2 == Lane::Recovery { self.recovery_pace.get() } else { Duration::ZERO };
+        let arrives_at = self.runtime.clock.now() + self.delay() + pace;
         let travelling = Travelling { arrives_at, message, tell };
         if self.chance(faults.reordering) {
             ouzel_runtime::spawn(self.clone().deliver(way, travelling));
@@ -214,7 +229,7 @@ impl Net {
 
     /// Starts the message at its receiver; its answer travels in a task of its own.
     fn hand_over(self: &Rc<Self>, way: Way, travelling: Travelling) {
-        let (from, to, _, at) = way;
+        let (from, to, lane, at) = way;
         let Travelling { message, tell, .. } = travelling;
         let is_cut = self.cuts.borrow().contains(&(from, to.node));
         let group = self.groups.borrow().get(&(to.node, at)).cloned().filter(|_| !is_cut);
@@ -224,7 +239,8 @@ impl Net {
             }
             return;
         };
-        self.delivered.set(self.delivered.get() + 1);
+        let delivered = &self.delivered[lane as usize];
+        delivered.set(delivered.get() + 1);
         let sender =
             crate::codec::envelope(&message).map_or(ReplicaId::first(from), |envelope| envelope.from);
         let answer = group.handle(sender, message);
