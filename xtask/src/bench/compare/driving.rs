@@ -24,6 +24,9 @@ const TASK_LONGEST: Duration = Duration::from_secs(300);
 /// A warm-up this long is that of the long form.
 const LONG_WARM_UP: Duration = Duration::from_secs(20);
 
+/// What connections and caches need once more, after a warm-up of its own.
+const SECOND_WARM_UP: Duration = Duration::from_secs(2);
+
 /// How long the phases of a row take. The same for every broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Phases {
@@ -90,9 +93,7 @@ impl Bench<'_> {
                 self.librdkafka("fetch", &Task { consumers: 1, phase_bytes_max: u64::MAX, ..task(batches) })
             }
             Load::Produce { batches, producers, acks, rate: None } => {
-                let task = Task { producers, acks, ..task(batches) };
-                self.warm_up(&task)?;
-                self.open_loop(&task)
+                self.warm_up_and_measure(&Task { producers, acks, ..task(batches) })
             }
             Load::Produce { batches, producers, acks, rate: Some(_) } => {
                 self.open_loop(&Task { producers, acks, rate: self.rate, ..task(batches) })
@@ -127,17 +128,18 @@ impl Bench<'_> {
     }
 
     /// A load as fast as it goes would fill the warm-up's bytes long before its time, and a broker with a compiler would be
-    /// measured cold. So most of the warm-up is a run of its own that may carry more; then all that it left dirty is
-    /// written back and dropped.
-    fn warm_up(&self, task: &Task) -> Result<(), String> {
+    /// measured cold. So a long warm-up is a run of its own that may carry more; then all that it left dirty is written back
+    /// and dropped.
+    fn warm_up_and_measure(&self, task: &Task) -> Result<(Loaded, Usage), String> {
         if task.warm < LONG_WARM_UP {
-            return Ok(());
+            return self.open_loop(task);
         }
         let warm =
             Task { warm: Duration::ZERO, measured: task.warm, phase_bytes_max: WARM_BYTES_MAX, ..*task };
         let command = warm.command(self.tools, self.port, self.partitions);
         self.start("warm-up", command)?.finish(task.warm + SILENCE_LONGEST)?;
-        self.evict()
+        self.evict()?;
+        self.open_loop(&Task { warm: SECOND_WARM_UP, ..*task })
     }
 
     fn open_loop(&self, task: &Task) -> Result<(Loaded, Usage), String> {
@@ -188,11 +190,13 @@ impl Bench<'_> {
         }
     }
 
-    /// Warm in all but the page cache: everything is read once, dropped from memory, and read once more.
+    /// Warm in all but the page cache: everything is read for as long as a warm-up lasts, dropped from memory, and read once
+    /// more.
     fn fetch_cold(&self, task: Task) -> Result<(Loaded, Usage), String> {
+        let warm = Task { again: true, warm: Duration::ZERO, measured: task.warm, ..task };
+        self.open_loop(&warm)?;
         let read =
             Task { again: false, to_the_end: true, warm: Duration::ZERO, measured: TASK_LONGEST, ..task };
-        self.open_loop(&read)?;
         self.evict()?;
         let producers = u32::from(self.rate.is_some());
         self.open_loop(&Task { producers, rate: self.rate, ..read })
@@ -295,7 +299,19 @@ impl Bench<'_> {
         self.start(name, kafka_tools::tool(self.class_path, class, arguments))?.finish(TASK_LONGEST)
     }
 
-    /// The tool reads everything once for warmth and once for the measurement, each time in a new group.
+    /// Runs a tool with a fixed task again and again for as long as a warm-up lasts, once at least.
+    fn warm_by(&self, run: impl Fn() -> Result<Vec<String>, String>) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            run()?;
+            if began.elapsed() >= self.phases.warm {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The tool reads everything for warmth until that has lasted long enough, and once for the measurement, each time in a
+    /// new group.
     fn consumer_perf(&self, value_bytes: u32, records: u32) -> Result<(Loaded, Usage), String> {
         let (bootstrap, value, count) =
             (self.bootstrap.clone(), value_bytes.to_string(), records.to_string());
@@ -307,7 +323,7 @@ impl Bench<'_> {
         self.kafka_tool(PRODUCER_TOOL, &fill)?;
         let read =
             ["--bootstrap-server", &bootstrap, "--topic", TOPIC, "--num-records", &count, "--hide-header"];
-        self.kafka_tool(CONSUMER_TOOL, &read)?;
+        self.warm_by(|| self.kafka_tool(CONSUMER_TOOL, &read))?;
         let window = self.window(None)?;
         let said = self.kafka_tool(CONSUMER_TOOL, &read)?;
         let usage = window.close()?;
@@ -315,13 +331,13 @@ impl Bench<'_> {
         Ok((loaded.ok_or_else(|| format!("the consumer's tool told no result: {said:?}"))?, usage))
     }
 
-    /// Half as many records go before for warmth.
+    /// Runs of half as many records go before for warmth.
     fn end_to_end_tool(&self, value_bytes: u32, acks: &str, records: u32) -> Result<(Loaded, Usage), String> {
         let (bootstrap, value) = (self.bootstrap.clone(), value_bytes.to_string());
         let run = |records: u32| {
             self.kafka_tool(END_TO_END_TOOL, &[&bootstrap, TOPIC, &records.to_string(), acks, &value])
         };
-        run(records / 2)?;
+        self.warm_by(|| run(records / 2))?;
         let window = self.window(None)?;
         let said = run(records)?;
         let usage = window.close()?;

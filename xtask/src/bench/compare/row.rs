@@ -67,12 +67,13 @@ pub(super) enum Metric {
 }
 
 /// Why a row's figure proves nothing of the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unfit {
+    /// Of a disturbed row this is said first: its driver's core may be full of neighbours.
+    Disturbed,
     DriverBound,
     DriverLate,
     NotHeld,
-    Disturbed,
 }
 
 impl Unfit {
@@ -173,6 +174,9 @@ impl Row {
 
     fn unfit(&self) -> Vec<Unfit> {
         let mut unfit = Vec::new();
+        if self.usage.disturbed_share() > DISTURBED_ABOVE {
+            unfit.push(Unfit::Disturbed);
+        }
         if self.usage.is_driver_bound() && self.load.value_bytes > 0.0 {
             unfit.push(Unfit::DriverBound);
         }
@@ -184,9 +188,6 @@ impl Row {
             && late * 2.0 > latency.p99
         {
             unfit.push(Unfit::DriverLate);
-        }
-        if self.usage.disturbed_share() > DISTURBED_ABOVE {
-            unfit.push(Unfit::Disturbed);
         }
         unfit
     }
@@ -339,9 +340,13 @@ pub(super) mod tests {
         assert!(row.marks().is_empty(), "the kernel's writers are no neighbours");
         row.usage.neighbours_cpu = Duration::from_secs(3);
         row.usage.threads_not_held = 1;
-        assert_eq!(row.marks(), ["not-held", "disturbed"]);
+        assert_eq!(row.marks(), ["disturbed", "not-held"]);
         assert_eq!(row.unfit_for(Metric::CpuPerGb), Some(Unfit::Disturbed));
+        assert_eq!(row.unfit_for(Metric::Throughput), Some(Unfit::Disturbed));
+        row.usage.neighbours_cpu = Duration::ZERO;
         assert_eq!(row.unfit_for(Metric::Throughput), Some(Unfit::NotHeld));
+        assert_eq!(row.unfit_for(Metric::CpuPerGb), None);
+        row.usage.neighbours_cpu = Duration::from_secs(3);
         assert_eq!(row.unfit_for(Metric::RssPeak), None);
     }
 
