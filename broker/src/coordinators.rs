@@ -387,7 +387,6 @@ async fn append_writes(
     settling: mpsc::UnboundedSender<Settling>,
 ) {
     while let Some(write) = queue.recv().await {
-        shard.core.partitions.note_append();
         let now = shard.wall();
         let bytes_max = shard.partition.batch_bytes_max();
         let batches = encode(&write, now, bytes_max);

@@ -25,6 +25,7 @@ use ouzel_storage::{Log, LogConfig, ReadError};
 use ouzel_sync::published::{OffsetSnapshot, OffsetsWriter};
 
 use crate::metrics::PartitionSample;
+use crate::partitions::Appends;
 
 use leadership::OnStanding;
 use waiters::{Waiter, Waiters};
@@ -235,11 +236,13 @@ pub struct Partition {
     topic_partition: TopicPartition,
     replica: ReplicaId,
     log: Replica,
-    on_standing: OnStanding,
+    tells: Tells,
     /// None once it is retired.
     published: RefCell<Option<OffsetsWriter>>,
     /// As last published.
     seen_high_watermark: Cell<Offset>,
+    /// As last noted.
+    seen_log_end: Cell<Offset>,
     waiters: Waiters,
     config: RefCell<Arc<TopicConfig>>,
     /// The group is being told what it may let go of.
@@ -254,6 +257,12 @@ pub struct Partition {
 pub(crate) struct Shown {
     pub(crate) offsets: OffsetsWriter,
     pub(crate) traffic: Rc<Traffic>,
+}
+
+/// Whom a partition tells of itself.
+pub(crate) struct Tells {
+    pub(crate) appends: Rc<Appends>,
+    pub(crate) on_standing: OnStanding,
 }
 
 impl From<OffsetsWriter> for Shown {
@@ -271,17 +280,19 @@ impl Partition {
         log: Replica,
         shown: impl Into<Shown>,
         config: Arc<TopicConfig>,
-        on_standing: OnStanding,
+        tells: Tells,
     ) -> Rc<Partition> {
         let Shown { offsets, traffic } = shown.into();
+        let log_end = log.offsets().log_end;
         let partition = Rc::new(Partition {
             at,
             topic_partition,
             replica,
             log,
-            on_standing,
+            tells,
             published: RefCell::new(Some(offsets)),
             seen_high_watermark: Cell::new(Offset::NONE),
+            seen_log_end: Cell::new(log_end),
             waiters: Waiters::default(),
             config: RefCell::new(config),
             is_letting_go: Cell::new(false),
@@ -409,6 +420,9 @@ impl Partition {
                 log_end: log_end.value(),
                 leader_epoch: self.log.epoch().value(),
             });
+        }
+        if self.seen_log_end.replace(log_end) < log_end {
+            self.tells.appends.note();
         }
         if self.seen_high_watermark.replace(high_watermark) != high_watermark {
             self.waiters.wake_all();

@@ -1,5 +1,6 @@
 //! The partitions that live on one core, and how they come and go.
 
+mod appends;
 pub(crate) mod groups;
 mod inherit;
 pub(crate) mod lost;
@@ -18,16 +19,16 @@ use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Solo};
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, SoloState, stop_of};
 use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
 use ouzel_sync::published::OffsetsWriter;
-use tokio::sync::Notify;
 
 use crate::cluster;
 use crate::coordinators::OFFSETS_TOPIC;
 use crate::core::Core;
 use crate::partition::leadership::OnStanding;
-use crate::partition::{Partition, Shown, housekeeping};
+use crate::partition::{Partition, Shown, Tells, housekeeping};
 use crate::side_by_side::side_by_side;
 use crate::view::NodeView;
 
+pub(crate) use appends::Appends;
 use groups::Vouch;
 use opening::{How, Known, how_to_open};
 
@@ -81,8 +82,7 @@ pub struct Partitions {
     shared: LogShared,
     pub(crate) wal: MetaWal,
     pub(crate) boot_id: BootId,
-    appended: Notify,
-    appended_watched: Cell<bool>,
+    appends: Rc<Appends>,
     pub(crate) moves: moving::Moves,
     lost: lost::LostReplicas,
 }
@@ -97,8 +97,7 @@ impl Partitions {
             shared,
             wal,
             boot_id,
-            appended: Notify::new(),
-            appended_watched: Cell::new(false),
+            appends: Rc::default(),
             moves: moving::Moves::default(),
             lost: lost::LostReplicas::default(),
         }
@@ -124,18 +123,9 @@ impl Partitions {
         self.shared.disk_low.clone()
     }
 
-    /// Something is being appended: whoever sleeps until then wakes.
-    pub(crate) fn note_append(&self) {
-        if self.appended_watched.replace(false) {
-            self.appended.notify_waiters();
-        }
-    }
-
-    /// Resolves at the next append.
+    /// Resolves at the next append to any of them, by a client or as a follower.
     pub(crate) async fn appended(&self) {
-        let appended = self.appended.notified();
-        self.appended_watched.set(true);
-        appended.await;
+        self.appends.next().await;
     }
 
     /// Notes in the write-ahead file how far the logs are flushed by now, so that a start after a crash need not walk what
@@ -201,7 +191,8 @@ impl Partitions {
         if let Some(before) = self.turning.borrow_mut().remove(&at) {
             replica.local().inherit_turned_away(&before);
         }
-        let partition = Partition::new(at, topic_partition, life, replica, shown, config, on_standing(core));
+        let tells = Tells { appends: self.appends.clone(), on_standing: on_standing(core) };
+        let partition = Partition::new(at, topic_partition, life, replica, shown, config, tells);
         self.open.borrow_mut().insert(at, partition);
     }
 

@@ -111,7 +111,6 @@ fn append_all(
     within: Duration,
     now: TimestampMs,
 ) -> impl Future<Output = Answers> + use<> {
-    core.partitions.note_append();
     let placed: Vec<_> = batches
         .into_iter()
         .map(|(place, at, batch)| {

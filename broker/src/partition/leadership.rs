@@ -111,6 +111,6 @@ impl Partition {
         if self.is_retired() {
             return;
         }
-        (self.on_standing)(self);
+        (self.tells.on_standing)(self);
     }
 }

@@ -1,9 +1,11 @@
 //! The binary as a process: what it says, what it answers, how it ends, alone and as one of several.
 
 mod broker;
+mod clients;
 mod cluster;
 mod controller;
 mod failover;
+mod growing;
 mod mistakes;
 mod peer;
 mod refusals;

@@ -1,20 +1,11 @@
 //! A partition of three replicas goes back to one, as a single replica without a group, and to three again, under clients.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use ouzel_client::groups::Committed;
-use ouzel_client::{NewRecord, Producer, ProducerConfig};
-use ouzel_model::Offset;
+use crate::clients::{OFFSETS, TOPIC, check, commit, under_clients};
+use crate::cluster::{Cluster, move_to, order_move};
 
-use crate::cluster::{Cluster, move_to, order_move, with_client};
-
-const TOPIC: &str = "t";
-const OFFSETS: &str = "__consumer_offsets";
-const GROUP: &str = "g";
 /// Said by the node that has the last replica.
 const IS_SINGLE: &str = "a group of one has become a single replica";
 const IS_GROUP: &str = "a single replica has become a group's first voter";
@@ -29,95 +20,6 @@ fn cluster() -> Cluster {
     commit(&cluster.bootstrap(), 0);
     move_to(&cluster, &[OFFSETS], &[1, 2, 3]);
     cluster
-}
-
-fn commit(bootstrap: &str, offset: i64) {
-    with_client(bootstrap, async move |client, _| {
-        let progress = Committed { offset: Offset(offset), leader_epoch: -1, metadata: String::new() };
-        client.commit_offsets(GROUP, &BTreeMap::from([((TOPIC.to_owned(), 0), progress)])).await.unwrap();
-    });
-}
-
-fn committed(bootstrap: &str) -> i64 {
-    with_client(bootstrap, async |client, _| {
-        client.committed_offsets(GROUP).await.unwrap()[&(TOPIC.to_owned(), 0)].offset.value()
-    })
-}
-
-/// What clients did while something happened.
-struct Done {
-    values: Vec<String>,
-    committed: i64,
-}
-
-/// Tells the clients to stop, also when what happened went wrong.
-struct Over(Arc<AtomicBool>);
-
-impl Drop for Over {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Writes numbered values, each in a batch of its own, and commits how far it is, one after the other, while `change` happens.
-fn under_clients(cluster: &mut Cluster, change: impl FnOnce(&mut Cluster)) -> Done {
-    let bootstrap = cluster.bootstrap();
-    let is_over = Arc::new(AtomicBool::new(false));
-    let (until, committer_until) = (is_over.clone(), is_over.clone());
-    thread::scope(|scope| {
-        let producing = scope.spawn({
-            let bootstrap = bootstrap.clone();
-            move || {
-                with_client(&bootstrap, async move |client, _| {
-                    let config =
-                        ProducerConfig { ack_timeout: Duration::from_secs(5), ..ProducerConfig::default() };
-                    assert!(config.idempotent);
-                    let mut producer = Producer::new(&client, config);
-                    let mut values = Vec::new();
-                    while !until.load(Ordering::Relaxed) {
-                        let value = format!("value-{}", values.len());
-                        let record = NewRecord {
-                            value: Some(value.clone().into()),
-                            partition: Some(0),
-                            ..NewRecord::default()
-                        };
-                        producer.send(TOPIC, vec![record]).await.unwrap();
-                        values.push(value);
-                    }
-                    values
-                })
-            }
-        });
-        let committing = scope.spawn(move || {
-            with_client(&bootstrap, async move |client, _| {
-                let mut offset = 0;
-                while !committer_until.load(Ordering::Relaxed) {
-                    offset += 1;
-                    let progress =
-                        Committed { offset: Offset(offset), leader_epoch: -1, metadata: String::new() };
-                    let offsets = BTreeMap::from([((TOPIC.to_owned(), 0), progress)]);
-                    client.commit_offsets(GROUP, &offsets).await.unwrap();
-                }
-                offset
-            })
-        });
-        let over = Over(is_over);
-        change(cluster);
-        drop(over);
-        Done {
-            values: producing.join().expect("every value is stored in the end"),
-            committed: committing.join().expect("every offset is committed in the end"),
-        }
-    })
-}
-
-/// Every record is there, once and in order, on every replica, and so is the group's progress.
-fn check(cluster: &Cluster, done: &Done) {
-    assert!(done.values.len() > 20 && done.committed > 20, "the clients had something to do");
-    let read = cluster.read_all(TOPIC);
-    assert_eq!(read.len(), done.values.len());
-    assert_eq!(read, done.values);
-    assert_eq!(committed(&cluster.bootstrap()), done.committed);
 }
 
 /// The files of a group beside those of a log.
