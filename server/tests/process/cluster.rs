@@ -64,12 +64,17 @@ impl Cluster {
         cluster
     }
 
-    /// So many founders, none of which runs.
+    /// So many founders, none of which runs. None at all: whoever is started is a cluster of its own.
     pub(crate) fn planned(founders: i32, arguments: &'static [&'static str]) -> Cluster {
         let (host, guard) = own_address();
         let dir = tempfile::tempdir().unwrap();
         let (nodes, paused) = (BTreeMap::new(), BTreeSet::new());
         Cluster { dir, host, _guard: guard, founders, arguments, nodes, paused }
+    }
+
+    /// From now on these many are given as seeds.
+    pub(crate) fn set_founders(&mut self, founders: i32) {
+        self.founders = founders;
     }
 
     /// The node's data directory.
@@ -110,7 +115,7 @@ impl Cluster {
             ("--cores", "1".to_owned()),
             ("--memory", "128MiB".to_owned()),
         ] {
-            if !given(flag) {
+            if !given(flag) && !value.is_empty() {
                 command.args([flag, &value]);
             }
         }

@@ -5,13 +5,73 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use ouzel_client::groups::Committed;
 use ouzel_client::{Client, NewTopic};
 use ouzel_model::Offset;
 
-use crate::clients::{OFFSETS, Over, TOPIC};
-use crate::cluster::{Cluster, move_to, with_client};
+use crate::clients::{Done, OFFSETS, Over, TOPIC, check, commit, under_clients};
+use crate::cluster::{Cluster, move_to, order_move, with_client};
+
+/// More partitions with one replica on the first node: each becomes a group at a moment of its own.
+const MORE: [&str; 3] = ["t1", "t2", "t3"];
+
+/// A node that was alone, with records and a group's progress in it, becomes the founder of a cluster and is joined by two
+/// others, under a producer that counts and a group that commits. The offsets' topic gets its replicas by itself.
+///
+/// Meanwhile the founder is killed over and over, each time as another partition becomes a group. That is how a founder alone
+/// on its card was lost: it was killed before its write-ahead file said how much of the controller's log is committed, came
+/// back knowing no other node, for it took the nodes it should ask from what is committed, could ask nobody how much that is,
+/// and never served again. In the end it is gone for good and the two others are started anew: they were told of nobody but
+/// the founder, and found each other no more then either.
+#[test]
+fn one_node_grows_to_three_under_clients_though_it_is_killed() {
+    let settings = &["--set", "offsets.topic.num.partitions=1"];
+    let mut cluster = Cluster::planned(0, settings);
+    cluster.start(1);
+    for topic in [TOPIC].iter().chain(&MORE) {
+        cluster.order_topic(topic, 1, 1);
+        cluster.await_in_sync(topic, 1);
+    }
+    commit(&cluster.bootstrap(), 0);
+    let done = under_clients(&mut cluster, |cluster| {
+        cluster.stop(1);
+        cluster.set_founders(1);
+        cluster.start(1);
+        let alone = cluster.await_in_sync(OFFSETS, 1);
+        assert_eq!(alone.replicas, [1], "it is there, with the node it was on");
+        cluster.launch(2, &[]);
+        cluster.launch(3, &[]);
+        cluster.node(2).await_ready();
+        cluster.node(3).await_ready();
+        for (topic, pause_ms) in [TOPIC].into_iter().chain(MORE).zip([0, 30, 80, 200]) {
+            order_move(cluster, &[topic], &[1, 2, 3]);
+            // Some moment: any will do.
+            thread::sleep(Duration::from_millis(pause_ms));
+            assert_eq!(cluster.kill(1).signal, Some(9));
+            cluster.start(1);
+            move_to(cluster, &[topic], &[1, 2, 3]);
+        }
+        let grown = cluster.await_in_sync(OFFSETS, 3);
+        assert_eq!(grown.replicas.len(), 3, "nobody asked for it: {grown:?}");
+    });
+    check(&cluster, &done);
+
+    for node in 1..=3 {
+        cluster.kill(node);
+    }
+    // None of them is ready before the other is there.
+    cluster.launch(2, &[]);
+    cluster.launch(3, &[]);
+    cluster.node(2).await_ready();
+    cluster.node(3).await_ready();
+    let again = under_clients(&mut cluster, |cluster| {
+        cluster.await_partition(TOPIC, "one of the others leads", |seen| [2, 3].contains(&seen.leader));
+    });
+    let values = [done.values, again.values].concat();
+    check(&cluster, &Done { values, committed: again.committed });
+}
 
 const GROUPS: usize = 6;
 const PARTITIONS: i32 = 20;
