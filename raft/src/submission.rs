@@ -132,13 +132,24 @@ impl Submitted {
     /// Gives the batch the place `id`, or says no: then the entry is withdrawn, and so are the batches behind it.
     pub(crate) fn place(self, log: &Log, id: EntryId) -> Result<(), AppendRefused> {
         let ticket = self.ticket.clone();
+        let header = self.header();
         let outcome = self.try_place(log, id);
         let refused = outcome.as_ref().err().cloned();
         if refused.is_some() {
             ticket.is_withdrawn.set(true);
         }
+        if let (Some(AppendRefused::NotLeader | AppendRefused::DiskLow), Some(header)) = (&refused, &header) {
+            // It will come back, and before anything its producer has sent behind it.
+            log.turn_away(header);
+        }
         ticket.settle(self.nth, outcome.map_or_else(Outcome::Refused, Outcome::Placed));
         refused.map_or(Ok(()), Err)
+    }
+
+    /// The header of the batch, which has no place yet.
+    fn header(&self) -> Option<Header> {
+        let items = self.ticket.items.borrow();
+        items[self.nth].batch.as_ref().and_then(|batch| Header::parse(batch).ok())
     }
 
     fn try_place(&self, log: &Log, id: EntryId) -> Result<Appended, AppendRefused> {

@@ -309,6 +309,11 @@ impl Log {
         }
     }
 
+    /// Whether appends of a leader are refused because the disk is nearly full.
+    pub fn is_disk_low(&self) -> bool {
+        self.inner.shared.disk_low.get()
+    }
+
     /// Takes note of a batch that was refused for a reason that may soon be gone: what its producer has sent behind it
     /// waits until it is back.
     pub fn turn_away(&self, header: &Header) {

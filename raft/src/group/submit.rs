@@ -124,7 +124,13 @@ impl Inner {
             ouzel_runtime::spawn(self.clone().judge_again(term, doubted));
         }
         let Some(ticket) = ticket else { return };
-        let refused = self.place(&ticket).await;
+        let refused = if self.state.log.is_disk_low() {
+            // Known before anything is numbered: an entry that is withdrawn is written and flushed by every replica, and
+            // producers try again and again.
+            AppendRefused::DiskLow
+        } else {
+            self.place(&ticket).await
+        };
         ticket.turn_away_returned(&self.state.log);
         for Waiting { nth, is_repeat, tell } in waiting {
             let answer = match ticket.outcome(nth) {

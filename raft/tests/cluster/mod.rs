@@ -67,6 +67,8 @@ pub(crate) struct Node {
     group: RefCell<Option<RaftGroup>>,
     /// Counts the machine's boots.
     boot: Cell<u8>,
+    /// Whether its disk is nearly full, as whoever watches the free space tells the logs.
+    pub(crate) disk_low: Rc<Cell<bool>>,
 }
 
 impl Node {
@@ -84,6 +86,7 @@ impl Cluster {
             replica: Cell::new(replica(id)),
             group: RefCell::default(),
             boot: Cell::new(1),
+            disk_low: Rc::default(),
         };
         let nodes = (1..=count).map(|id| (id, node(id))).collect();
         let settings = GroupSettings { ticks: Ticks::Own, ..GroupSettings::default() };
@@ -120,7 +123,7 @@ impl Cluster {
             committer: Rc::new(FileCommitter::new(runtime.disk.clone())),
             tail_cache: TailCache::new(1 << 20),
             open_segments: OpenSegments::new(16),
-            disk_low: Rc::new(Cell::new(false)),
+            disk_low: self.node(id).disk_low.clone(),
             runtime,
         };
         let mut config = self.log_config.borrow().clone();
