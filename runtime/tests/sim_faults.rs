@@ -202,6 +202,37 @@ fn a_disk_that_lies_loses_what_it_said_it_had() {
     });
 }
 
+/// What was flushed first is on the medium last: right after the other one, and from then on as safe as ever.
+#[test]
+fn flushes_that_are_swapped_take_effect_the_other_way_round() {
+    sim::run(9, |node| async move {
+        let disk = node.runtime().disk;
+        let write = async |name: &str| {
+            let file = disk.open(&Path::new(sim::DATA_DIR).join(name), OpenMode::CreateOrOpen).await.unwrap();
+            file.write_at(0, vec![Bytes::from_static(b"kept")]).await.unwrap();
+            file.sync_data().await.unwrap();
+            disk.sync_dir(Path::new(sim::DATA_DIR)).await.unwrap();
+        };
+        // Whether a power cut always leaves a file of this name whole.
+        let is_safe = |name: &str| {
+            let is_whole = |_: &i32| {
+                let crashed = node.disk().crash().files();
+                crashed.iter().any(|(at, bytes)| at.ends_with(name) && bytes.len() == 4)
+            };
+            (0..100).all(|n| is_whole(&n))
+        };
+        node.disk().swap_flushes(Some(("first", "second")));
+        write("a.first").await;
+        assert!(!is_safe("a.first"), "it waits for the other");
+        write("a.second").await;
+        assert!(is_safe("a.second") && is_safe("a.first"));
+        write("b.first").await;
+        assert!(!is_safe("b.first"));
+        node.disk().swap_flushes(None);
+        assert!(is_safe("b.first"), "in order again, with all that waited");
+    });
+}
+
 #[test]
 fn a_slow_medium_is_slow_at_flushes_only() {
     sim::run(9, |node| async move {

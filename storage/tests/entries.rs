@@ -13,12 +13,24 @@ mod support;
 use bytes::{Bytes, BytesMut};
 use ouzel_model::batch::{Codec, Header, batches};
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset, TimestampMs};
-use ouzel_runtime::sim::{self, Rng, SimRuntime};
+use ouzel_runtime::sim::{self, Rng, SimDisk, SimRuntime};
 use ouzel_storage::compaction::{Cleaner, CleanerConfig, CompactionRules};
 use ouzel_storage::entries::{EntryBody, StoredEntry};
 use ouzel_storage::{Durability, Log, LogConfig, OpenError, OpenLog, Producers, Stop};
 use std::time::Duration;
 use support::{Bench, NOW, batch, produced};
+
+/// An order that the two files of a segment are written in, turned round on the disk under the log: what a log that had it
+/// wrong would leave behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Planted {
+    #[default]
+    Nothing,
+    /// A batch is on the medium before the side entries that come before it.
+    BatchBeforeSideEntries,
+    /// A cut takes the side entries first, and then the batches.
+    SideEntriesCutFirst,
+}
 
 const LIVES: u64 = 6;
 const OPS_PER_LIFE: u64 = 30;
@@ -45,6 +57,10 @@ struct Model {
     cuts: u32,
     trims: u32,
     purges: u32,
+    /// The first life ended because the power went.
+    was_struck: bool,
+    planted: Planted,
+    disk: Option<SimDisk>,
     /// Each purge is followed by a compaction.
     cleaner: Option<Cleaner>,
     compactions: u32,
@@ -72,6 +88,13 @@ impl Model {
         let mut producers = Producers::new(Offset::ZERO);
         self.headers().for_each(|header| producers.update(&header, NOW));
         producers
+    }
+
+    /// Has the disk turn these two round, or keep them in order.
+    fn swap_flushes(&self, is_planted: bool, order: (&'static str, &'static str)) {
+        if let Some(disk) = &self.disk {
+            disk.swap_flushes(is_planted.then_some(order));
+        }
     }
 
     fn flushed_offset(&self) -> Offset {
@@ -120,6 +143,9 @@ async fn check(log: &Log, model: &mut Model, least: usize) -> Result<(), String>
         let there = first + found.len();
         if there < least {
             return Err(format!("{there} entries, {least} were safe"));
+        }
+        if there > model.entries.len() {
+            return Err(format!("{there} entries, {} were appended and not cut again", model.entries.len()));
         }
         if found[..] != model.entries[first..there] {
             let at = found.iter().zip(&model.entries[first..]).position(|(a, b)| a != b);
@@ -236,7 +262,10 @@ async fn step(random: &mut Rng, log: &Log, model: &mut Model) -> Result<(), ()> 
             model.flushed = model.flushed.min(keep);
             model.written = model.written.min(keep);
             let to = keep.checked_sub(1).map(|at| model.entries[at].id);
-            log.truncate_after(to).await.map_err(|_| ())?;
+            model.swap_flushes(model.planted == Planted::SideEntriesCutFirst, ("log", "raft"));
+            let cut = log.truncate_after(to).await;
+            model.swap_flushes(model.planted == Planted::BatchBeforeSideEntries, ("raft", "log"));
+            cut.map_err(|_| ())?;
             model.entries.truncate(keep);
             model.cuts += 1;
             assert_eq!(log.last_entry().or(log.purged()), to);
@@ -304,10 +333,16 @@ async fn compact(log: &Log, model: &mut Model) -> Result<(), ()> {
 }
 
 fn run(seed: u64, cut_at: Option<u64>, compacts: bool) -> Result<Model, String> {
+    run_with(seed, cut_at, compacts, Planted::Nothing)
+}
+
+fn run_with(seed: u64, cut_at: Option<u64>, compacts: bool, planted: Planted) -> Result<Model, String> {
     sim::run(seed, |node| async move {
         let mut random = Rng::new(seed);
         let cleaner = compacts.then(|| Cleaner::new(node.runtime(), CleanerConfig::default()));
-        let mut model = Model { purged: vec![None], cleaner, ..Model::default() };
+        let disk = Some(node.disk().clone());
+        let mut model = Model { purged: vec![None], cleaner, planted, disk, ..Model::default() };
+        model.swap_flushes(planted == Planted::BatchBeforeSideEntries, ("raft", "log"));
         let (mut stop, mut least) = (Stop::Unknown, 0);
         let is_slow = random.chance(1, 2);
         if is_slow {
@@ -352,6 +387,9 @@ fn run(seed: u64, cut_at: Option<u64>, compacts: bool) -> Result<Model, String> 
             if let Some(error) = model.broken.take().filter(|_| !node.disk().is_cut()) {
                 return Err(format!("life {life}, after a cut: {error}"));
             }
+            if life == 0 {
+                model.was_struck = node.disk().is_cut();
+            }
             if is_closed {
                 node.disk().kill();
                 node.disk().cut_power_after(u64::MAX);
@@ -393,10 +431,25 @@ fn the_log_is_a_list_that_survives() {
 #[test]
 fn the_power_may_go_at_any_point() {
     for seed in 0..4 {
-        for point in 0..80 {
-            run(seed, Some(point), false)
+        for point in 0.. {
+            assert!(point < 2_000, "seed {seed}: the first life has no end");
+            let seen = run(seed, Some(point), false)
                 .unwrap_or_else(|error| panic!("seed {seed}, cut after {point}: {error}"));
+            if !seen.was_struck {
+                assert!(point > 20, "seed {seed}: {point} points are too few to show anything");
+                break;
+            }
         }
+    }
+}
+
+/// Each order of the two files is what some check stands on: turned round, it is noticed, as what is lost, as what is not
+/// what was appended, or as a log that a legal crash must not fence.
+#[test]
+fn an_order_that_is_turned_round_is_noticed() {
+    for planted in [Planted::BatchBeforeSideEntries, Planted::SideEntriesCutFirst] {
+        let noticed = (0..100).find_map(|seed| run_with(seed, None, false, planted).err());
+        assert!(noticed.is_some(), "{planted:?} goes unnoticed");
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) struct State {
     delay_max: Duration,
     flush_delay_max: Duration,
     lies: bool,
+    late: Option<LateFlushes>,
     capacity_bytes: Option<u64>,
     fail_read: Countdown,
     fail_write: Countdown,
@@ -70,6 +71,19 @@ impl Countdown {
     }
 }
 
+/// Flushes of some files that are reported done and take effect later.
+#[derive(Clone, Debug)]
+struct LateFlushes {
+    /// The extension of these files.
+    of: &'static str,
+    /// They take effect right after a flush of a file with this one.
+    behind: &'static str,
+    /// Flushed, as far as programs know.
+    waiting: BTreeSet<NodeId>,
+    /// The next change brings them to the medium, if the power is still there.
+    are_due: bool,
+}
+
 /// What a disk was asked to do so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OperationCounts {
@@ -98,6 +112,7 @@ impl SimDisk {
             delay_max: Duration::ZERO,
             flush_delay_max: Duration::ZERO,
             lies: false,
+            late: None,
             capacity_bytes: None,
             fail_read: Countdown::default(),
             fail_write: Countdown::default(),
@@ -134,6 +149,19 @@ impl SimDisk {
     /// No promise of durability holds over a lying disk: whoever sets this must count losses instead of forbidding them.
     pub fn set_lies(&self, lies: bool) {
         self.lock().lies = lies;
+    }
+
+    /// Swaps an order that programs keep: from now on a flush of a file with the extension `of` is reported done and takes
+    /// effect only after the next flush of one with the extension `behind`. None: in order again, and what waits takes effect.
+    ///
+    /// For tests of tests: a program that had the order wrong would leave such disks behind.
+    pub fn swap_flushes(&self, order: Option<(&'static str, &'static str)>) {
+        let mut state = self.lock();
+        if !state.is_cut {
+            state.make_up_for_late_flushes();
+        }
+        state.late =
+            order.map(|(of, behind)| LateFlushes { of, behind, waiting: BTreeSet::new(), are_due: false });
     }
 
     /// Ends every fault that was set: the disk is fast, roomy and honest again, and what was to fail does not. Flushes that
@@ -262,6 +290,7 @@ impl State {
         self.delay_max = Duration::ZERO;
         self.flush_delay_max = Duration::ZERO;
         self.lies = false;
+        self.late = None;
         self.capacity_bytes = None;
         self.fail_read = Countdown::default();
         self.fail_write = Countdown::default();
@@ -280,6 +309,9 @@ impl State {
     fn lose_power(&mut self) {
         // Another boot.
         self.boots.next();
+        if let Some(late) = &mut self.late {
+            late.waiting.clear();
+        }
         self.image = self.image.clone().after_power_cut(&mut self.rng);
     }
 
@@ -309,6 +341,9 @@ impl State {
         self.is_cut |= self.cut.fires();
         if self.is_cut {
             return Err(power_is_cut());
+        }
+        if self.late.as_ref().is_some_and(|late| late.are_due) {
+            self.make_up_for_late_flushes();
         }
         self.counts.changes += 1;
         Ok(())
@@ -360,7 +395,23 @@ impl State {
             self.image.fail_sync(id, &mut self.rng)?;
             return Err(eio());
         }
+        if let Some(late) = &mut self.late {
+            if self.image.has_extension(id, late.of) {
+                late.waiting.insert(id);
+                return Ok(());
+            }
+            late.are_due |= self.image.has_extension(id, late.behind);
+        }
         self.image.sync_file(id)
+    }
+
+    fn make_up_for_late_flushes(&mut self) {
+        let Some(late) = &mut self.late else { return };
+        late.are_due = false;
+        for id in std::mem::take(&mut late.waiting) {
+            // One that was removed meanwhile needs no flush any more.
+            let _ = self.image.sync_file(id);
+        }
     }
 
     pub(crate) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {

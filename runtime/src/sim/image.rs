@@ -237,6 +237,12 @@ impl Image {
         }
     }
 
+    /// Whether a file has a name that ends so.
+    pub(crate) fn has_extension(&self, id: NodeId, extension: &str) -> bool {
+        let has = |name: &str| Path::new(name).extension().is_some_and(|found| found == extension);
+        self.dirs().any(|(_, dir)| dir.live.iter().any(|(name, node)| *node == id && has(name)))
+    }
+
     fn dir_mut(&mut self, id: NodeId) -> io::Result<&mut Dir> {
         match self.nodes.get_mut(&id) {
             Some(Node::Dir(dir)) => Ok(dir),
