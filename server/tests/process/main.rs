@@ -8,6 +8,7 @@ mod failover;
 mod growing;
 mod mistakes;
 mod peer;
+mod placing;
 mod refusals;
 mod serving;
 mod settings;
