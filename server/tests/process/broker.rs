@@ -118,6 +118,14 @@ impl Broker {
         assert!(sent.success());
     }
 
+    /// Memory of its own that it has in use: no file is in it.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux tells it");
+        let kib: u64 = line.trim().strip_suffix(" kB").expect("in kB").parse().unwrap();
+        kib << 10
+    }
+
     /// Waits for a log line that holds `words`, and gives it.
     pub(crate) fn await_log(&mut self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;

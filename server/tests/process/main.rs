@@ -13,4 +13,5 @@ mod refusals;
 mod serving;
 mod settings;
 mod shrinking;
+mod stalled;
 mod stopping;
