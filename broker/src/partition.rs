@@ -164,7 +164,7 @@ pub enum ReadRefused {
     /// The partition is not, or no longer, on this core.
     #[error("this broker does not lead the partition")]
     NotHere,
-    /// Below the log's start or above its end.
+    /// Below the log's start or above its end; or the reader's last epoch is one that this log has not come to.
     #[error("offset {from} is outside the log [{log_start}, {log_end}]")]
     OutOfRange {
         /// Asked for.
@@ -504,8 +504,15 @@ impl Partition {
             isolation: request.isolation,
             diverging: None,
         };
+        let out_of_range =
+            || Err(ReadRefused::OutOfRange { from: request.from, log_start, log_end, high_watermark });
         if let Some(epoch) = request.last_fetched_epoch {
             let (known, end) = self.log.local().end_offset_for_epoch(epoch);
+            // An epoch above all that this log knows ended nowhere in it, and below its start nobody can go on: the reader
+            // has to look for a place anew. It would take "no epoch" for an answer without records, and ask again for ever.
+            if known == LeaderEpoch::NONE || request.from < log_start {
+                return out_of_range();
+            }
             if known < epoch || end < request.from {
                 read.diverging = Some((known, end));
                 return Ok(read);
@@ -513,7 +520,7 @@ impl Partition {
         }
         let bound = if request.isolation == Isolation::LogEnd { log_end } else { high_watermark };
         if request.from < log_start || request.from > log_end {
-            return Err(ReadRefused::OutOfRange { from: request.from, log_start, log_end, high_watermark });
+            return out_of_range();
         }
         if request.from >= bound || (request.bytes_max == 0 && !request.at_least_one) {
             return Ok(read);

@@ -61,7 +61,7 @@ async fn fetch_at_home(core: &Rc<Core>, version: i16, request: FetchRequest) -> 
     let mut stopping = core.stopping.clone();
     loop {
         let reads = read_all(core, &plan, &limits).await;
-        let enough = reads.iter().any(|read| read.outcome.is_err())
+        let enough = reads.iter().any(FetchedPartition::cannot_wait)
             || reads.iter().map(FetchedPartition::bytes).sum::<usize>() >= limits.bytes_min
             || plan.wanted.is_empty();
         if enough || core.runtime.clock.now() >= deadline || *stopping.borrow() {
@@ -206,6 +206,11 @@ impl Failed {
 }
 
 impl FetchedPartition {
+    /// Nothing that is appended changes the answer: there is an error to be told, or where the reader has to go back to.
+    fn cannot_wait(&self) -> bool {
+        self.outcome.as_ref().map_or(true, |read| read.diverging.is_some())
+    }
+
     fn bytes(&self) -> usize {
         self.outcome.as_ref().map_or(0, |read| read.bytes)
     }

@@ -2,8 +2,19 @@
 
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
-use crate::cluster::{Cluster, numbered, produce};
+use ouzel_client::Partition;
+use ouzel_model::batch::{BatchBuilder, Codec, RecordParts};
+use ouzel_model::{TimestampMs, TopicId};
+use ouzel_protocol::StrBytes;
+use ouzel_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
+use ouzel_protocol::messages::kafka::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use ouzel_protocol::messages::kafka::{BrokerId, OffsetForLeaderEpochRequest};
+
+use crate::cluster::{Cluster, numbered, produce, with_client};
 
 /// Stores values while `fault` happens in their middle.
 fn produce_through(cluster: &mut Cluster, topic: &str, values: &[String], fault: impl FnOnce(&mut Cluster)) {
@@ -77,4 +88,106 @@ fn every_node_can_be_stopped_and_started_in_turn_under_a_producer() {
         }
     });
     assert_eq!(cluster.read_all("t"), values);
+}
+
+/// The last version of Fetch that names topics by name.
+const FETCH_BY_NAME: i16 = 12;
+
+/// Stores `v-0`, `v-1` and so on with acks=1, each told by the leader alone, until it takes no more. Gives how many it took.
+fn store_at_leader(address: &str, told: impl Fn(usize) + 'static) -> usize {
+    with_client(address, async move |client, _| {
+        let leader = client.leader("t", 0).await.unwrap();
+        for stored in 0.. {
+            let value = format!("v-{stored}");
+            let mut batch = BatchBuilder::new(Codec::None);
+            let parts = RecordParts { value: Some(value.as_bytes()), ..RecordParts::default() };
+            batch.push(TimestampMs(1_700_000_000_000), &parts);
+            let patience = Duration::from_secs(30);
+            let stores = ouzel_client::producer::produce(&leader, "t", 0, batch.build().into(), 1, patience);
+            match stores.await {
+                Ok(Some(answer)) if answer.error_code == 0 => assert_eq!(answer.base_offset, stored as i64),
+                _ => return stored,
+            }
+            told(stored + 1);
+        }
+        unreachable!("it is cut off");
+    })
+}
+
+/// Where an epoch ended, as the leader says in OffsetForLeaderEpoch and, to one who has read up to `from` in it, in Fetch.
+fn end_of_epoch(cluster: &Cluster, at: &Partition, epoch: i32, from: i64) -> [Option<(i32, i64)>; 2] {
+    let current = at.leader_epoch;
+    with_client(&cluster.kafka_address(at.leader), async move |client, _| {
+        let leader = client.leader("t", 0).await.unwrap().connection;
+        let asked = OffsetForLeaderPartition::default()
+            .with_partition(0)
+            .with_current_leader_epoch(current)
+            .with_leader_epoch(epoch);
+        let topic = OffsetForLeaderTopic::default()
+            .with_topic(StrBytes::from_static_str("t").into())
+            .with_partitions(vec![asked]);
+        let request =
+            OffsetForLeaderEpochRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let said = leader.call(request).await.unwrap().topics.remove(0).partitions.remove(0);
+        assert_eq!(said.error_code, 0);
+        let asked = FetchPartition {
+            current_leader_epoch: current,
+            fetch_offset: from,
+            last_fetched_epoch: epoch,
+            partition_max_bytes: 1 << 20,
+            ..FetchPartition::default()
+        };
+        let topic = StrBytes::from_static_str("t");
+        let topics = vec![FetchTopic { name: topic, topic_id: TopicId::ZERO, partitions: vec![asked] }];
+        let request = FetchRequest { topics, ..FetchRequest::default() };
+        let fetched = leader.call_within(request, FETCH_BY_NAME, Duration::ZERO).await.unwrap();
+        let fetched = fetched.topics.into_iter().next().unwrap().partitions.remove(0);
+        assert_eq!(fetched.error_code, 0);
+        let diverging = fetched.diverging_epoch.map(|ended| (ended.epoch, ended.end_offset));
+        [Some((said.leader_epoch, said.end_offset)), diverging]
+    })
+}
+
+/// acks=1 promises what the leader has. One that is cut off from the others goes on for as long as it may believe to lead, and
+/// what it takes then is cut when it comes back. A client that has read or written up to there knows the epoch, and is told by
+/// the next leader where that ended: at what the others had, not at what was acknowledged (KIP-320).
+#[test]
+fn what_a_cut_off_leader_had_alone_is_cut_and_the_next_one_says_where() {
+    let mut cluster = Cluster::of(3);
+    let created = cluster.create_topic("t", 3);
+    let others: Vec<i32> = (1..=3).filter(|node| *node != created.leader).collect();
+    let address = cluster.kafka_address(created.leader);
+    let (tell, told) = channel();
+    let stored = thread::scope(|scope| {
+        let storing = scope.spawn(move || {
+            // Nobody listens any more once there are enough.
+            store_at_leader(&address, move |stored| _ = tell.send(stored))
+        });
+        assert!(told.iter().any(|stored| stored == 50), "it leads, and takes records");
+        others.iter().for_each(|other| assert_eq!(cluster.kill(*other).signal, Some(9)));
+        storing.join().expect("in the end it knows that it leads nobody")
+    });
+    cluster.kill(created.leader);
+    // Neither is ready before the other is there.
+    others.iter().for_each(|other| cluster.launch(*other, &[]));
+    others.iter().for_each(|other| cluster.node(*other).await_ready());
+    let followed = cluster.await_partition("t", "one of the others leads", move |seen| {
+        seen.leader >= 0 && seen.leader != created.leader && seen.leader_epoch > created.leader_epoch
+    });
+    let kept = cluster.read_all("t").len();
+    assert!(50 <= kept && kept < stored, "of {stored} records the others have {kept}");
+    let ended = Some((created.leader_epoch, kept as i64));
+    let said = end_of_epoch(&cluster, &followed, created.leader_epoch, stored as i64);
+    assert_eq!(said, [ended, ended]);
+    let more = numbered("w", 20);
+    cluster.produce("t", &more);
+
+    cluster.start(created.leader);
+    cluster.await_in_sync("t", 3);
+    let said = end_of_epoch(&cluster, &followed, created.leader_epoch, stored as i64);
+    assert_eq!(said, [ended, ended], "also behind what was stored since");
+    // It has what the others have: whoever leads without them says the same.
+    cluster.kill(followed.leader);
+    let expected = [numbered("v", kept), more].concat();
+    assert_eq!(cluster.read_all("t"), expected);
 }

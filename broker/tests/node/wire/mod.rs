@@ -3,6 +3,7 @@
 mod administration;
 mod configs;
 mod coordination;
+mod divergence;
 mod fetch;
 mod metadata;
 mod offsets;

@@ -168,7 +168,13 @@ fn unknown_partitions_and_wrong_epochs_are_told() {
 }
 
 /// Asks where an epoch ended: (error, epoch, end).
-fn end_of(wire: &mut Wire, topic: &str, partition: i32, current: i32, epoch: i32) -> (i16, i32, i64) {
+pub(super) fn end_of(
+    wire: &mut Wire,
+    topic: &str,
+    partition: i32,
+    current: i32,
+    epoch: i32,
+) -> (i16, i32, i64) {
     let partition = OffsetForLeaderPartition::default()
         .with_partition(partition)
         .with_current_leader_epoch(current)
