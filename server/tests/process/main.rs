@@ -3,6 +3,7 @@
 mod broker;
 mod clients;
 mod cluster;
+mod compacted;
 mod controller;
 mod failover;
 mod growing;
