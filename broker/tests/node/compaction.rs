@@ -14,7 +14,7 @@ use ouzel_protocol::messages::kafka::{GroupId, OffsetCommitRequest, OffsetFetchR
 
 use crate::support::PATIENCE;
 use crate::support::node::setup;
-use crate::support::records::{Keyed, keyed_batch, keyed_records};
+use crate::support::records::{Keyed, keyed_batch, keyed_batch_at, keyed_records};
 use crate::support::wire::{Wire, name, text};
 
 /// Cleans as soon as it may.
@@ -121,9 +121,14 @@ fn the_offsets_topic_stays_small_under_a_million_commits() {
     stop(node);
 }
 
-/// Reads a partition from its start, as a consumer does, over whatever gaps there are.
+/// Reads a partition from its start.
 fn read_all(wire: &mut Wire, topic: &str) -> Vec<Keyed> {
-    let (mut all, mut from) = (Vec::new(), 0);
+    read_from(wire, topic, 0)
+}
+
+/// Reads a partition from an offset on, as a consumer does, over whatever gaps there are.
+fn read_from(wire: &mut Wire, topic: &str, mut from: i64) -> Vec<Keyed> {
+    let mut all = Vec::new();
     loop {
         let fetched = wire.fetch(topic, 0, from);
         let (records, next) = keyed_records(&fetched);
@@ -185,5 +190,51 @@ fn a_compacted_topic_keeps_the_newest_of_each_key_and_its_tombstones_for_a_while
         assert!(shown.iter().any(|record| record.ends_with("a=3")), "{shown:?}");
         !shown.iter().any(|record| record.ends_with("b=-"))
     });
+    stop(node);
+}
+
+/// With both policies each does its part: whole segments go by their age, with the newest of a key in them, and of what is left
+/// the newest of each key stays.
+#[test]
+fn a_topic_with_both_policies_loses_what_is_old_and_what_was_replaced() {
+    // 2001 and 2023, and twenty years.
+    const OLD: i64 = 1_000_000_000_000;
+    const NEW: i64 = 1_700_000_000_000;
+    let configs = [
+        ("cleanup.policy", "compact,delete"),
+        ("retention.ms", "631152000000"),
+        ("segment.bytes", "1048576"),
+        ("min.cleanable.dirty.ratio", "0"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let node = node(dir.path());
+    let mut wire = Wire::connect(node.handle().kafka_address());
+    wire.create("both", 1, &configs);
+    let filler = "x".repeat(600_000);
+    let mut store = |time: i64, key: &str, value: &str| {
+        let records = [(key, Some(value)), ("filler", Some(&*filler))];
+        wire.store("both", 0, keyed_batch_at(Codec::None, time, &records))
+    };
+    for round in ["1", "2"] {
+        store(OLD, "replaced", round);
+        // Nobody will ever write this key again.
+        store(OLD, "old alone", round);
+    }
+    let first_new = store(NEW, "replaced", "3");
+    for round in ["4", "5", "6"] {
+        store(NEW, "replaced", round);
+    }
+    store(NEW, "last", "in the active segment");
+    let values = |records: &[Keyed], key: &str| -> Vec<String> {
+        records.iter().filter(|record| record.1 == key).filter_map(|record| record.2.clone()).collect()
+    };
+    await_that("what is old goes, and what was replaced", || {
+        let log_start = wire.fetch("both", 0, first_new).log_start_offset;
+        assert!(log_start <= first_new, "nothing that is not old goes by its age");
+        log_start == first_new && values(&read_from(&mut wire, "both", first_new), "replaced") == ["6"]
+    });
+    let records = read_from(&mut wire, "both", first_new);
+    assert_eq!(values(&records, "old alone"), [""; 0], "its age takes the newest of a key as well");
+    assert_eq!(values(&records, "last"), ["in the active segment"]);
     stop(node);
 }

@@ -90,10 +90,15 @@ pub(crate) fn seal(batch: &mut [u8]) {
 
 /// A batch of records with these keys and values; no value makes a tombstone.
 pub(crate) fn keyed_batch(codec: Codec, records: &[(&str, Option<&str>)]) -> Vec<u8> {
+    keyed_batch_at(codec, 1_700_000_000_000, records)
+}
+
+/// As [`keyed_batch`], all of this time.
+pub(crate) fn keyed_batch_at(codec: Codec, time: i64, records: &[(&str, Option<&str>)]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(codec);
     for (key, value) in records {
         let (key, value) = (Some(key.as_bytes()), value.map(str::as_bytes));
-        builder.push(TimestampMs(1_700_000_000_000), &RecordParts { key, value, headers: &[] });
+        builder.push(TimestampMs(time), &RecordParts { key, value, headers: &[] });
     }
     builder.build()
 }
