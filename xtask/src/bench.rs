@@ -1,9 +1,11 @@
 //! `cargo xtask bench`: `smoke` is what the broker costs while it does nothing, and how soon it is there; [`compare`] puts
-//! it beside Apache Kafka; [`failover`] is how soon a cluster goes on without one of its nodes. Measures the release binary from outside, prints text, and JSON with
-//! the facts of the machine, and says which aims are met.
+//! it beside Apache Kafka; [`failover`] is how soon a cluster goes on without one of its nodes; [`idle`] what partitions cost
+//! that nobody uses. Measures the release binary from outside, prints text, and JSON with the facts of the machine, and says
+//! which aims are met.
 
 mod compare;
 mod failover;
+mod idle;
 mod machine;
 mod metadata;
 mod statistics;
@@ -21,7 +23,8 @@ use statistics::Spread;
 
 const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
        cargo xtask bench compare [--quick] [--nodes 1|3] [--minutes N] [--filter PART]... [--rounds N] [--list]
-       cargo xtask bench failover [--against ouzel|kafka] [--nodes N] [--partitions N] [--rounds N] [--stopped]
+       cargo xtask bench failover [--against ouzel|kafka] [--nodes N] [--partitions N] [--rounds N] [--stopped|--frozen]
+       cargo xtask bench idle
 
   --runs         starts that are measured, of each kind (11)
   --quick        the short form, which ends within ten minutes and judges no goal
@@ -34,6 +37,7 @@ const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
   --rounds       of compare: how often each broker plays each workload (5, or 2 with --quick);
                  of failover: nodes that are taken down, one after the other (9)
   --stopped      by SIGTERM instead of SIGKILL
+  --frozen       by SIGSTOP: it falls silent, and no connection ends
 ";
 
 /// What an idle broker may cost (the aims of the project, on two cores).
@@ -59,6 +63,7 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
         ["failover", ref rest @ ..] => {
             failover::Options::parse(rest).map(|options| failover::run(root, options))
         }
+        ["idle"] => Some(idle::run(root)),
         _ => None,
     };
     let Some(measured) = measured else {

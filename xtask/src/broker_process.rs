@@ -55,6 +55,7 @@ pub(crate) struct BrokerProcess {
     /// ouzel's admin HTTP; Kafka has none.
     admin_port: Option<u16>,
     child: Option<Child>,
+    is_frozen: bool,
 }
 
 impl BrokerProcess {
@@ -95,7 +96,14 @@ impl BrokerProcess {
 
     /// Any program that serves on `kafka_port` as soon as that port takes connections.
     pub(crate) fn of_command(command: Vec<String>, folder: &Path, kafka_port: u16) -> BrokerProcess {
-        BrokerProcess { command, folder: folder.to_path_buf(), kafka_port, admin_port: None, child: None }
+        BrokerProcess {
+            command,
+            folder: folder.to_path_buf(),
+            kafka_port,
+            admin_port: None,
+            child: None,
+            is_frozen: false,
+        }
     }
 
     /// Has another program start the broker in its own place (exec): the process stays the same.
@@ -204,12 +212,43 @@ impl BrokerProcess {
         self.await_end()
     }
 
+    /// SIGSTOP: the process stays, and does nothing.
+    pub(crate) fn freeze(&mut self) -> Result<(), String> {
+        self.signal("-STOP")?;
+        self.is_frozen = true;
+        Ok(())
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.is_frozen
+    }
+
+    /// Whether it was started, and neither taken down nor frozen since.
+    pub(crate) fn answers(&self) -> bool {
+        self.was_started() && !self.is_frozen
+    }
+
+    /// A frozen process goes on; how long until it serves.
+    pub(crate) fn thaw(&mut self) -> Result<Duration, String> {
+        let began = Instant::now();
+        self.signal("-CONT")?;
+        self.is_frozen = false;
+        self.await_serving(began)
+    }
+
+    fn signal(&self, signal: &str) -> Result<(), String> {
+        let child = self.child.as_ref().ok_or("a broker that does not run takes no signal")?;
+        let status = Command::new("kill").args([signal, &child.id().to_string()]).status();
+        match status.map_err(|e| format!("kill {signal}: {e}"))?.success() {
+            true => Ok(()),
+            false => Err(format!("kill {signal} failed")),
+        }
+    }
+
     /// SIGTERM alone.
     pub(crate) fn terminate(&self) {
-        if let Some(child) = &self.child {
-            // Fails only if the process has ended by itself; whoever waits for the end finds that.
-            let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
-        }
+        // Fails only if the process has ended by itself; whoever waits for the end finds that.
+        let _ = self.signal("-TERM");
     }
 
     /// Waits for the end of a broker that was told to stop.
@@ -312,6 +351,7 @@ mod tests {
             kafka_port,
             admin_port: None,
             child: None,
+            is_frozen: false,
         };
         let message = broker.start().unwrap_err();
         assert!(message.contains("no room here"), "{message}");

@@ -22,6 +22,8 @@ pub(crate) enum Down {
     Killed,
     /// SIGTERM, and its end awaited.
     Stopped,
+    /// SIGSTOP: its connections stay, and nothing comes over them any more, as when a machine's power or network goes.
+    Frozen,
 }
 
 /// What came of taking a node down.
@@ -131,6 +133,7 @@ impl Cluster {
         match down {
             Down::Killed => self.nodes[index].kill(),
             Down::Stopped => self.nodes[index].stop()?,
+            Down::Frozen => self.nodes[index].freeze()?,
         }
         if self.nodes.len() > 1 {
             let what = "the others lead what the node led";
@@ -141,7 +144,8 @@ impl Cluster {
 
     /// Starts a node that was taken down, and waits until the cluster is whole. How long it took to serve.
     pub(crate) fn bring_back(&mut self, node: i32) -> Result<Duration, String> {
-        let took = self.nodes[node as usize - 1].start()?;
+        let broker = &mut self.nodes[node as usize - 1];
+        let took = if broker.is_frozen() { broker.thaw()? } else { broker.start()? };
         self.await_whole()?;
         Ok(took)
     }
@@ -183,7 +187,7 @@ impl Cluster {
     ) -> Result<(), String> {
         let began = Instant::now();
         loop {
-            let judged = self.nodes.iter().filter(|node| node.was_started()).map(|node| {
+            let judged = self.nodes.iter().filter(|node| node.answers()).map(|node| {
                 View::of(node.kafka_port())
                     .and_then(|view| is(&view))
                     .map_err(|reason| format!("{}: {reason}", node.bootstrap()))

@@ -35,6 +35,7 @@ impl Options {
             let count = |value: &str| value.parse().ok().filter(|count| *count > 0);
             match *name {
                 "--stopped" => options.down = Down::Stopped,
+                "--frozen" => options.down = Down::Frozen,
                 "--against" => options.against = Against::parse(arguments.next()?).ok()?,
                 "--nodes" => {
                     options.nodes = count(arguments.next()?).filter(|count| (3..=5).contains(count))?
@@ -91,6 +92,7 @@ fn how(down: Down) -> &'static str {
     match down {
         Down::Killed => "killed",
         Down::Stopped => "stopped",
+        Down::Frozen => "frozen",
     }
 }
 

@@ -28,6 +28,13 @@ pub(super) fn memory(pid: u32) -> Result<(u64, u64, u64), String> {
     Ok((field("VmRSS")?, field("VmHWM")?, field("Threads")?))
 }
 
+/// Memory that is the process's own, in KiB: neither its program nor pages of files.
+pub(super) fn own_memory(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).map_err(|e| format!("read {path}: {e}"))?;
+    status_field(&text, "RssAnon").ok_or_else(|| format!("{path} has no RssAnon"))
+}
+
 fn status_field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| first_number(line.strip_prefix(name)?.strip_prefix(':')?))
 }

@@ -75,6 +75,7 @@ fn prepare_ouzel(
             kafka_port,
             admin_port: Some(admin_port),
             child: None,
+            is_frozen: false,
         });
     }
     Ok(brokers)
@@ -159,6 +160,7 @@ fn prepare_kafka(
             kafka_port,
             admin_port: None,
             child: None,
+            is_frozen: false,
         });
     }
     Ok(brokers)
