@@ -24,7 +24,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use self::contender::{Contender, Place};
-use self::driving::{Bench, Phases};
+use self::driving::{Bench, Phases, Starting};
 use self::pinning::Pinning;
 use self::report::Report;
 use self::row::Row;
@@ -303,7 +303,7 @@ impl Hall<'_> {
             settings: workload.settings,
         };
         let mut cluster = contender.prepare(&place)?;
-        let launched = Instant::now();
+        let starting = Starting::now(self.pinning)?;
         let ready_ms = cluster.start()?.as_secs_f64() * 1e3;
         let bench = Bench {
             folder: &room,
@@ -318,11 +318,10 @@ impl Hall<'_> {
             port: cluster.port(),
             pids: cluster.pids(),
             data: cluster.data_dirs(),
-            launched,
             makes_topics: contender != Contender::Null,
         };
         let (load, usage) = bench
-            .carry_out(workload.load, &mut cluster)
+            .carry_out(workload.load, &mut cluster, starting)
             .map_err(|reason| format!("{reason}\n{}", cluster.last_words()))?;
         if !cluster.is_running() {
             return Err(format!("a broker ended in the middle; {}", cluster.last_words()));

@@ -9,7 +9,7 @@ use super::open_loop::{Task, librdkafka_command, says};
 use super::pinning::Pinning;
 use super::program::Program;
 use super::row::Loaded;
-use super::usage::{Usage, Watched, Window, memory};
+use super::usage::{Usage, Watched, Window};
 use super::workload::{Batches, Load};
 use crate::bench::metadata::create_topics;
 use crate::cluster::Cluster;
@@ -40,6 +40,21 @@ const PHASE_BYTES_MAX: u64 = 3 << 30;
 /// Of a warm-up, after which all is written back: a compiler wants its time, which a fast load would cut short.
 const WARM_BYTES_MAX: u64 = 12 << 30;
 
+/// A start of brokers, watched from before it.
+#[derive(Debug)]
+pub(super) struct Starting {
+    began: Instant,
+    window: Window,
+}
+
+impl Starting {
+    /// The brokers are about to be started.
+    pub(super) fn now(pinning: Pinning) -> Result<Starting, String> {
+        let window = Window::open(Watched { brokers: Vec::new(), driver: None, pinning })?;
+        Ok(Starting { began: Instant::now(), window })
+    }
+}
+
 /// What a load is carried out with.
 #[derive(Debug)]
 pub(super) struct Bench<'a> {
@@ -60,15 +75,18 @@ pub(super) struct Bench<'a> {
     /// The brokers under measurement.
     pub(super) pids: Vec<u32>,
     pub(super) data: Vec<PathBuf>,
-    /// When their processes were started.
-    pub(super) launched: Instant,
     /// Whether it makes a topic that is named to it, and does not have it already.
     pub(super) makes_topics: bool,
 }
 
 impl Bench<'_> {
-    /// Carries the load out; the cluster itself is only needed by a load that starts it anew.
-    pub(super) fn carry_out(&self, load: Load, cluster: &mut Cluster) -> Result<(Loaded, Usage), String> {
+    /// Carries the load out; the cluster itself and its start are only needed by a load that is about the start.
+    pub(super) fn carry_out(
+        &self,
+        load: Load,
+        cluster: &mut Cluster,
+        starting: Starting,
+    ) -> Result<(Loaded, Usage), String> {
         if self.makes_topics {
             create_topics(self.port, &[TOPIC.to_owned()])?;
             if self.pids.len() > 1 {
@@ -117,7 +135,7 @@ impl Bench<'_> {
                 let end_to_end = self.rate.is_some();
                 self.open_loop(&Task { producers, consumers, rate: self.rate, end_to_end, ..task(batches) })
             }
-            Load::StartUp { filled_bytes } => self.start_up(filled_bytes, cluster),
+            Load::StartUp { filled_bytes } => self.start_up(filled_bytes, cluster, starting),
             Load::Idle => self.idle(),
         }
     }
@@ -210,13 +228,17 @@ impl Bench<'_> {
     }
 
     /// The first start counts if there is nothing; otherwise the one after a graceful stop, with nothing in memory.
-    fn start_up(&self, filled_bytes: u64, cluster: &mut Cluster) -> Result<(Loaded, Usage), String> {
-        let mut launched = self.launched;
+    fn start_up(
+        &self,
+        filled_bytes: u64,
+        cluster: &mut Cluster,
+        mut starting: Starting,
+    ) -> Result<(Loaded, Usage), String> {
         if filled_bytes > 0 {
             self.fill(Batches { value_bytes: 1024, records: 64, keyed: false }, filled_bytes)?;
             cluster.stop()?;
             self.evict()?;
-            launched = Instant::now();
+            starting = Starting::now(self.pinning)?;
             cluster.start()?;
         }
         let one = Task {
@@ -228,12 +250,9 @@ impl Bench<'_> {
         // The driver waits for the partition's leader and ends with the acknowledgement.
         self.start("first-record", one.command(self.tools, self.port, self.partitions))?
             .finish(SILENCE_LONGEST)?;
-        let first_record_ms = Some(launched.elapsed().as_secs_f64() * 1e3);
-        let (rss_peak_kib, threads) = memory(&cluster.pids())?;
-        Ok((
-            Loaded { first_record_ms, ..Loaded::default() },
-            Usage { rss_peak_kib, threads, ..Usage::default() },
-        ))
+        let first_record_ms = Some(starting.began.elapsed().as_secs_f64() * 1e3);
+        let usage = starting.window.close_on(cluster.pids())?;
+        Ok((Loaded { first_record_ms, ..Loaded::default() }, usage))
     }
 
     /// A window on the brokers, and on the driver if it runs until the window is closed.

@@ -141,6 +141,12 @@ impl Window {
         Ok(Window { watched, opened, sampler: Some(sampler), closing, rss_peak_kib })
     }
 
+    /// Closes a window that was opened before these brokers were started: all they have done since is in it.
+    pub(super) fn close_on(mut self, brokers: Vec<u32>) -> Result<Usage, String> {
+        self.watched.brokers = brokers;
+        self.close()
+    }
+
     /// Closes it: what it cost.
     pub(super) fn close(mut self) -> Result<Usage, String> {
         let closed = Reading::take(&self.watched)?;
@@ -291,7 +297,7 @@ fn written_bytes(io: &str) -> Option<u64> {
 }
 
 /// Memory of all processes together without files in KiB, and the number of their threads.
-pub(super) fn memory(pids: &[u32]) -> Result<(u64, u64), String> {
+fn memory(pids: &[u32]) -> Result<(u64, u64), String> {
     let mut sums = (0, 0);
     for pid in pids {
         let path = format!("/proc/{pid}/status");
@@ -406,5 +412,7 @@ mod tests {
         while process_cpu(ourselves).unwrap() < until {}
         let usage = window.close().unwrap();
         assert!(usage.broker_cpu >= 3 * TICK && usage.rss_peak_kib > 0 && usage.threads > 0, "{usage:?}");
+        let before_it_began = Window::open(Watched { brokers: Vec::new(), driver: None, pinning }).unwrap();
+        assert!(before_it_began.close_on(vec![ourselves]).unwrap().broker_cpu >= usage.broker_cpu);
     }
 }
