@@ -138,8 +138,8 @@ const HUGE: Batches = Batches { value_bytes: 65_536, records: 1, keyed: false };
 const GIB: u64 = 1 << 30;
 /// Small segments and little of them kept: the log rolls and sheds its head all the time, in a window of seconds as well.
 const ROLLING: &[(&str, &str)] = &[
-    ("log.segment.bytes", "4194304"),
-    ("log.retention.bytes", "8388608"),
+    ("log.segment.bytes", "2097152"),
+    ("log.retention.bytes", "4194304"),
     ("log.retention.check.interval.ms", "1000"),
 ];
 /// Kafka looks at retention for the first time half a minute after its start.
