@@ -25,10 +25,15 @@ async fn shared_file(runtime: &Runtime, dir: &std::path::Path) -> SharedFile {
 async fn send(mut stream: Stream, file: SharedFile) {
     stream.set_nodelay(true).unwrap();
     stream.write_all(b"head").await.unwrap();
-    stream.send_file(&file, 0, FILE_BYTES).await.unwrap();
+    let sent = stream.send_file(&file, 0, FILE_BYTES).await.unwrap();
+    assert!(sent.resident >= FILE_BYTES as u64 / (256 * 1024) && sent.read_in + sent.copied == 0, "{sent:?}");
     let (_read, mut write) = stream.into_split();
     write.send_file(&file, 1_000_001, 77).await.unwrap();
-    write.write_all(b"tail").await.unwrap();
+    let (pieces, mut written) = ([&b"ta"[..], b"il"].map(std::io::IoSlice::new), 0);
+    while written < 4 {
+        written += write.write_more(&pieces[written / 2..]).await.unwrap();
+        assert_eq!(written % 2, 0, "so few bytes go at once");
+    }
     let error = write.send_file(&file, FILE_BYTES as u64 - 5, 6).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
     write.shutdown().await.unwrap();

@@ -16,6 +16,7 @@
 mod plan;
 mod pool;
 mod real;
+mod residency;
 mod ring;
 mod slots;
 mod syscalls;
@@ -339,6 +340,15 @@ impl File {
     /// Those of `pread(2)`.
     pub async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         on!(&self.inner.kind, FileKind, file => file.read_at(offset, len).await)
+    }
+
+    /// Reads `len` bytes at `offset` at once if all of them are in memory; `None` if not, or if the file ends before:
+    /// [`read_at`](Self::read_at) finds out.
+    ///
+    /// # Errors
+    /// Those of `preadv2(2)`.
+    pub fn read_resident(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
+        on!(&self.inner.kind, FileKind, file => file.read_resident(offset, len))
     }
 
     /// Writes all buffers, one after the other, at `offset`. When it returns, SIGKILL loses nothing of it; a

@@ -23,6 +23,8 @@ use super::{BackendChoice, Disk, DiskBackend};
 const INLINE_WRITE_BYTES_MAX: usize = 256 * 1024;
 /// Threads for calls that block.
 const POOL_THREADS: usize = 2;
+/// Threads that wait for bytes which are to be sent: as many cold readers go on side by side.
+const READ_IN_THREADS: usize = 4;
 
 /// The decision, and what all cores share of it.
 #[derive(Clone, Debug)]
@@ -32,6 +34,7 @@ pub(crate) struct DiskPlan {
     demanded: bool,
     ways: Arc<[WriteWay]>,
     pool: Pool,
+    read_in: Pool,
 }
 
 /// How writes under one data directory are made.
@@ -66,7 +69,8 @@ pub(crate) fn plan(choice: BackendChoice, data_dirs: &[PathBuf]) -> io::Result<D
     }
     tracing::debug!(?flavour, ?ways, "the way to the disk");
     let demanded = choice == BackendChoice::Uring;
-    Ok(DiskPlan { flavour, demanded, ways: ways.into(), pool: Pool::new(POOL_THREADS, "disk-pool") })
+    let (pool, read_in) = (Pool::new(POOL_THREADS, "disk-pool"), Pool::new(READ_IN_THREADS, "read-in"));
+    Ok(DiskPlan { flavour, demanded, ways: ways.into(), pool, read_in })
 }
 
 /// Decides from what is wanted and what the probe found.
@@ -102,7 +106,8 @@ fn takes_async_writes(dir: &Path) -> io::Result<bool> {
 impl DiskPlan {
     /// Makes the disk of the calling core's thread, whose reactor must be running.
     pub(crate) fn open_on_this_core(&self) -> io::Result<Disk> {
-        let start = |flavour| RealDisk::start(flavour, self.pool.clone(), self.ways.clone());
+        let start =
+            |flavour| RealDisk::start(flavour, self.pool.clone(), self.read_in.clone(), self.ways.clone());
         let disk = match start(self.flavour) {
             // The probe's ring worked, but locked memory may not suffice for one per core.
             Err(error) if self.flavour.is_some() && !self.demanded => {
@@ -120,6 +125,8 @@ impl DiskPlan {
 
     /// Ends the shared threads once all cores have ended.
     pub(crate) fn finish(&self) {
+        // Its last jobs close files on the other one.
+        self.read_in.finish();
         self.pool.finish();
     }
 }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::plan::{WriteWay, inline_write_bytes_max};
 use super::pool::Pool;
+use super::residency::Residency;
 use super::ring::{Flavour, Ring};
 use super::{DirEntry, DiskBackend, OpenMode, syscalls};
 
@@ -39,15 +40,24 @@ pub(crate) fn leave_this_thread() {
 pub(crate) struct RealDisk {
     ring: Option<Rc<Ring>>,
     pool: Pool,
+    read_in: Pool,
     ways: Arc<[WriteWay]>,
 }
 
 impl RealDisk {
     /// Makes the calling core's disk, with a ring when there is a flavour for it.
-    pub(crate) fn start(flavour: Option<Flavour>, pool: Pool, ways: Arc<[WriteWay]>) -> io::Result<Self> {
+    ///
+    /// Calls that block are made on `pool`, but for those that only wait for bytes from the disk: they have a pool of their
+    /// own, `read_in`, so that none waits for the other.
+    pub(crate) fn start(
+        flavour: Option<Flavour>,
+        pool: Pool,
+        read_in: Pool,
+        ways: Arc<[WriteWay]>,
+    ) -> io::Result<Self> {
         let ring = flavour.map(Ring::start).transpose()?;
         RING.set(ring.clone());
-        Ok(Self { ring, pool, ways })
+        Ok(Self { ring, pool, read_in, ways })
     }
 
     #[cfg(test)]
@@ -79,8 +89,7 @@ impl RealDisk {
                 options.open(path)
             })
             .await?;
-        let pool = self.pool.clone();
-        let open = OpenFile::new(file, pool, inline_write_bytes_max);
+        let open = OpenFile::new(file, self.pool.clone(), self.read_in.clone(), inline_write_bytes_max);
         Ok(RealFile { open: Arc::new(open), ring: self.ring.clone() })
     }
 
@@ -195,13 +204,17 @@ fn parent(path: &Path) -> &Path {
 pub(crate) struct OpenFile {
     file: ManuallyDrop<fs::File>,
     pool: Pool,
+    /// Waits for bytes from the disk.
+    read_in: Pool,
     /// Writes up to this size are made on the reactor.
     inline_write_bytes_max: usize,
+    residency: Residency,
 }
 
 impl OpenFile {
-    pub(crate) fn new(file: fs::File, pool: Pool, inline_write_bytes_max: usize) -> Self {
-        Self { file: ManuallyDrop::new(file), pool, inline_write_bytes_max }
+    pub(crate) fn new(file: fs::File, pool: Pool, read_in: Pool, inline_write_bytes_max: usize) -> Self {
+        let file = ManuallyDrop::new(file);
+        Self { file, pool, read_in, inline_write_bytes_max, residency: Residency::new() }
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {
@@ -230,10 +243,20 @@ impl RealFile {
     }
 
     pub(crate) async fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.open.residency.fills();
         match &self.ring {
             Some(ring) => ring.read(&self.open, offset, len).await,
             None => self.on_pool(move |file| syscalls::read_up_to(file, offset, len)).await,
         }
+    }
+
+    pub(crate) fn read_resident(&self, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
+        let read = syscalls::read_resident(&self.open.file, offset, len);
+        if !matches!(read, Ok(Some(_))) {
+            // The attempt has the first missing pages read.
+            self.open.residency.fills();
+        }
+        read
     }
 
     pub(crate) async fn write_at(&self, offset: u64, bufs: Vec<Bytes>) -> io::Result<()> {
@@ -294,6 +317,33 @@ pub(crate) struct RealShared {
 impl RealShared {
     pub(crate) fn file(&self) -> &fs::File {
         &self.open.file
+    }
+
+    /// Says whether a range can be sent now without waiting for a disk.
+    pub(crate) fn covers(&self, offset: u64, len: usize) -> bool {
+        self.open.residency.advise(&self.open.file);
+        self.open.residency.covers(&self.open.file, offset, len)
+    }
+
+    /// Has a range read into memory, and some of what follows; a probe tells whether it stayed there.
+    pub(crate) async fn read_in(&self, offset: u64, len: usize) -> io::Result<()> {
+        let open = self.open.clone();
+        self.open.read_in.run(move || open.residency.read_in(&open.file, offset, len)).await
+    }
+
+    /// Has more read in if a sender that has come to `position` will soon need it. Nobody waits for it.
+    pub(crate) fn read_ahead(&self, position: u64) {
+        if let Some(from) = self.open.residency.due_ahead(position) {
+            let open = self.open.clone();
+            self.open.read_in.run_detached(move || open.residency.read_ahead(&open.file, from));
+        }
+    }
+
+    /// Reads a range into memory of our own, on a thread that may wait.
+    pub(crate) async fn read_copy(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let open = self.open.clone();
+        self.open.residency.fills();
+        self.open.read_in.run(move || syscalls::read_up_to(&open.file, offset, len)).await
     }
 
     #[cfg(feature = "sim")]

@@ -23,7 +23,7 @@ fn on_every_flavour<F: Future<Output = ()>>(body: impl Fn(Rc<Ring>, Arc<OpenFile
             .build()
             .unwrap();
         local.block_on(&tokio, async {
-            let disk = RealDisk::start(Some(flavour), pool.clone(), [].into()).unwrap();
+            let disk = RealDisk::start(Some(flavour), pool.clone(), pool.clone(), [].into()).unwrap();
             body(disk.ring().unwrap(), new_file(dir.path(), &pool)).await;
         });
         drop(local);
@@ -35,7 +35,7 @@ fn on_every_flavour<F: Future<Output = ()>>(body: impl Fn(Rc<Ring>, Arc<OpenFile
 fn new_file(dir: &Path, pool: &Pool) -> Arc<OpenFile> {
     let file =
         std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(dir.join("file")).unwrap();
-    Arc::new(OpenFile::new(file, pool.clone(), 0))
+    Arc::new(OpenFile::new(file, pool.clone(), pool.clone(), 0))
 }
 
 #[test]

@@ -108,6 +108,103 @@ pub(crate) fn read_up_to(file: &fs::File, offset: u64, len: usize) -> io::Result
     Ok(Bytes::from(buf))
 }
 
+/// Reads `len` bytes at `offset` if all of them are in memory, without waiting for a disk.
+pub(crate) fn read_resident(file: &fs::File, offset: u64, len: usize) -> io::Result<Option<Bytes>> {
+    let offset = file_offset(offset)?;
+    let mut buf: Vec<u8> = Vec::with_capacity(len);
+    let iovec = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: len };
+    // SAFETY: one vector that describes the live buffer's capacity, to which the kernel writes before it returns.
+    let read = unsafe { libc::preadv2(file.as_raw_fd(), &raw const iovec, 1, offset, libc::RWF_NOWAIT) };
+    match usize::try_from(read) {
+        Ok(read) if read == len => {
+            // SAFETY: the kernel filled all `len` bytes of the capacity.
+            unsafe { buf.set_len(len) };
+            Ok(Some(Bytes::from(buf)))
+        }
+        // Short: the rest is not there, or the file ends. Who waits for it finds out which.
+        Ok(_) => Ok(None),
+        Err(_) => match io::Error::last_os_error() {
+            error if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EOPNOTSUPP | libc::EINTR)) => {
+                Ok(None)
+            }
+            error => Err(error),
+        },
+    }
+}
+
+/// The number of `cachestat(2)`, the same on every architecture (kernel 6.5).
+const SYS_CACHESTAT: libc::c_long = 451;
+
+/// Says whether the pages of a range are in memory; pages that a disk is still filling count as well.
+pub(crate) fn cached(file: &fs::File, offset: u64, len: usize) -> io::Result<bool> {
+    if len == 0 {
+        return Ok(true);
+    }
+    let (first, span) = pages(offset, len);
+    let range = [first, span];
+    // Five counts: in the cache, dirty, under write-back, evicted, recently evicted.
+    let mut counts = [0u64; 5];
+    // SAFETY: the pointers describe live arrays of the layout that the call has: two and five 64-bit integers.
+    let done = unsafe {
+        libc::syscall(SYS_CACHESTAT, file.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr(), 0 as libc::c_uint)
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(counts[0] * page_bytes() >= span)
+}
+
+/// Says whether all bytes of a range are in memory, ready to be read.
+pub(crate) fn resident(file: &fs::File, offset: u64, len: usize) -> io::Result<bool> {
+    if len == 0 {
+        return Ok(true);
+    }
+    let (first, span) = pages(offset, len);
+    let at = file_offset(first)?;
+    let span = usize::try_from(span).map_err(io::Error::other)?;
+    // SAFETY: a new mapping at an address of the kernel's choice. No byte of it is ever touched, so neither a truncation
+    // nor a bad disk can raise a signal.
+    let mapped = unsafe {
+        libc::mmap(std::ptr::null_mut(), span, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), at)
+    };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    let mut there = vec![0u8; span.div_ceil(page_bytes() as usize)];
+    // SAFETY: the mapping just made, and a vector with one byte for each page of it.
+    let probed = unsafe { libc::mincore(mapped, span, there.as_mut_ptr()) };
+    let probed = if probed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: the mapping just made, which nobody else knows of.
+    unsafe { libc::munmap(mapped, span) };
+    probed.map(|()| there.iter().all(|page| page & 1 == 1))
+}
+
+/// Tells the kernel what a range will be used for; `len` 0 is to the file's end.
+pub(crate) fn advise(fd: impl AsFd, offset: u64, len: u64, advice: libc::c_int) -> io::Result<()> {
+    let (offset, len) = (file_offset(offset)?, file_offset(len)?);
+    // SAFETY: no pointers.
+    match unsafe { libc::posix_fadvise(fd.as_fd().as_raw_fd(), offset, len, advice) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// The pages that hold a range: where the first begins, and their bytes together.
+fn pages(offset: u64, len: usize) -> (u64, u64) {
+    let page = page_bytes();
+    let first = offset / page * page;
+    (first, (offset + len as u64 - first).div_ceil(page) * page)
+}
+
+fn page_bytes() -> u64 {
+    static PAGE_BYTES: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *PAGE_BYTES.get_or_init(|| {
+        // SAFETY: no pointers.
+        let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        u64::try_from(bytes).ok().filter(|bytes| bytes.is_power_of_two()).unwrap_or(4096)
+    })
+}
+
 /// Reserves space without changing the file's length.
 pub(crate) fn allocate(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     let (offset, len) = (file_offset(offset)?, file_offset(len)?);

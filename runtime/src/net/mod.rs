@@ -8,7 +8,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-pub use stream::{Handoff, OwnedReadHalf, OwnedWriteHalf, Stream};
+pub use stream::{FileSent, Handoff, OwnedReadHalf, OwnedWriteHalf, Stream};
 
 /// Connections the kernel holds for a listener that has not accepted them yet.
 const BACKLOG: u32 = 1024;

@@ -15,6 +15,8 @@ use crate::disk::SharedFile;
 
 /// One `sendfile` call moves at most this much, so that one connection does not hold the core.
 const SEND_FILE_SLICE_BYTES: usize = 256 * 1024;
+/// How often a slice is read in that does not stay in memory, before it is sent from memory of our own.
+const READ_INS_MAX: usize = 2;
 
 /// A TCP connection.
 pub struct Stream {
@@ -105,12 +107,13 @@ impl Stream {
 
     /// Sends `len` bytes of a file from `offset`, without their passing through user space.
     ///
-    /// Reads of a range that is not in memory block the core: probe first, or read and write instead.
+    /// The core does not wait for a disk: what is not in memory is read in by another thread first, and some of what
+    /// follows with it. What was sent is not copied: until the peer has it, a write to the same place of the file shows.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the file ends early, else those of `sendfile(2)`. On an error, or when the future
-    /// is dropped, any number of the bytes may have been sent: close the connection.
-    pub async fn send_file(&mut self, file: &SharedFile, offset: u64, len: usize) -> io::Result<()> {
+    /// `UnexpectedEof` when the file ends early, else those of `sendfile(2)` and of reading. On an error, or when the
+    /// future is dropped, any number of the bytes may have been sent: close the connection.
+    pub async fn send_file(&mut self, file: &SharedFile, offset: u64, len: usize) -> io::Result<FileSent> {
         match &mut self.kind {
             Kind::Real(stream) => send_file(stream, file, offset, len).await,
             #[cfg(feature = "sim")]
@@ -119,34 +122,100 @@ impl Stream {
     }
 }
 
-async fn send_file(stream: &TcpStream, file: &SharedFile, offset: u64, len: usize) -> io::Result<()> {
+/// How the slices of a file went out; one is what a single call of `sendfile` was to take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSent {
+    /// They were in memory.
+    pub resident: u64,
+    /// They had to be read from the disk first.
+    pub read_in: u64,
+    /// They did not stay in memory, and went through a buffer of ours.
+    pub copied: u64,
+}
+
+async fn send_file(stream: &TcpStream, file: &SharedFile, offset: u64, len: usize) -> io::Result<FileSent> {
     let Some(real) = file.real() else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "a simulated file on a real connection"));
     };
-    let end = offset + len as u64;
+    let mut sent = FileSent::default();
     let mut next = crate::disk::file_offset(offset)?;
-    let end = crate::disk::file_offset(end)?;
+    let end = crate::disk::file_offset(offset + len as u64)?;
     while next < end {
         let slice = usize::try_from(end - next).unwrap_or(usize::MAX).min(SEND_FILE_SLICE_BYTES);
-        let sent = stream
-            .async_io(Interest::WRITABLE, || {
-                // SAFETY: both descriptors are open for as long as their owners are borrowed here; the offset
-                // is a live integer that the kernel moves on.
-                let sent = unsafe {
-                    libc::sendfile(stream.as_raw_fd(), real.file().as_raw_fd(), &raw mut next, slice)
-                };
-                usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-            })
-            .await;
-        match sent {
+        // Probed once there is room to send: a slow peer may take minutes, in which the kernel takes pages back.
+        stream.writable().await?;
+        let mut read_ins = 0;
+        while !real.covers(next as u64, slice) && read_ins < READ_INS_MAX {
+            real.read_in(next as u64, slice).await?;
+            read_ins += 1;
+        }
+        if read_ins == READ_INS_MAX && !real.covers(next as u64, slice) {
+            let bytes = real.read_copy(next as u64, slice).await?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            write_all(stream, &bytes).await?;
+            next += bytes.len() as libc::off_t;
+            sent.copied += 1;
+            continue;
+        }
+        let written = stream.try_io(Interest::WRITABLE, || {
+            // SAFETY: both descriptors are open for as long as their owners are borrowed here; the offset is a live
+            // integer that the kernel moves on.
+            let sent =
+                unsafe { libc::sendfile(stream.as_raw_fd(), real.file().as_raw_fd(), &raw mut next, slice) };
+            usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        });
+        match written {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            // A socket that keeps up would never make us wait: let others have the core between slices.
-            Ok(_) => tokio::task::consume_budget().await,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) => {
+                let count = if read_ins == 0 { &mut sent.resident } else { &mut sent.read_in };
+                *count += 1;
+                real.read_ahead(next as u64);
+                // A socket that keeps up would never make us wait: let others have the core between slices.
+                tokio::task::consume_budget().await;
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+/// One write whose bytes the kernel may hold back, as more follow.
+async fn write_more(stream: &TcpStream, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    loop {
+        stream.writable().await?;
+        let written = stream.try_io(Interest::WRITABLE, || {
+            // SAFETY: a message header is plain integers and pointers, all zero is valid.
+            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+            // An IoSlice has the layout of an iovec, and the kernel only reads them.
+            message.msg_iov = bufs.as_ptr().cast_mut().cast();
+            message.msg_iovlen = bufs.len() as _;
+            let flags = libc::MSG_MORE | libc::MSG_NOSIGNAL;
+            // SAFETY: the header names the slices, which outlive the call as what they borrow does; the descriptor is
+            // open while its stream is borrowed.
+            let sent = unsafe { libc::sendmsg(stream.as_raw_fd(), &raw const message, flags) };
+            usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        });
+        match written {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            written => return written,
+        }
+    }
 }
 
 #[cfg(feature = "sim")]
@@ -155,19 +224,21 @@ async fn send_copy(
     file: &SharedFile,
     offset: u64,
     len: usize,
-) -> io::Result<()> {
+) -> io::Result<FileSent> {
     use tokio::io::AsyncWriteExt;
+    let mut counted = FileSent::default();
     let mut sent = 0;
     while sent < len {
         let slice = (len - sent).min(SEND_FILE_SLICE_BYTES);
         let bytes = file.read_now(offset + sent as u64, slice)?;
         stream.write_all(&bytes).await?;
         sent += bytes.len();
+        counted.resident += 1;
         if bytes.len() < slice {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
-    Ok(())
+    Ok(counted)
 }
 
 impl AsyncRead for Stream {
@@ -258,11 +329,24 @@ impl OwnedWriteHalf {
     ///
     /// # Errors
     /// As `Stream::send_file`.
-    pub async fn send_file(&mut self, file: &SharedFile, offset: u64, len: usize) -> io::Result<()> {
+    pub async fn send_file(&mut self, file: &SharedFile, offset: u64, len: usize) -> io::Result<FileSent> {
         match &mut self.kind {
             WriteKind::Real(half) => send_file(half.as_ref(), file, offset, len).await,
             #[cfg(feature = "sim")]
             WriteKind::Sim(half) => send_copy(half, file, offset, len).await,
+        }
+    }
+
+    /// Writes some of the bytes, of which more will follow at once: the kernel may wait for those, to send all of them
+    /// together. Without a write behind it they may take 200 ms.
+    ///
+    /// # Errors
+    /// Those of `sendmsg(2)`.
+    pub async fn write_more(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match &mut self.kind {
+            WriteKind::Real(half) => write_more(half.as_ref(), bufs).await,
+            #[cfg(feature = "sim")]
+            WriteKind::Sim(half) => tokio::io::AsyncWriteExt::write_vectored(half, bufs).await,
         }
     }
 }
