@@ -189,7 +189,7 @@ impl Partitions {
     fn take_into_service(&self, core: &Rc<Core>, part: Part, shown: impl Into<Shown>, replica: Replica) {
         let Part { at, topic_partition, replica: life, config, .. } = part;
         if let Some(before) = self.turning.borrow_mut().remove(&at) {
-            replica.local().inherit_turned_away(&before);
+            replica.local().inherit(&before);
         }
         let tells = Tells { appends: self.appends.clone(), on_standing: on_standing(core) };
         let partition = Partition::new(at, topic_partition, life, replica, shown, config, tells);

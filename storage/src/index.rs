@@ -126,6 +126,20 @@ impl Indexes {
         }
     }
 
+    /// The last entry whose batch begins at or before `position` and ends below `bound`.
+    pub(crate) fn last_entry_within(
+        &self,
+        base: Offset,
+        position: u64,
+        bound: Offset,
+    ) -> Option<OffsetEntry> {
+        let within = |entry: &OffsetEntry| {
+            u64::from(entry.position) <= position && base + i64::from(entry.relative_offset) < bound
+        };
+        // Both fields ascend.
+        self.offsets[..self.offsets.partition_point(within)].last().copied()
+    }
+
     /// An offset at or before the first batch that may hold a timestamp at or above `target`.
     pub fn offset_before_time(&self, base: Offset, target: TimestampMs) -> Offset {
         // Everything up to an entry's offset is at most the entry's timestamp: the first record at or above the target

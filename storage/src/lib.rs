@@ -35,7 +35,7 @@ pub mod wal;
 pub use config::{Durability, LogConfig};
 pub use error::{AppendError, Damage, Fenced, OpenError, ReadError};
 pub use flush::{Committer, FileCommitter};
-pub use log::{Appended, Log, LogOffsets, LogShared, ReadSlices, TimedOffset};
+pub use log::{Appended, FileRange, Log, LogOffsets, LogShared, LogSlices, ReadSlices, Slice, TimedOffset};
 pub use producers::{ProducerVerdict, Producers};
 pub use recovery::OpenLog;
 pub use recovery_table::Stop;

@@ -27,6 +27,7 @@ mod install;
 mod lookup;
 mod progress;
 mod retain;
+mod slices;
 mod swap;
 mod truncate;
 mod writer;
@@ -59,6 +60,7 @@ use gate::Gate;
 use lookup::Floor;
 pub use lookup::TimedOffset;
 use progress::Progress;
+pub use slices::{FileRange, LogSlices, Slice};
 use writer::Job;
 
 /// Positions in a segment fit the 31 bits that Kafka's index has for them.
@@ -147,6 +149,9 @@ pub(crate) struct Inner {
     compaction_wake: Notify,
     /// How often the tail was cut: what was read from a file across a cut may mix old bytes and new.
     cuts: Cell<u64>,
+    /// Up to where ranges of files were given away that may be on their way to a reader: bytes below it never change, not
+    /// even where the tail is cut; see [`slices`].
+    given_end: Cell<Offset>,
     /// For the tasks it starts.
     me: std::rc::Weak<Inner>,
 }
@@ -228,6 +233,7 @@ impl Log {
             compaction_holds: Cell::new(0),
             compaction_wake: Notify::new(),
             cuts: Cell::new(0),
+            given_end: Cell::new(Offset::NONE),
             me: me.clone(),
         });
         let log = Log { inner };
@@ -323,8 +329,10 @@ impl Log {
         }
     }
 
-    /// Takes over from a log of the same directory, which is closed, what was turned away there.
-    pub fn inherit_turned_away(&self, before: &Log) {
+    /// Takes over from a log of the same directory, which is closed, what was turned away there, and what was given to
+    /// readers that may still be at it.
+    pub fn inherit(&self, before: &Log) {
+        self.inner.given_end.set(self.inner.given_end.get().max(before.inner.given_end.get()));
         let turned_away = std::mem::take(&mut before.inner.state.borrow_mut().turned_away);
         self.inner.state.borrow_mut().turned_away = turned_away;
     }

@@ -209,6 +209,11 @@ impl Segment {
         self.file(disk).await.map(|_| ())
     }
 
+    /// Another file has taken its name and is now its own; whoever reads the former one goes on doing so.
+    pub(crate) fn change_file(&self) {
+        self.file.replace(None);
+    }
+
     /// Its name stays its own after all.
     pub(crate) fn release(&self) {
         self.replaced.set(false);

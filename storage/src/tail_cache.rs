@@ -98,31 +98,32 @@ impl Tail {
         self.budget.keep();
     }
 
-    /// Whole batches from the one that holds `from` up to `bound`, at most about `bytes_max`; `None` if `from` is older
-    /// than the tail.
+    /// Whole batches from the one that holds `from` up to `bound`, at most about `bytes_max`, and the offset behind them;
+    /// `None` if `from` is older than the tail.
     pub fn read(
         &self,
         from: Offset,
         bound: Offset,
         bytes_max: usize,
         at_least_one: bool,
-    ) -> Option<Vec<Bytes>> {
+    ) -> Option<(Vec<Bytes>, Offset)> {
         let batches = self.batches.borrow();
         if batches.front().is_none_or(|first| from < first.base_offset) {
             return None;
         }
         let first = batches.partition_point(|cached| cached.last_offset < from);
         let mut read = Vec::new();
-        let mut bytes = 0;
+        let (mut bytes, mut end) = (0, from);
         for cached in batches.range(first..) {
             let fits = bytes + cached.bytes.len() <= bytes_max || (at_least_one && read.is_empty());
             if cached.last_offset >= bound || !fits {
                 break;
             }
             bytes += cached.bytes.len();
+            end = cached.last_offset + 1;
             read.push(cached.bytes.clone());
         }
-        Some(read)
+        Some((read, end))
     }
 
     /// Drops batches at and above `end`: they were truncated.
@@ -188,7 +189,8 @@ mod tests {
         a.written(Offset(10));
         assert_eq!(cache.bytes(), 200);
         assert!(a.read(Offset(5), Offset(20), 1000, false).is_none());
-        assert_eq!(a.read(Offset(12), Offset(20), 1000, false).unwrap().len(), 1);
+        let (batches, end) = a.read(Offset(12), Offset(20), 1000, false).unwrap();
+        assert_eq!((batches.len(), end), (1, Offset(20)));
         drop(b);
         assert_eq!(cache.bytes(), 100);
         push(&a, 20);
@@ -203,7 +205,7 @@ mod tests {
         let tail = cache.tail(Offset(0));
         (0..5).for_each(|i| push(&tail, i * 10));
         let count =
-            |from, bound, bytes, one| tail.read(Offset(from), Offset(bound), bytes, one).unwrap().len();
+            |from, bound, bytes, one| tail.read(Offset(from), Offset(bound), bytes, one).unwrap().0.len();
         assert_eq!(count(0, 50, 10_000, false), 5);
         assert_eq!(count(13, 50, 10_000, false), 4);
         assert_eq!(count(13, 35, 10_000, false), 2);

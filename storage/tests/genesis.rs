@@ -495,7 +495,7 @@ fn what_was_refused_while_a_log_turned_comes_first() {
             let before = started.log.clone();
             before.turn_away(&of(0));
             started = turn(&world, started, &mut model).await.expect("it turns");
-            started.log.inherit_turned_away(&before);
+            started.log.inherit(&before);
             assert_eq!(started.log.check_producer(&of(0)), ProducerVerdict::Append);
             let refused = started.log.check_producer(&of(1));
             assert!(matches!(refused, ProducerVerdict::OutOfOrder { expected: 0, .. }), "{refused:?}");

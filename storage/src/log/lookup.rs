@@ -8,6 +8,7 @@ use bytes::Bytes;
 use ouzel_model::batch::{BatchError, BatchView, HEADER_BYTES, Header, RecordStream, TimestampType, batches};
 use ouzel_model::{Offset, TimestampMs};
 
+use super::slices::{Give, LogSlices, Slice};
 use super::{Inner, Log, ReadSlices};
 use crate::error::{Damage, ReadError};
 use crate::segment::Segment;
@@ -47,18 +48,48 @@ impl Inner {
         at_least_one: bool,
         floor: Floor,
     ) -> Result<ReadSlices, ReadError> {
+        let read = self.read_with(from, bound, bytes_max, at_least_one, floor, Give::Bytes).await?;
+        let only_bytes = |slice| match slice {
+            Slice::Bytes(bytes) => bytes,
+            Slice::Range(_) => unreachable!("none was asked for"),
+        };
+        Ok(ReadSlices { bytes: read.bytes, batches: read.slices.into_iter().map(only_bytes).collect() })
+    }
+
+    pub(super) async fn read_with(
+        &self,
+        from: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+        floor: Floor,
+        give: Give,
+    ) -> Result<LogSlices, ReadError> {
         for _ in 0..ATTEMPTS_MAX {
             let cuts = self.cuts.get();
-            let slices = self.try_read(from, bound, bytes_max, at_least_one, floor).await;
+            let slices = self.try_read(from, bound, bytes_max, at_least_one, floor, give).await;
             // What was read across a cut may mix the bytes of two batches.
             if self.cuts.get() == cuts {
                 return match slices {
                     Err(_) if from < self.floor(floor) => Err(self.out_of_range(from)),
-                    other => other,
+                    Ok(slices) => {
+                        self.gives_away(&slices);
+                        Ok(slices)
+                    }
+                    Err(error) => Err(error),
                 };
             }
         }
-        Ok(ReadSlices::default())
+        Ok(LogSlices::default())
+    }
+
+    /// Takes note of how far ranges of files reach that somebody may now be sending.
+    fn gives_away(&self, slices: &LogSlices) {
+        if let Some(end) = slices.end
+            && slices.slices.iter().any(|slice| matches!(slice, Slice::Range(_)))
+        {
+            self.given_end.set(self.given_end.get().max(end));
+        }
     }
 
     fn floor(&self, floor: Floor) -> Offset {
@@ -81,8 +112,9 @@ impl Inner {
         bytes_max: usize,
         at_least_one: bool,
         floor: Floor,
-    ) -> Result<ReadSlices, ReadError> {
-        let mut read = ReadSlices::default();
+        give: Give,
+    ) -> Result<LogSlices, ReadError> {
+        let mut read = LogSlices::default();
         let mut next = from;
         loop {
             let log_end = self.state.borrow().log_end;
@@ -94,13 +126,22 @@ impl Inner {
             if next >= bound.min(log_end) || (left == 0 && !one) {
                 return Ok(read);
             }
-            if let Some(batches) = self.tail.read(next, bound, left, one) {
-                read.bytes += batches.iter().map(Bytes::len).sum::<usize>();
-                read.batches.extend(batches);
+            if let Some((batches, end)) = self.tail.read(next, bound, left, one) {
+                batches.into_iter().for_each(|batch| read.push(Slice::Bytes(batch), end));
                 return Ok(read);
             }
             let Some(segment) = self.segment_of(next) else { return Ok(read) };
             let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
+            let sliced = match give {
+                Give::Bytes => None,
+                Give::Ranges => self.slice_of(&segment, next, bound, left, one).await?,
+            };
+            if let Some((slice, end)) = sliced {
+                let Some(slice) = slice else { return Ok(read) };
+                read.push(slice, end);
+                next = end;
+                continue;
+            }
             let Some(piece) = self.read_segment(&segment, next, bound, left, one).await? else {
                 // Nothing at or behind `next` in this file: the next one goes on, if there is one.
                 // By the next one's base, not by this one's end, where offsets are missing between the two. But this one
@@ -115,8 +156,7 @@ impl Inner {
             if bytes.is_empty() {
                 return Ok(read);
             }
-            read.bytes += bytes.len();
-            read.batches.push(bytes);
+            read.push(Slice::Bytes(bytes), end);
             next = end;
         }
     }

@@ -11,7 +11,7 @@ use crate::error::{Fenced, ReadError};
 use crate::layout;
 use crate::producers::Producers;
 use crate::producers::snapshot::{self, Windows};
-use crate::segment::{Segment, Walk};
+use crate::segment::{Segment, WALK_BYTES, Walk};
 
 impl Log {
     /// Cuts the log to the last batch that lies below `to` as a whole, durably, and gives the new log end. Appends are
@@ -118,7 +118,7 @@ impl Inner {
         }
 
         // Nobody sees the records any more before the first byte of them goes.
-        let (end, is_emptied) = {
+        let (end, is_emptied, is_given) = {
             let mut state = self.state.borrow_mut();
             self.cuts.set(self.cuts.get() + 1);
             // A log start within a batch: what is left of that one lies below the start, so nothing is left.
@@ -136,7 +136,8 @@ impl Inner {
             state.epochs_dirty |= state.epochs.truncate_to(end);
             state.unclosed = true;
             self.tail.truncate(end);
-            (end, is_emptied)
+            // From here on no reader is given anything at or above the end.
+            (end, is_emptied, self.given_end.replace(self.given_end.get().min(end)) > end)
         };
         let cut = Fenced::new(format_args!("{} was truncated to offset {end}", self.topic_partition));
         self.progress.give_up_beyond(end, &cut);
@@ -149,9 +150,7 @@ impl Inner {
                 || last.size_bytes.get() > 0
                 || disk.exists(last.path()).await.map_err(failed)?)
         {
-            let file = disk.open(last.path(), OpenMode::CreateOrOpen).await.map_err(failed)?;
-            file.truncate(position).await.map_err(failed)?;
-            file.sync_data().await.map_err(failed)?;
+            self.shorten(last, position, is_given).await.map_err(failed)?;
         }
         let mut beyond = Vec::new();
         for entry in disk.list_dir(&self.dir).await.map_err(failed)? {
@@ -177,6 +176,37 @@ impl Inner {
         self.write_epochs().await.map_err(failed)?;
         self.cuts.set(self.cuts.get() + 1);
         Ok(end)
+    }
+
+    /// Cuts a segment's file, durably. Where something of it `is_given` to readers beyond the cut, they keep the file as it
+    /// is and the segment gets a new one: the kernel may be sending the very pages in which the next records would lie.
+    async fn shorten(&self, segment: &Segment, position: u64, is_given: bool) -> io::Result<()> {
+        let disk = &self.shared.runtime.disk;
+        if !is_given {
+            let file = disk.open(segment.path(), OpenMode::CreateOrOpen).await?;
+            file.truncate(position).await?;
+            return file.sync_data().await;
+        }
+        // Under a name that a start removes: until it has the other one, the long file is the log, as before any cut.
+        let path = self.cleaned_path(segment.base, layout::LOG);
+        let (from, to) = (segment.file(disk).await?, disk.open(&path, OpenMode::CreateOrOpen).await?);
+        to.truncate(0).await?;
+        let mut at = 0;
+        while at < position {
+            let len = WALK_BYTES.min((position - at) as usize);
+            let bytes = from.read_at(at, len).await?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let read = bytes.len() as u64;
+            to.write_at(at, vec![bytes]).await?;
+            at += read;
+        }
+        to.sync_all().await?;
+        disk.rename(&path, segment.path()).await?;
+        disk.sync_dir(&self.dir).await?;
+        segment.change_file();
+        Ok(())
     }
 
     /// Walks the last of `segments` up to `to`, with the producers as they are there.

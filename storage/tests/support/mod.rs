@@ -148,6 +148,11 @@ pub fn records(bytes: &[u8]) -> Vec<Seen> {
     seen
 }
 
+/// The last offset of whole batches.
+pub fn last_offset(bytes: &[u8]) -> Option<i64> {
+    batches(bytes).last().map(|batch| batch.expect("whole batches").header.last_offset().value())
+}
+
 /// Reads from `from` up to `bound`, `bytes_max` at a time.
 pub async fn read_all(log: &Log, from: Offset, bound: Offset, bytes_max: usize) -> Vec<Seen> {
     let mut seen: Vec<Seen> = Vec::new();
