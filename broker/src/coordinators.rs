@@ -26,7 +26,7 @@ use ouzel_runtime::clock::Instant;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::core::{Core, Stopped};
-use crate::partition::{Acks, AppendRefused, Appended, Isolation, Partition, ReadRequest};
+use crate::partition::{Acks, AppendRefused, Appended, Partition};
 
 /// The topic that holds the groups' state.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
@@ -322,17 +322,10 @@ async fn load(shard: &ShardRuntime) -> Result<(), String> {
     let end = shard.partition.log_end();
     let mut count = 0u64;
     while from < end {
-        let request = ReadRequest {
-            from,
-            bytes_max: LOAD_BYTES,
-            at_least_one: true,
-            isolation: Isolation::LogEnd,
-            current_leader_epoch: None,
-            last_fetched_epoch: None,
-        };
-        let read = shard.partition.read(&request).await.map_err(|refused| refused.to_string())?;
+        let read = shard.partition.read_to_end(from, LOAD_BYTES).await;
+        let read = read.map_err(|refused| refused.to_string())?;
         let before = from;
-        for chunk in &read.batches {
+        for chunk in &read {
             for batch in batches(chunk) {
                 let batch = batch.map_err(|error| error.to_string())?;
                 from = batch.header.next_offset();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ouzel_model::LeaderEpoch;
 use ouzel_protocol::{ApiKey, Response};
+use ouzel_runtime::net::FileSent;
 use ouzel_storage::log::Compacted;
 
 /// Upper bounds of the latency buckets, in seconds; from a hot produce to a long poll.
@@ -19,6 +20,7 @@ pub struct CoreMetrics {
     latencies: RefCell<BTreeMap<ApiKey, Histogram>>,
     bytes_received: Cell<u64>,
     bytes_sent: Cell<u64>,
+    file_slices: Cell<FileSent>,
     connections_opened: Cell<u64>,
     connections_closed: Cell<u64>,
     connections_refused: Cell<u64>,
@@ -58,6 +60,14 @@ fn count(cell: &Cell<u64>, more: u64) {
     cell.set(cell.get() + more);
 }
 
+fn sum(one: FileSent, other: FileSent) -> FileSent {
+    FileSent {
+        resident: one.resident + other.resident,
+        read_in: one.read_in + other.read_in,
+        copied: one.copied + other.copied,
+    }
+}
+
 impl CoreMetrics {
     /// A response is about to leave.
     pub fn request_answered(&self, response: &Response, took: Duration) {
@@ -74,6 +84,11 @@ impl CoreMetrics {
     /// Bytes go out.
     pub fn bytes_sent(&self, bytes: usize) {
         count(&self.bytes_sent, bytes as u64);
+    }
+
+    /// A range of a file went out.
+    pub fn file_sent(&self, sent: FileSent) {
+        self.file_slices.set(sum(self.file_slices.get(), sent));
     }
 
     /// A connection began.
@@ -147,6 +162,7 @@ impl CoreMetrics {
             latencies: self.latencies.borrow().clone(),
             bytes_received: self.bytes_received.get(),
             bytes_sent: self.bytes_sent.get(),
+            file_slices: self.file_slices.get(),
             connections_opened: self.connections_opened.get(),
             connections_closed: self.connections_closed.get(),
             connections_refused: self.connections_refused.get(),
@@ -353,6 +369,8 @@ pub struct CoreSample {
     pub bytes_received: u64,
     /// To clients.
     pub bytes_sent: u64,
+    /// Slices of files to clients, by how they went.
+    pub file_slices: FileSent,
     /// Since start.
     pub connections_opened: u64,
     /// Since start.
@@ -403,6 +421,7 @@ impl CoreSample {
         }
         self.bytes_received += other.bytes_received;
         self.bytes_sent += other.bytes_sent;
+        self.file_slices = sum(self.file_slices, other.file_slices);
         self.connections_opened += other.connections_opened;
         self.connections_closed += other.connections_closed;
         self.connections_refused += other.connections_refused;

@@ -16,12 +16,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use ouzel_metadata::TopicConfig;
-use ouzel_model::batch::{Header, batches};
+use ouzel_model::batch::Header;
 use ouzel_model::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition,
 };
 use ouzel_raft::{GroupSettings, Placed, Replica, ReplicaOffsets, ReplicatedLog, Unacknowledged};
-use ouzel_storage::{Log, LogConfig, ReadError};
+use ouzel_storage::{Log, LogConfig, ReadError, Slice};
 use ouzel_sync::published::{OffsetSnapshot, OffsetsWriter};
 
 use crate::metrics::PartitionSample;
@@ -143,7 +143,7 @@ pub struct ReadRequest {
 #[derive(Clone, Debug)]
 pub struct Read {
     /// Whole batches; the first one holds the offset asked for.
-    pub batches: Vec<Bytes>,
+    pub slices: Vec<Slice>,
     /// Their bytes together.
     pub bytes: usize,
     /// Exclusive.
@@ -496,7 +496,7 @@ impl Partition {
         let offsets = self.log.offsets();
         let ReplicaOffsets { log_start, high_watermark, log_end } = offsets;
         let mut read = Read {
-            batches: Vec::new(),
+            slices: Vec::new(),
             bytes: 0,
             high_watermark,
             last_stable: high_watermark,
@@ -528,14 +528,28 @@ impl Partition {
         let slices = self
             .log
             .local()
-            .read(request.from, bound, request.bytes_max, request.at_least_one)
+            .slices(request.from, bound, request.bytes_max, request.at_least_one)
             .await
             .map_err(|error| refused_read(error, high_watermark))?;
         self.traffic.bytes_out.set(self.traffic.bytes_out.get() + slices.bytes as u64);
-        self.traffic.records_out.set(self.traffic.records_out.get() + records_in(&slices.batches));
-        read.batches = slices.batches;
+        // By their offsets: what is sent from a file is not looked at.
+        let records = slices.end.map_or(0, |end| (end - request.from).max(0).unsigned_abs());
+        self.traffic.records_out.set(self.traffic.records_out.get() + records);
+        read.slices = slices.slices;
         read.bytes = slices.bytes;
         Ok(read)
+    }
+
+    /// Reads whole batches into memory, at least one, those that are not committed yet included: for who replays the log
+    /// that it leads.
+    ///
+    /// # Errors
+    /// See [`ReadRefused`].
+    pub async fn read_to_end(&self, from: Offset, bytes_max: usize) -> Result<Vec<Bytes>, ReadRefused> {
+        self.check_leader(None)?;
+        let ReplicaOffsets { high_watermark, log_end, .. } = self.log.offsets();
+        let read = self.log.local().read(from, log_end, bytes_max, true).await;
+        Ok(read.map_err(|error| refused_read(error, high_watermark))?.batches)
     }
 
     /// Answers ListOffsets.
@@ -642,12 +656,6 @@ impl Partition {
     pub(crate) fn wake_all(&self) {
         self.waiters.wake_all();
     }
-}
-
-/// How many records their headers tell.
-fn records_in(slices: &[Bytes]) -> u64 {
-    let headers = slices.iter().flat_map(|slice| batches(slice)).flatten();
-    headers.map(|batch| u64::from(batch.header.record_count.unsigned_abs())).sum()
 }
 
 /// What a failed read means to its reader. Retention and deletion may come between a judgement and its read.

@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use ouzel_protocol::header::{self, RequestHeader};
 use ouzel_protocol::messages::kafka::ApiVersionsRequest;
 use ouzel_protocol::messages::{Call, decode_response, encode_request, kafka};
-use ouzel_protocol::{ApiKey, Chain, ErrorCode, Response, StrBytes, frame};
+use ouzel_protocol::{ApiKey, Chain, ErrorCode, Piece, Response, StrBytes, frame};
 use ouzel_runtime::net::{OwnedReadHalf, OwnedWriteHalf};
 use ouzel_runtime::{JoinHandle, Runtime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -302,7 +302,8 @@ async fn write_all(
 ) {
     while let Some(chain) = queued.recv().await {
         for segment in chain.into_segments() {
-            if let Err(error) = writer.write_all(&segment).await {
+            let Piece::Bytes(bytes) = segment else { unreachable!("a request is all in memory") };
+            if let Err(error) = writer.write_all(&bytes).await {
                 return exchange.borrow_mut().end(&format!("writing failed: {error}"));
             }
         }

@@ -200,8 +200,8 @@ impl Consumer {
             offset: from.value(),
             reason,
         };
-        let mut aborted = Aborted::of(answer.aborted_transactions.unwrap_or_default());
-        for piece in answer.records.iter().flatten() {
+        let mut aborted = Aborted::of(answer.aborted_transactions.clone().unwrap_or_default());
+        for piece in answer.record_pieces() {
             for batch in batch::batches(piece) {
                 let batch = batch.map_err(|error| corrupt(error.to_string()))?;
                 batch.verify_crc().map_err(|error| corrupt(error.to_string()))?;

@@ -26,7 +26,7 @@ pub mod walk;
 mod writer;
 
 pub use api::{Api, ApiKey};
-pub use chain::Chain;
+pub use chain::{Chain, Elsewhere, Piece};
 pub use error_code::ErrorCode;
 /// A string that is a slice of the frame it came in.
 pub use kafka_protocol::protocol::StrBytes;

@@ -369,14 +369,11 @@ fn framed(api: ApiKey, version: i16, header: BytesMut, mut body: Chain) -> Resul
     const JOINED_BYTES_MAX: usize = 4096;
     let too_long = || EncodeError { api, version, reason: "the frame is longer than 2 GiB".to_owned() };
     let prefix = frame::prefix(header.len() + body.len()).ok_or_else(too_long)?;
-    let first_bytes = body.segments().first().map_or(0, Bytes::len);
-    let joined = if first_bytes <= JOINED_BYTES_MAX { first_bytes } else { 0 };
-    let mut front = BytesMut::with_capacity(prefix.len() + header.len() + joined);
+    let joined = body.pop_front_up_to(JOINED_BYTES_MAX);
+    let mut front = BytesMut::with_capacity(prefix.len() + header.len() + joined.len());
     front.extend_from_slice(&prefix);
     front.extend_from_slice(&header);
-    if joined > 0 {
-        front.extend_from_slice(&body.pop_front());
-    }
+    front.extend_from_slice(&joined);
     body.push_front(front.freeze());
     Ok(body)
 }

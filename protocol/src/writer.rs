@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Piece};
 use crate::reader::STRING_BYTES_MAX;
 
 /// A tag and what writes the field's content.
@@ -104,9 +104,9 @@ impl Writer {
     }
 
     /// Records in pieces: one length, then the pieces as they are.
-    pub(crate) fn records<'a>(&mut self, pieces: Option<impl Iterator<Item = &'a Bytes> + Clone>) {
+    pub(crate) fn records<'a>(&mut self, pieces: Option<impl Iterator<Item = &'a Piece> + Clone>) {
         let Some(pieces) = pieces else { return self.length(None) };
-        self.length(Some(pieces.clone().map(Bytes::len).sum()));
+        self.length(Some(pieces.clone().map(Piece::len).sum()));
         for piece in pieces {
             self.done.push(self.buffer.split().freeze());
             self.done.push(piece.clone());

@@ -41,6 +41,7 @@ families! {
     REQUEST_TIMES = Histogram "ouzel_request_duration_seconds" ["api"] "Time from a request's receipt to its answer, long polls and waits for replicas included.";
     RECEIVED = Counter "ouzel_received_bytes_total" [] "Bytes received from Kafka clients.";
     SENT = Counter "ouzel_sent_bytes_total" [] "Bytes sent to Kafka clients.";
+    FILE_SLICES = Counter "ouzel_fetch_file_slices_total" ["how"] "Slices of segment files sent to Kafka clients: resident in memory, read_in from the disk before, or copied as they did not stay in memory.";
     CONNECTIONS = Gauge "ouzel_connections" [] "Connections of Kafka clients that are open.";
     CONNECTIONS_OPENED = Counter "ouzel_connections_opened_total" [] "Connections of Kafka clients that were accepted.";
     CONNECTIONS_REFUSED = Counter "ouzel_connections_refused_total" [] "Connections that were closed because of what they sent.";
@@ -152,6 +153,10 @@ fn traffic(out: &mut Exposition, sample: &CoreSample) {
     }
     out.begin(&RECEIVED).sample(&[], sample.bytes_received);
     out.begin(&SENT).sample(&[], sample.bytes_sent);
+    out.begin(&FILE_SLICES)
+        .sample(&["resident"], sample.file_slices.resident)
+        .sample(&["read_in"], sample.file_slices.read_in)
+        .sample(&["copied"], sample.file_slices.copied);
     // The cores are asked one after the other: a connection may be counted as closed before it is as opened.
     out.begin(&CONNECTIONS).sample(&[], sample.connections_opened.saturating_sub(sample.connections_closed));
     out.begin(&CONNECTIONS_OPENED).sample(&[], sample.connections_opened);

@@ -1,7 +1,7 @@
 //! Fetch: long polls over many partitions, with incremental sessions (KIP-227).
 //!
 //! A fetch runs on the core that keeps its session, or where it was accepted if it has none. Owners read; what they
-//! read travels back as shared bytes. Below `min_bytes` the fetch parks on its partitions' high watermarks and reads
+//! found travels back as shared bytes, or as ranges of files that are not read at all: the connection sends them. Below `min_bytes` the fetch parks on its partitions' high watermarks and reads
 //! again when one of them moves.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,9 @@ use ouzel_protocol::messages::common::TOPIC_IDS_FROM;
 use ouzel_protocol::messages::fetch::{
     EpochEndOffset, FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopicResponse,
 };
-use ouzel_protocol::{ErrorCode, StrBytes};
+use ouzel_protocol::{Elsewhere, ErrorCode, Piece, StrBytes};
 use ouzel_runtime::CoreId;
+use ouzel_storage::Slice;
 
 use crate::core::Core;
 use crate::fetch_sessions::{EPOCH_FINAL, EPOCH_INITIAL, FetchKey, Said, SessionError, Wanted, core_of};
@@ -301,7 +302,7 @@ fn keep_within(reads: &mut [FetchedPartition], bytes_max: usize) {
     let mut total = 0;
     for read in reads.iter_mut().filter_map(|read| read.outcome.as_mut().ok()) {
         if total > 0 && total + read.bytes > bytes_max {
-            read.batches.clear();
+            read.slices.clear();
             read.bytes = 0;
         }
         total += read.bytes;
@@ -415,6 +416,14 @@ fn answer_in_session(
     answers
 }
 
+/// A slice as a response carries it: its bytes, or the range itself, for the connection to send.
+fn piece(slice: Slice) -> Piece {
+    match slice {
+        Slice::Bytes(bytes) => Piece::Bytes(bytes),
+        Slice::Range(range) => Piece::Elsewhere(Elsewhere::new(range.bytes, range)),
+    }
+}
+
 fn answer(version: i16, read: FetchedPartition) -> (FetchKey, FetchPartitionResponse) {
     let index = read.key.partition.0;
     let partition = match read.outcome {
@@ -428,7 +437,7 @@ fn answer(version: i16, read: FetchedPartition) -> (FetchKey, FetchPartitionResp
                 .map(|(epoch, end)| EpochEndOffset { epoch: epoch.value(), end_offset: end.value() }),
             // Null for read_uncommitted; without transactions nobody has aborted any.
             aborted_transactions: (read.isolation == Isolation::ReadCommitted).then(Vec::new),
-            records: Some(read.batches),
+            records: Some(read.slices.into_iter().map(piece).collect()),
             ..FetchPartitionResponse::error(index, ErrorCode::None)
         },
         Err(failed) => {

@@ -5,15 +5,18 @@
 //! of a connection at a time; so do we, except that produce requests overlap: the next one is admitted as soon as the
 //! places of the former one's batches are fixed, and waits for their safety together with it.
 
+use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use ouzel_protocol::{Chain, frame};
-use ouzel_runtime::net::Stream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use bytes::{Buf, BytesMut};
+use ouzel_protocol::{Chain, Piece, frame};
+use ouzel_runtime::net::{OwnedReadHalf, OwnedWriteHalf, Stream};
+use ouzel_storage::FileRange;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
 use crate::core::Core;
@@ -25,6 +28,8 @@ use super::{Counted, MemoryBudget, Reserved};
 const SLOTS_MAX: usize = 64;
 /// What is received at once while a small request is expected.
 const RECEIVE_BYTES: usize = 64 * 1024;
+/// So many pieces go out in one write.
+const SLICES_MAX: usize = 64;
 /// What a frame's claim is believed before its bytes arrive; from there on, twice what has arrived. Frames half sent
 /// then hold what they brought, not what they claimed, and cannot take the budget from those that come whole.
 const CLAIM_BELIEVED_BYTES: usize = 4 * 1024;
@@ -46,7 +51,7 @@ pub(super) async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, coun
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "TCP_NODELAY is refused");
     }
-    let (reader, writer) = tokio::io::split(stream);
+    let (reader, writer) = stream.into_split();
     let (slots, queue) = mpsc::channel(SLOTS_MAX);
     // Counts answered requests up, so that the reader can wait until all before it are done.
     let (answered, progress) = watch::channel(0u64);
@@ -96,7 +101,7 @@ enum Ended {
 
 async fn read(
     core: &Rc<Core>,
-    reader: ReadHalf<Stream>,
+    reader: OwnedReadHalf,
     client: &Client,
     slots: mpsc::Sender<Slot>,
     mut progress: watch::Receiver<u64>,
@@ -149,7 +154,7 @@ async fn read(
 
 /// Frames off a socket, with the memory they take reserved first.
 struct Frames {
-    reader: ReadHalf<Stream>,
+    reader: OwnedReadHalf,
     received: BytesMut,
     budget: MemoryBudget,
 }
@@ -253,7 +258,7 @@ impl Frames {
 
 async fn write(
     core: Rc<Core>,
-    mut writer: WriteHalf<Stream>,
+    mut writer: OwnedWriteHalf,
     mut queue: mpsc::Receiver<Slot>,
     answered: watch::Sender<u64>,
 ) {
@@ -261,7 +266,7 @@ async fn write(
         // No chain: the answer was lost with a core that stopped. The order of responses leaves no way to skip one.
         let Some(chain) = slot.answer.await else { break };
         core.metrics.bytes_sent(chain.len());
-        if send(&mut writer, chain).await.is_err() {
+        if send(&core, &mut writer, chain).await.is_err() {
             break;
         }
         drop(slot.reserved);
@@ -270,24 +275,44 @@ async fn write(
     let _ = writer.shutdown().await;
 }
 
-/// Writes a response frame, its pieces where they lie.
-async fn send(writer: &mut WriteHalf<Stream>, chain: Chain) -> std::io::Result<()> {
-    let mut pieces: std::collections::VecDeque<Bytes> = chain.into_segments().into();
-    while !pieces.is_empty() {
-        let slices: Vec<_> = pieces.iter().take(64).map(|piece| std::io::IoSlice::new(piece)).collect();
-        let mut written = writer.write_vectored(&slices).await?;
+/// Writes a response frame, its pieces from where they lie.
+async fn send(core: &Core, writer: &mut OwnedWriteHalf, chain: Chain) -> std::io::Result<()> {
+    let mut pieces: VecDeque<Piece> = chain.into_segments().into();
+    while let Some(front) = pieces.front() {
+        if let Piece::Elsewhere(elsewhere) = front {
+            let Some(range) = elsewhere.place::<FileRange>() else {
+                return Err(std::io::Error::other("a piece of a response that lies nowhere"));
+            };
+            // A file that is shorter than promised ends the connection: what followed would be taken for records.
+            let sent = writer.send_file(&range.file, range.position, range.bytes).await?;
+            core.metrics.file_sent(sent);
+            pieces.pop_front();
+            continue;
+        }
+        let in_memory = pieces.iter().map_while(Piece::bytes);
+        let slices: Vec<_> = in_memory.take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
+        let written = match pieces.get(slices.len()) {
+            // The few bytes before a file's go with it, not in a packet of their own.
+            Some(_) => writer.write_more(&slices).await?,
+            None => writer.write_vectored(&slices).await?,
+        };
         if written == 0 {
             return Err(std::io::ErrorKind::WriteZero.into());
         }
-        while let Some(front) = pieces.front_mut() {
-            let taken = written.min(front.len());
-            front.advance(taken);
-            written -= taken;
-            if !front.is_empty() {
-                break;
-            }
-            pieces.pop_front();
-        }
+        advance(&mut pieces, written);
     }
     writer.flush().await
+}
+
+/// Takes off what was written of the pieces in memory at the front.
+fn advance(pieces: &mut VecDeque<Piece>, mut written: usize) {
+    while let Some(Piece::Bytes(front)) = pieces.front_mut() {
+        let taken = written.min(front.len());
+        front.advance(taken);
+        written -= taken;
+        if !front.is_empty() {
+            return;
+        }
+        pieces.pop_front();
+    }
 }

@@ -310,7 +310,7 @@ fn fetch(state: &mut State, request: &FetchRequest, version: i16) -> FetchRespon
             }
             // The whole batch that holds the offset, and the one after it.
             let after = |batch: &&Bytes| view(batch).header.next_offset().value() > asked.fetch_offset;
-            let batches: Vec<Bytes> = log.batches.iter().filter(after).take(2).cloned().collect();
+            let batches = log.batches.iter().filter(after).take(2).cloned().map(Into::into).collect();
             FetchPartitionResponse {
                 high_watermark: log.end(),
                 last_stable_offset: log.end(),

@@ -10,7 +10,7 @@ use ouzel_model::TopicId;
 
 use super::common::{LeaderIdAndEpoch, NodeEndpoint, read_array, read_topic, topic_bytes_min, write_topic};
 use crate::api::ApiKey;
-use crate::chain::Chain;
+use crate::chain::{Chain, Piece};
 use crate::reader::{Malformed, Reader};
 use crate::writer::Writer;
 
@@ -321,7 +321,7 @@ pub struct FetchPartitionResponse {
     pub preferred_read_replica: i32,
     /// Whole batches, in pieces that follow on each other. `Some` of nothing is an empty record set, which is what
     /// Kafka sends when there is nothing to read; `None` is null.
-    pub records: Option<Vec<Bytes>>,
+    pub records: Option<Vec<Piece>>,
 }
 
 /// The end of an epoch in a log.
@@ -360,9 +360,14 @@ impl FetchPartitionResponse {
         }
     }
 
+    /// The pieces of records that are in memory: of a response that was received, all.
+    pub fn record_pieces(&self) -> impl Iterator<Item = &Bytes> {
+        self.records.iter().flatten().filter_map(Piece::bytes)
+    }
+
     /// Bytes of records in it.
     pub fn record_bytes(&self) -> usize {
-        self.records.iter().flatten().map(Bytes::len).sum()
+        self.records.iter().flatten().map(Piece::len).sum()
     }
 }
 
@@ -481,7 +486,7 @@ impl FetchPartitionResponse {
         }
         read.records = reader.bytes_or_null()?.map(|records| match records.is_empty() {
             true => Vec::new(),
-            false => vec![records],
+            false => vec![records.into()],
         });
         reader.tagged(|tag, content| {
             match tag {

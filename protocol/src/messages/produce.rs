@@ -8,7 +8,7 @@ use ouzel_model::TopicId;
 
 use super::common::{LeaderIdAndEpoch, NodeEndpoint, read_array, read_topic, topic_bytes_min, write_topic};
 use crate::api::ApiKey;
-use crate::chain::Chain;
+use crate::chain::{Chain, Piece};
 use crate::reader::{Malformed, Reader};
 use crate::writer::Writer;
 
@@ -82,7 +82,8 @@ impl ProduceRequest {
             writer.array(topic.partitions.len());
             for partition in &topic.partitions {
                 writer.i32(partition.index);
-                writer.records(partition.records.as_ref().map(std::iter::once));
+                let records = partition.records.clone().map(Piece::Bytes);
+                writer.records(records.as_ref().map(std::iter::once));
                 writer.no_tagged();
             }
             writer.no_tagged();

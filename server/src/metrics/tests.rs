@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use ouzel_broker::metrics::{CleanerSample, CommittedSample, Histogram};
 use ouzel_protocol::ApiKey;
+use ouzel_runtime::net::FileSent;
 
 use super::*;
 
@@ -12,6 +13,7 @@ fn made_up() -> Scrape<'static> {
     let mut sample = CoreSample {
         bytes_received: 1000,
         bytes_sent: 2000,
+        file_slices: FileSent { resident: 40, read_in: 3, copied: 1 },
         connections_opened: 7,
         connections_closed: 4,
         connections_refused: 1,

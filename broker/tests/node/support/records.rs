@@ -40,7 +40,7 @@ pub(crate) fn sequenced(id: i64, epoch: i16, base_sequence: i32, values: &[&str]
 /// Offsets and values of all records of a fetched partition; offsets must rise, and every batch be whole and undamaged.
 pub(crate) fn records(fetched: &FetchPartitionResponse) -> Vec<(i64, String)> {
     assert_eq!(fetched.error_code, 0);
-    let bytes = fetched.records.iter().flatten().fold(Vec::new(), |mut all, piece| {
+    let bytes = fetched.record_pieces().fold(Vec::new(), |mut all, piece| {
         all.extend_from_slice(piece);
         all
     });
@@ -111,7 +111,7 @@ pub(crate) fn keyed_records(fetched: &FetchPartitionResponse) -> (Vec<Keyed>, Op
     assert_eq!(fetched.error_code, 0);
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (mut found, mut next) = (Vec::new(), None);
-    for batch in fetched.records.iter().flatten().flat_map(|piece| batches(piece)) {
+    for batch in fetched.record_pieces().flat_map(|piece| batches(piece)) {
         let batch = batch.unwrap();
         batch.verify_crc().unwrap();
         next = Some(batch.header.next_offset().value());

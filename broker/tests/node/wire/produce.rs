@@ -129,7 +129,7 @@ fn append_time_replaces_the_producers() {
         let stored = wire.produce(&topic, 0, batch_at(codec, &[(1, "a"), (2, "b")]));
         assert!(stored.error_code == 0 && stored.log_append_time_ms > NOW_MS, "{codec}: {stored:?}");
         let fetched = wire.fetch(&topic, 0, stored.base_offset);
-        let header = Header::parse(&fetched.records.clone().unwrap().concat()).unwrap();
+        let header = Header::parse(fetched.record_pieces().next().unwrap()).unwrap();
         assert_eq!(header.max_timestamp.value(), stored.log_append_time_ms, "{codec}");
         assert_eq!(header.attributes.timestamp_type(), TimestampType::LogAppendTime);
         assert_eq!(values(&fetched), ["a", "b"], "{codec}");
@@ -145,7 +145,7 @@ fn a_topic_with_a_codec_of_its_own_recompresses() {
     for codec in Codec::ALL {
         let base = wire.store(&topic, 0, batch_at(codec, &[(5, "a"), (7, "b")]));
         let fetched = wire.fetch(&topic, 0, base);
-        let header = Header::parse(&fetched.records.clone().unwrap().concat()).unwrap();
+        let header = Header::parse(fetched.record_pieces().next().unwrap()).unwrap();
         assert_eq!(header.attributes.codec(), Some(Codec::Gzip), "{codec}");
         assert_eq!(header.max_timestamp.value(), 7);
         assert_eq!(values(&fetched), ["a", "b"], "{codec}");

@@ -110,7 +110,7 @@ impl Wire {
         let answers = response.topics.into_iter().flat_map(|topic| topic.partitions);
         let answer = { answers }.next().ok_or_else(|| ClientError::Missing { what: what() })?;
         ClientError::check(answer.error_code, None, what)?;
-        let pieces = answer.records.unwrap_or_default();
+        let pieces: Vec<_> = answer.record_pieces().cloned().collect();
         let records = content::records(&pieces, from).map_err(|reason| ClientError::Corrupt {
             topic: TOPIC.to_owned(),
             partition: index,
