@@ -4,8 +4,8 @@
 //! * Submissions that get their places one after the other, and producers judged with them (`submit`).
 //! * Acknowledgement by `min.insync.replicas` and durability, and the in-sync set (`follow`).
 //! * A leader that is idle proves its leadership before it is refused a write (a stale lease is no lost leadership).
-//! * Founding, transfers that cannot get stuck, changes of the voters that can be begun again (`govern`), retention
-//!   (`retain`).
+//! * Founding that every founder does for itself (`open`), transfers that cannot get stuck, changes of the voters that can be
+//!   begun again (`govern`), retention (`retain`).
 //! * An end at which everything is answered, for a group that has one member left (`end`).
 //! * The receiver's side of the peers' messages (`serve`), and questions to one of them (`asking`).
 //!

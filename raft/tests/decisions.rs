@@ -16,9 +16,9 @@ fn replicas(nodes: &[i32]) -> Vec<ReplicaId> {
 }
 
 async fn found_on(cluster: &Cluster, nodes: &[i32]) {
+    cluster.founders.replace(replicas(nodes));
     for id in nodes {
-        let (group, voters) = (cluster.start(*id).await, replicas(nodes));
-        ouzel_runtime::spawn(async move { group.found(&voters).await.expect("it is founded") });
+        cluster.start(*id).await;
     }
     cluster.leader().await;
 }

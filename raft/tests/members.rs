@@ -66,13 +66,7 @@ fn replicas(nodes: &[i32]) -> Vec<ReplicaId> {
 
 /// Starts all nodes, founds the group on some.
 async fn found_on(cluster: &Cluster, nodes: &[i32]) {
-    for id in cluster.ids() {
-        cluster.start(id).await;
-    }
-    for id in nodes {
-        let (group, voters) = (cluster.group(*id), replicas(nodes));
-        ouzel_runtime::spawn(async move { group.found(&voters).await.expect("it is founded") });
-    }
+    cluster.found_on(nodes).await;
     cluster.leader().await;
 }
 
@@ -290,14 +284,13 @@ fn founders_agree_whoever_is_away() {
     for away in [None, Some(1), Some(2)] {
         run(6, 3, |cluster| async move {
             let voters = cluster.voters();
+            cluster.founders.replace(voters.clone());
             for id in cluster.ids().into_iter().filter(|id| Some(*id) != away) {
-                let (group, voters) = (cluster.start(id).await, voters.clone());
-                ouzel_runtime::spawn(async move { group.found(&voters).await.expect("it is founded") });
+                cluster.start(id).await;
             }
             cluster.produced(3).await;
             if let Some(id) = away {
-                let group = cluster.start(id).await;
-                group.found(&voters).await.expect("it is founded");
+                cluster.start(id).await;
             }
             cluster.settled().await;
             for id in cluster.ids() {

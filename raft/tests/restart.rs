@@ -100,6 +100,40 @@ fn a_durable_group_survives_the_loss_of_all_power() {
     }
 }
 
+/// All founders of a group lost their power right after they had been opened, before the first entry was on any disk. They came
+/// back as replicas of a group that is there, and waited for the others to tell them who its members are, for ever. (A topic was
+/// made in the moment before the power failed: seeds 1000342 and 1001538 of clusters.)
+#[test]
+fn a_group_whose_founders_all_lose_their_power_is_founded_again() {
+    for durability in [Durability::Durable, Durability::WriteCaching] {
+        for wait_ms in [0, 1, 3, 10, 100, 600, 900] {
+            run(wait_ms, 3, |cluster| async move {
+                cluster.settings.borrow_mut().durability = durability;
+                for id in cluster.ids() {
+                    cluster.node(id).machine().disk().set_flush_delay_max(Duration::from_millis(2));
+                }
+                cluster.founders.replace(cluster.voters());
+                let founding = {
+                    let cluster = cluster.clone();
+                    ouzel_runtime::spawn(async move { cluster.found().await })
+                };
+                cluster.sleep(Duration::from_millis(wait_ms)).await;
+                founding.abort();
+                for id in cluster.ids() {
+                    cluster.power_cut(id);
+                }
+                for id in cluster.ids() {
+                    cluster.start(id).await;
+                }
+                cluster.produced(3).await;
+                cluster.settled().await;
+                let founders = cluster.voters();
+                assert_eq!(cluster.leader().await.status().voters, founders, "after {wait_ms} ms");
+            });
+        }
+    }
+}
+
 /// In the modes that flush late, a killed process loses nothing either: what was written is in the page cache.
 #[test]
 fn a_killed_process_loses_nothing_in_any_mode() {

@@ -18,12 +18,9 @@ async fn found(cluster: &Cluster, nodes: &[i32]) -> Vec<ReplicaId> {
     let config = LogConfig { segment_bytes: 1_000, ..cluster.log_config.borrow().clone() };
     cluster.log_config.replace(config);
     let voters: Vec<_> = nodes.iter().map(|node| replica(*node)).collect();
+    cluster.founders.replace(voters.clone());
     for id in nodes {
         cluster.start(*id).await;
-    }
-    for id in nodes {
-        let (group, voters) = (cluster.group(*id), voters.clone());
-        ouzel_runtime::spawn(async move { group.found(&voters).await.expect("it is founded") });
     }
     cluster.leader().await;
     voters

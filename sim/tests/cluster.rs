@@ -61,6 +61,14 @@ fn a_founder_that_is_killed_before_it_knows_its_cluster_comes_back_as_who_it_was
     sound(&Options { nodes: 3, durability: Durability::Durable, ..options });
 }
 
+/// A topic was made, and all nodes lost their power before its partition had elected anybody. The write-ahead files knew its
+/// replicas, their directories had not been flushed: most of them were taken for replicas whose files somebody has deleted, so
+/// nobody could lead the partition any more. (Seed 1000342, durable.)
+#[test]
+fn a_topic_that_was_made_right_before_all_power_failed_can_be_written() {
+    sound(&Options { nodes: 3, durability: Durability::Durable, ..Options::cluster(1_000_342) });
+}
+
 /// Disks that lied left a node's copy of the controller's log, or its votes, in pieces. It said so and did not start, as it
 /// should; nobody in the simulation read that, so the run was taken for one that does not heal. (Seeds 40003 and 40015 of
 /// clusters on lying disks.) It is given an empty disk now, and what nobody but damaged replicas can lead is given up.

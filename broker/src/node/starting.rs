@@ -475,12 +475,13 @@ async fn open_metadata(core: &Rc<Core>, wal: &MetaWal, boot_id: BootId) -> Resul
         ));
     }
     let settings = GroupSettings { ticks: Ticks::Own, ..GroupSettings::default() };
-    let opened = open_group(core, metadata_at(), replica, log, settings).await;
-    let opened = opened.map_err(|error| failed(&error))?;
     // Any other node follows, once the controller has taken it in.
-    if group.is_none() && membership.card.is_founder(core.node.directory_id) {
-        opened.found(&membership.founders()).await.map_err(|error| failed(&error))?;
-    }
+    let founders = match membership.card.is_founder(core.node.directory_id) {
+        true => membership.founders(),
+        false => Vec::new(),
+    };
+    let opened = open_group(core, metadata_at(), replica, log, settings, founders).await;
+    let opened = opened.map_err(|error| failed(&error))?;
     Ok(MetadataLog::new(config.node_id, opened.into()))
 }
 

@@ -153,12 +153,12 @@ impl Partitions {
                 tracing::info!(partition = %opening.topic_partition, "a single replica has become a group's first voter");
             }
             How::Anew => self.wipe(core, opening).await?,
-            How::Member | How::Founder(_) => {}
+            How::Member => {}
         }
         let known = self.wal.get_group(&opening.at);
         let options = OpenLog { with_entries: true, ..self.log_options(core, opening) };
-        if known.is_some() {
-            // The directory is made before anything is known of the replica.
+        if known.as_ref().is_some_and(GroupState::may_have_answered) {
+            // The directory is on the medium before it votes, or it is filled by a leader who does not count on it yet.
             let is_there = core.runtime.disk.exists(&options.dir).await.map_err(|error| error.to_string())?;
             if !is_there {
                 return Ok(Opened::Lost(Loss::Files));
@@ -175,17 +175,9 @@ impl Partitions {
             return Ok(Opened::Lost(if known.is_some() { Loss::Tail(last) } else { Loss::Files }));
         }
         let settings = settings(core, &opening.config);
-        let group = open_group(core, opening.at, opening.replica, log, settings).await?;
-        if let How::Founder(voters) = how {
-            // It waits for the first of them, and may have to stand for election itself: many partitions are founded at once.
-            let (founding, voters) = (group.clone(), voters.clone());
-            let name = opening.topic_partition.clone();
-            ouzel_runtime::spawn(async move {
-                if let Err(error) = founding.found(&voters).await {
-                    tracing::error!(partition = %name, error, "a group is not founded by this replica");
-                }
-            });
-        }
+        let founders = opening.partition.founders().filter(|founders| founders.contains(&opening.replica));
+        let founders = founders.unwrap_or_default().to_vec();
+        let group = open_group(core, opening.at, opening.replica, log, settings, founders).await?;
         Ok(Opened::Group(group))
     }
 
@@ -235,13 +227,15 @@ pub(crate) async fn begin_group(
     begun.map(|_| ()).map_err(|error| format!("it does not become a group: {error}"))
 }
 
-/// Opens a replica of a group on its log: notes first that it is open in this boot of the kernel.
+/// Opens a replica of a group on its log: notes first that it is open in this boot of the kernel. Of `founders` see
+/// [`OpenGroup`].
 pub(crate) async fn open_group(
     core: &Rc<Core>,
     at: TopicIdPartition,
     replica: ReplicaId,
     log: Log,
     settings: GroupSettings,
+    founders: Vec<ReplicaId>,
 ) -> Result<RaftGroup, String> {
     let partitions = &core.partitions;
     let Some(cluster) = core.cluster() else {
@@ -250,7 +244,10 @@ pub(crate) async fn open_group(
         );
     };
     let boot = partitions.boot_id;
-    let state = partitions.wal.get_group(&at).unwrap_or_else(|| GroupState::new(replica, boot));
+    let known = partitions.wal.get_group(&at);
+    // It knows that nobody leads yet; the others wait a moment before they stand for election.
+    let leads_first = known.is_none() && founders.first() == Some(&replica);
+    let state = known.unwrap_or_else(|| GroupState::new(replica, boot));
     let opened = state.opened(settings.durability == Durability::Durable, boot);
     partitions.wal.commit(vec![Change::PutGroup(at, opened)]).await.map_err(|error| error.to_string())?;
     let group = RaftGroup::open(OpenGroup {
@@ -262,6 +259,12 @@ pub(crate) async fn open_group(
         transport: Rc::new(GroupTransport { peers: cluster.peers.clone() }),
         settings,
         boot,
+        founders,
     });
-    group.await.map_err(|error| error.to_string())
+    let group = group.await.map_err(|error| error.to_string())?;
+    if leads_first {
+        let first = group.clone();
+        ouzel_runtime::spawn(async move { first.elect().await });
+    }
+    Ok(group)
 }

@@ -19,10 +19,8 @@ pub(crate) enum Known {
 pub(crate) enum How {
     /// As the only one.
     Solo,
-    /// As a member of a group that is there, or will be founded by others.
+    /// As a member of a group: one that is there, or one that its founders found, each for itself.
     Member,
-    /// As a member of a group that has never been, with these voters. Every founder founds the same.
-    Founder(Vec<ReplicaId>),
     /// As the only one, which becomes a group's first voter.
     Genesis,
     /// As a new life, which must not keep anything of the one before.
@@ -42,10 +40,9 @@ pub(crate) fn how_to_open(partition: &Partition, node: NodeId, known: Known) -> 
         Known::Member(_) => How::Anew,
         Known::Nothing => match partition.founders() {
             Some(founders) if founders == [replica] => How::Solo,
-            Some(founders) => How::Founder(founders.to_vec()),
             // Whatever lies in its directory is not its own.
             None if is_new => How::Anew,
-            None => How::Member,
+            Some(_) | None => How::Member,
         },
         Known::Solo if is_new => How::Anew,
         // An heir was one of several, and was stopped as it went on.
@@ -91,7 +88,7 @@ mod tests {
         let inherits_alone = alone.inherited_by(a);
         let cases = [
             ("a new topic with one replica", &alone, Known::Nothing, Some(How::Solo)),
-            ("a new topic with three", &three, Known::Nothing, Some(How::Founder(vec![b, a, c]))),
+            ("a new topic with three", &three, Known::Nothing, Some(How::Member)),
             ("a restart with one", &alone, Known::Solo, Some(How::Solo)),
             ("a restart with three", &three, Known::Member(a), Some(How::Member)),
             ("the only one is to be one of three", &grows, Known::Solo, Some(How::Genesis)),

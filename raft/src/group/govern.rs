@@ -1,10 +1,10 @@
-//! What an administrator asks of a group: to be founded, to change its leader, to change its members.
+//! What an administrator asks of a group: to change its leader, to change its members.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use openraft::errors::{ChangeMembershipError, ClientWriteError, InitializeError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, EmptyNode, Precondition};
 use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 
@@ -57,33 +57,6 @@ pub enum ReconfigureError {
 }
 
 impl RaftGroup {
-    /// Gives a new partition its first members, on each of its founders alike. A group that has members already keeps
-    /// them. The first of `voters` stands for election at once; the others wait a little for its word, so that they do not
-    /// all vote for themselves.
-    ///
-    /// # Errors
-    /// In words: when this replica is not among `voters`, or has stopped.
-    pub async fn found(&self, voters: &[ReplicaId]) -> Result<(), String> {
-        if !voters.contains(&self.replica()) {
-            return Err(format!("{} is not among the founders", self.replica()));
-        }
-        if voters.first() != Some(&self.replica()) {
-            let patience = self.inner.state.settings.borrow().election_timeout.1;
-            let clock = &self.inner.state.runtime.clock;
-            let founded = self.wait_until(|status| !status.voters.is_empty());
-            // Too long means that the first one is away: any of them may found, it is the same entry.
-            if clock.timeout(patience, founded).await.is_ok() {
-                return Ok(());
-            }
-        }
-        let members: BTreeMap<u64, EmptyNode> =
-            voters.iter().map(|voter| (voter.to_u64(), EmptyNode::default())).collect();
-        match self.inner.raft.initialize(members).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
     /// Hands leadership to a voter: brings it up to date, then takes no writes any more until it leads.
     ///
     /// # Errors

@@ -1,12 +1,13 @@
 //! Opening a replica of a group.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy};
-use ouzel_model::{EntryId, ReplicaId, TopicIdPartition};
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, ReplicaId, TopicIdPartition};
 use ouzel_runtime::Runtime;
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal};
 use ouzel_storage::{Durability, Log};
@@ -48,6 +49,9 @@ pub struct OpenGroup {
     pub settings: GroupSettings,
     /// The kernel's boot.
     pub boot: BootId,
+    /// Its founders, the preferred leader first, as long as the group's members were never changed; empty later, and for who
+    /// comes later. An empty log begins with them.
+    pub founders: Vec<ReplicaId>,
 }
 
 /// Why a replica does not open.
@@ -64,6 +68,9 @@ pub enum OpenGroupError {
     /// What is on the disk does not fit together.
     #[error("{0}")]
     Damaged(String),
+    /// It is to found a group that it is no member of.
+    #[error("{0} is not among the founders")]
+    NotAFounder(ReplicaId),
     /// The disk.
     #[error("{0}")]
     Storage(String),
@@ -76,10 +83,15 @@ impl RaftGroup {
     /// Takes up a replica where it stopped: its vote from the write-ahead file, its entries from the log. It answers its
     /// peers from now on; it stands for election only when its ticks or its node say so.
     ///
+    /// A founder writes the group's first entry itself, before it answers anybody: see `found`.
+    ///
     /// # Errors
     /// See [`OpenGroupError`].
     pub async fn open(open: OpenGroup) -> Result<RaftGroup, OpenGroupError> {
-        let OpenGroup { at, replica, log, wal, runtime, transport, settings, boot } = open;
+        let OpenGroup { at, replica, log, wal, runtime, transport, settings, boot, founders } = open;
+        if !founders.is_empty() && !founders.contains(&replica) {
+            return Err(OpenGroupError::NotAFounder(replica));
+        }
         seed_chance(&runtime.entropy);
         let config = config(&settings)?;
         let kept = match wal.get_group(&at) {
@@ -99,6 +111,9 @@ impl RaftGroup {
             && log.purged() < Some(purged)
         {
             log.purge(purged).await.map_err(|error| OpenGroupError::Storage(error.to_string()))?;
+        }
+        if !founders.is_empty() && log.last_entry().is_none() && !kept.may_have_answered() {
+            found(&log, &founders).await.map_err(|error| OpenGroupError::Storage(error.to_string()))?;
         }
         let Sides { memberships, retentions, decision } = sides(&log, &kept)?;
         let state = ReplicaState::new(at, log, runtime, wal, settings, kept, memberships);
@@ -139,6 +154,20 @@ impl RaftGroup {
         ouzel_runtime::spawn(follow::follow(Rc::downgrade(&inner)));
         Ok(RaftGroup { inner })
     }
+}
+
+/// Begins an empty log with the members of a new group, and flushes that. All founders write the same entry, each for itself,
+/// so it does not matter who is away. It is on the medium, with all that leads to it, before the replica votes or answers: one
+/// that has done neither has promised nothing, whatever its directory looks like, and a crash before leaves what the next
+/// opening begins again. That is so too where the group has a history by now, for this is its first entry.
+async fn found(log: &Log, founders: &[ReplicaId]) -> io::Result<()> {
+    let voters = founders.iter().map(|founder| founder.to_u64()).collect();
+    let members = Members::new_with_defaults(vec![voters], []);
+    let (kind, body) = SideBody::Membership(members).encode();
+    let first = EntryId { term: LeaderEpoch(0), index: EntryIndex(0) };
+    log.append_side(first, kind, body).map_err(io::Error::other)?;
+    log.flush_entries_to(first.index);
+    log.wait_entry_flushed(first.index).await.map_err(io::Error::other)
 }
 
 /// What the side entries and the purge point say: memberships and retention, oldest first, and the newest decision at

@@ -59,6 +59,8 @@ pub(crate) struct Cluster {
     pub(crate) log_config: Rc<RefCell<LogConfig>>,
     /// Changes of the members that were decided.
     decisions: Rc<Cell<u32>>,
+    /// Who founds the group, when they are started.
+    pub(crate) founders: Rc<RefCell<Vec<ReplicaId>>>,
 }
 
 pub(crate) struct Node {
@@ -96,6 +98,7 @@ impl Cluster {
             settings: Rc::new(RefCell::new(settings)),
             log_config: Rc::new(RefCell::new(LogConfig { retention_ms: None, ..LogConfig::default() })),
             decisions: Rc::new(Cell::new(1)),
+            founders: Rc::default(),
             machine,
         }
     }
@@ -110,6 +113,12 @@ impl Cluster {
 
     pub(crate) fn voters(&self) -> Vec<ReplicaId> {
         self.nodes.values().map(|node| node.replica.get()).collect()
+    }
+
+    /// What a node's replica is opened with: its founders, if it is one of them.
+    fn founders_of(&self, id: i32) -> Vec<ReplicaId> {
+        let founders = self.founders.borrow();
+        if founders.contains(&self.node(id).replica.get()) { founders.clone() } else { Vec::new() }
     }
 
     /// A node's write-ahead file, and how its log is opened.
@@ -153,6 +162,7 @@ impl Cluster {
             transport: self.network.transport(NodeId(id)),
             settings,
             boot,
+            founders: self.founders_of(id),
         })
         .await?;
         self.network.join(&group);
@@ -166,13 +176,17 @@ impl Cluster {
 
     /// Starts all nodes and founds the group on them.
     pub(crate) async fn found(&self) {
-        let voters = self.voters();
+        self.found_on(&self.ids()).await;
+    }
+
+    /// Starts all nodes, founds the group on some.
+    pub(crate) async fn found_on(&self, nodes: &[i32]) {
+        self.founders.replace(nodes.iter().map(|id| self.node(*id).replica.get()).collect());
         for id in self.ids() {
             self.start(id).await;
         }
-        for id in self.ids() {
-            let (group, voters) = (self.group(id), voters.clone());
-            ouzel_runtime::spawn(async move { group.found(&voters).await.expect("it is founded") });
+        if self.settings.borrow().ticks == Ticks::Served {
+            self.group(nodes[0]).elect().await;
         }
     }
 

@@ -155,25 +155,10 @@ impl World {
 
     /// Opens a replica; one that cannot be opened is out of service until the next start.
     pub(super) async fn open(&self, inside: &Rc<Inside>, number: u32, replica: ReplicaId) {
-        let group = &self.groups[number as usize];
         let who = name(replica.node);
         let opened = open_group(self, inside, number, replica).await;
         match opened {
-            Ok(opened) => {
-                inside.groups.borrow_mut().insert(number, opened.clone());
-                let founders = group.members.borrow().clone();
-                // The first incarnations found the group; whoever comes later is told.
-                if replica.incarnation == 1 {
-                    let founders: Vec<_> =
-                        founders.into_iter().filter(|founder| founder.incarnation == 1).collect();
-                    let world = self.clone();
-                    ouzel_runtime::spawn(async move {
-                        if let Err(error) = opened.found(&founders).await {
-                            world.note(&who, format_args!("group {number} is not founded: {error}"));
-                        }
-                    });
-                }
-            }
+            Ok(opened) => _ = inside.groups.borrow_mut().insert(number, opened),
             Err(error) => self.note(&who, format_args!("group {number} cannot be opened: {error}")),
         }
     }
@@ -290,6 +275,9 @@ async fn open_group(
         ticks: if world.own_ticks { Ticks::Own } else { Ticks::Served },
         ..GroupSettings::default()
     };
+    // The first incarnations found the group; whoever comes later is told.
+    let founders = &world.groups[number as usize].founders;
+    let founders = if founders.contains(&replica) { founders.clone() } else { Vec::new() };
     RaftGroup::open(OpenGroup {
         at,
         replica,
@@ -299,6 +287,7 @@ async fn open_group(
         transport: world.transport(replica, number),
         settings,
         boot: inside.boot,
+        founders,
     })
     .await
     .map_err(|error| error.to_string())

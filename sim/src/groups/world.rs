@@ -77,6 +77,8 @@ impl Node {
 /// A replicated log.
 pub(super) struct Group {
     pub(super) at: TopicIdPartition,
+    /// Who its first members are.
+    pub(super) founders: Vec<ReplicaId>,
     /// Who the members are to be.
     pub(super) members: RefCell<Vec<ReplicaId>>,
     pub(super) next_incarnation: Cell<u32>,
@@ -113,18 +115,20 @@ impl World {
         let nodes: Vec<_> = nodes.collect();
         nodes.iter().for_each(|node| node.disk.set_lies(plan.planted == Some(Planted::Unflushed)));
         let groups = (0..plan.groups).map(|number| {
-            let members = (0..plan.members).map(|at| {
+            let founders = (0..plan.members).map(|at| {
                 let node = &nodes[(number as usize + at) % plan.nodes];
                 let replica = ReplicaId { node: node.id, incarnation: 1 };
                 node.hosts.borrow_mut().insert(number, replica);
                 replica
             });
+            let founders: Vec<_> = founders.collect();
             Group {
                 at: TopicIdPartition {
                     topic_id: TopicId([7; 16]),
                     partition: PartitionIndex(number.cast_signed()),
                 },
-                members: RefCell::new(members.collect()),
+                members: RefCell::new(founders.clone()),
+                founders,
                 next_incarnation: Cell::new(2),
                 is_moving: Cell::new(false),
                 leader: Cell::new(number as usize % plan.nodes),

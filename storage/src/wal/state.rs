@@ -152,6 +152,12 @@ impl GroupState {
         }
     }
 
+    /// Whether it may have answered for anything: it has voted, or its log has begun with data. Who answers a leader has taken
+    /// note of his reign first.
+    pub fn may_have_answered(&self) -> bool {
+        self.term > LeaderEpoch(0) || self.voted_for.is_some() || self.purged.is_some()
+    }
+
     /// The record of a replica whose log is open from now on. A replica may answer for nothing before it is on the medium:
     /// it takes back the mark of the last close, and says whether to trust the tail after a power cut.
     pub fn opened(self, is_durable: bool, boot: BootId) -> GroupState {
