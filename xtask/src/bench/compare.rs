@@ -141,6 +141,13 @@ pub(super) fn run(root: &Path, options: &Options) -> Result<(), String> {
             report.leave_out(workload, "the short form had no time left");
             continue;
         }
+        if let Err(reason) =
+            has_room(driving::disk_bytes_max(workload.load, options.phases(workload)), &folder)
+        {
+            println!("        left out: {reason}");
+            report.leave_out(workload, &reason);
+            continue;
+        }
         let rate = match offered(workload, &report) {
             Ok(rate) => rate,
             Err(reason) => {
@@ -215,6 +222,24 @@ impl Tools {
             folder: build("bench", "tests/bench")?,
             librdkafka: build("rdkafka", "tests/clients/rdkafka")?.join("perf"),
         })
+    }
+}
+
+/// Whether so many bytes fit on the disk of that folder, and some more: a full disk is everybody's, and measures nothing.
+fn has_room(bytes: u64, folder: &Path) -> Result<(), String> {
+    const SPARE_BYTES: u64 = 2 << 30;
+    let mut df = Command::new("df");
+    let output = df.args(["--output=avail", "--block-size=1"]).arg(folder).output();
+    let said = output.map_err(|e| format!("run df: {e}"))?.stdout;
+    let free = String::from_utf8_lossy(&said).lines().nth(1).and_then(|line| line.trim().parse::<u64>().ok());
+    match free {
+        Some(free) if free < bytes + SPARE_BYTES => Err(format!(
+            "{} MiB of disk are wanted, and {} MiB are free",
+            (bytes + SPARE_BYTES) >> 20,
+            free >> 20
+        )),
+        Some(_) => Ok(()),
+        None => Err(format!("df does not say what is free at {}", folder.display())),
     }
 }
 
@@ -388,6 +413,14 @@ mod tests {
         ] {
             assert_eq!(Options::parse(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_disk_that_is_too_small_is_said() {
+        let folder = std::env::temp_dir();
+        let reason = has_room(1 << 60, &folder).unwrap_err();
+        assert!(reason.contains("MiB of disk are wanted"), "{reason}");
+        assert!(has_room(0, Path::new("/does/not/exist")).is_err());
     }
 
     /// The long workload: an hour by its name alone, shorter if it is said, unasked never, and once.

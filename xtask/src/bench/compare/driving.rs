@@ -55,6 +55,30 @@ impl Starting {
     }
 }
 
+/// Bytes of values that the brokers of a row may have on disk at once, all replicas together.
+pub(super) fn disk_bytes_max(load: Load, phases: Phases) -> u64 {
+    let both_phases = 2 * PHASE_BYTES_MAX;
+    match load {
+        Load::StartUp { filled_bytes }
+        | Load::LibrdkafkaFetch { filled_bytes, .. }
+        | Load::Fetch { filled_bytes, beside: None, .. } => filled_bytes,
+        Load::Fetch { filled_bytes, .. } => filled_bytes + both_phases,
+        Load::ConsumerPerf { value_bytes, records } | Load::EndToEndTool { value_bytes, records, .. } => {
+            u64::from(value_bytes) * u64::from(records)
+        }
+        Load::ProducerPerf { .. } | Load::Produce { rate: None, .. } if phases.warm >= LONG_WARM_UP => {
+            WARM_BYTES_MAX + both_phases
+        }
+        // Of rolling retention it is what Kafka keeps for a minute after it has deleted it.
+        Load::ProducerPerf { .. }
+        | Load::Produce { .. }
+        | Load::Librdkafka { .. }
+        | Load::EndToEnd { .. }
+        | Load::Rolling { .. } => both_phases,
+        Load::Idle => 0,
+    }
+}
+
 /// What a load is carried out with.
 #[derive(Debug)]
 pub(super) struct Bench<'a> {
@@ -373,3 +397,18 @@ impl Bench<'_> {
 const PRODUCER_TOOL: &str = "org.apache.kafka.tools.ProducerPerformance";
 const CONSUMER_TOOL: &str = "org.apache.kafka.tools.ConsumerPerformance";
 const END_TO_END_TOOL: &str = "org.apache.kafka.tools.EndToEndLatency";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_warm_up_wants_the_most_disk() {
+        let phases = |warm_s| Phases { warm: Duration::from_secs(warm_s), measured: Duration::from_secs(4) };
+        let fast = Load::ProducerPerf { value_bytes: 1024, acks: "all", codec: "none" };
+        assert_eq!(disk_bytes_max(fast, phases(4)), 6 << 30);
+        assert_eq!(disk_bytes_max(fast, phases(60)), 18 << 30);
+        assert_eq!(disk_bytes_max(Load::StartUp { filled_bytes: 10 << 30 }, phases(0)), 10 << 30);
+        assert_eq!(disk_bytes_max(Load::Idle, phases(60)), 0);
+    }
+}
