@@ -7,7 +7,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cluster::{Cluster, append, at, replica, run};
+use bytes::BytesMut;
+use cluster::{Cluster, NOW, append, at, replica, run};
+use ouzel_model::batch::{BatchBuilder, Codec, RecordParts};
 use ouzel_model::{NodeId, ReplicaId};
 use ouzel_raft::suite::batch;
 use ouzel_raft::{Lane, OpenGroupError, ReplicatedLog, Role, Ticks, TransferError};
@@ -269,6 +271,36 @@ fn trap_19_a_replica_that_was_removed_disturbs_nobody() {
         assert_eq!((leader.role(), leader.epoch()), (Role::Leader, epoch));
         assert_eq!(leader.status().voters, stay);
     });
+}
+
+/// openraft bounds what a message carries by a count, so the bytes are bounded where entries are read; but an answer without
+/// entries is a breach of its contract, which ends in pauses. So a batch that is larger than the bound goes by itself, and those
+/// behind it after it: a follower that was away is sent all of them.
+#[test]
+fn trap_22_a_batch_larger_than_a_message_is_sent_all_the_same() {
+    run(22, 3, |cluster| async move {
+        cluster.found().await;
+        let leader = cluster.leader().await;
+        append(&leader, batch(1, None)).await.expect("it leads");
+        let away = cluster.others(&leader)[0];
+        cluster.network.isolate(NodeId(away), cluster.ids().into_iter().map(NodeId));
+        // Below the bound of about 1 MiB, just at it, above it, and several times that.
+        for bytes in [1 << 10, 1 << 20, 3 << 19, 5 << 20, 10] {
+            append(&leader, of_bytes(bytes)).await.expect("two are enough");
+        }
+        cluster.network.heal();
+        cluster.settled().await;
+        let [there, expected] = [&cluster.group(away), &leader];
+        assert_eq!(cluster::committed(there).await, cluster::committed(expected).await);
+    });
+}
+
+/// A batch of one record with a value of so many bytes.
+fn of_bytes(bytes: usize) -> BytesMut {
+    let value = vec![b'x'; bytes];
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.push(NOW, &RecordParts { value: Some(&value), ..RecordParts::default() });
+    BytesMut::from(&builder.build()[..])
 }
 
 /// Terms are leader epochs, which have 31 bits: no message may push a group beyond them.
