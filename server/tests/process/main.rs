@@ -10,6 +10,7 @@ mod growing;
 mod mistakes;
 mod peer;
 mod placing;
+mod policies;
 mod refusals;
 mod serving;
 mod settings;
