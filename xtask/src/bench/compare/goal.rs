@@ -50,7 +50,7 @@ pub(super) const GOALS: &[Goal] = &[
     goal("end to end at half of the smaller maximum, p99", Metric::P99, Bound::TimesKafka(0.25), &["end to end at 50 %"]),
     goal("end to end at half of the smaller maximum, p99.9", Metric::P999, Bound::TimesKafka(0.25), &["end to end at 50 %"]),
     goal("p99.9 while retention rolls, last quarter by first", Metric::Drift, Bound::AtMostAndKafkas(1.25), &["retention rolls for long"]),
-    goal("RSS idle", Metric::RssPeak, Bound::AtMost(32.0), &["idle"]),
+    goal("RSS idle", Metric::IdleRss, Bound::AtMost(32.0), &["idle"]),
     goal("RSS under load", Metric::RssPeak, Bound::TimesKafka(0.25), &["producer-perf 1KiB, 1 partition", "producer-perf 1KiB, 100 partitions", "produce 64KiB batches", "produce 100B keyed, 200 producers", "fetch from the page cache"]),
     goal("start to the first record, empty", Metric::FirstRecord, Bound::TimesKafka(0.05), &["start, empty"]),
     goal("start to the first record, with 10 GiB", Metric::FirstRecord, Bound::TimesKafka(0.1), &["start with 10 GiB"]),

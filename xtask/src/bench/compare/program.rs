@@ -93,24 +93,25 @@ mod tests {
 
     const LONGEST: Duration = Duration::from_secs(60);
 
-    fn shell(script: &str) -> Result<Program, String> {
+    /// Tests run side by side in one process: with one log for all of them, one emptied what another was about to quote.
+    fn shell(test: &str, script: &str) -> Result<Program, String> {
         let words = ["sh", "-c", script].map(str::to_owned);
-        let name = format!("ouzel-xtask-program-{}", std::process::id());
+        let name = format!("ouzel-xtask-program-{test}-{}", std::process::id());
         Program::start(&name, &std::env::temp_dir(), &words)
     }
 
     #[test]
     fn lines_come_one_by_one_and_the_end_is_judged() {
-        let mut good = shell("echo one; echo two; echo three").unwrap();
+        let mut good = shell("lines", "echo one; echo two; echo three").unwrap();
         assert_eq!(good.line(LONGEST).unwrap().as_deref(), Some("one"));
         assert_eq!(good.finish(LONGEST).unwrap(), ["two", "three"]);
-        let message = shell("echo broken pieces >&2; exit 3").unwrap().finish(LONGEST).unwrap_err();
+        let message = shell("lines", "echo broken pieces >&2; exit 3").unwrap().finish(LONGEST).unwrap_err();
         assert!(message.contains("broken pieces"), "{message}");
     }
 
     #[test]
     fn silence_is_an_error_and_the_program_ends_with_its_owner() {
-        let mut silent = shell("exec sleep 600").unwrap();
+        let mut silent = shell("silence", "exec sleep 600").unwrap();
         let pid = silent.child.id();
         assert!(silent.line(Duration::from_millis(1)).unwrap_err().contains("said nothing"));
         drop(silent);

@@ -63,6 +63,7 @@ pub(super) enum Metric {
     Ready,
     FirstRecord,
     IdleCpu,
+    IdleRss,
     Drift,
 }
 
@@ -89,7 +90,7 @@ impl Unfit {
 }
 
 impl Metric {
-    pub(super) const ALL: [Metric; 11] = [
+    pub(super) const ALL: [Metric; 12] = [
         Metric::CpuPerGb,
         Metric::Throughput,
         Metric::RssPeak,
@@ -100,6 +101,7 @@ impl Metric {
         Metric::Ready,
         Metric::FirstRecord,
         Metric::IdleCpu,
+        Metric::IdleRss,
         Metric::Drift,
     ];
 
@@ -116,6 +118,7 @@ impl Metric {
             Metric::Ready => "ready, ms",
             Metric::FirstRecord => "first record, ms",
             Metric::IdleCpu => "idle CPU, %",
+            Metric::IdleRss => "idle RSS with files, MiB",
             Metric::Drift => "p99.9 drift, x",
         }
     }
@@ -128,7 +131,9 @@ impl Metric {
     pub(super) fn of(self, row: &Row) -> Option<f64> {
         let Row { load, usage, .. } = row;
         // Brokers that share a core hinder one another: how soon and how much is theirs together, and nobody's figure.
-        if row.nodes > 1 && !matches!(self, Metric::CpuPerGb | Metric::RssPeak | Metric::IdleCpu) {
+        if row.nodes > 1
+            && !matches!(self, Metric::CpuPerGb | Metric::RssPeak | Metric::IdleCpu | Metric::IdleRss)
+        {
             return None;
         }
         let figure = match self {
@@ -147,6 +152,8 @@ impl Metric {
             Metric::FirstRecord => load.first_record_ms,
             Metric::IdleCpu => (*load == Loaded::default() && !usage.wall.is_zero())
                 .then(|| usage.broker_cpu.as_secs_f64() / usage.wall.as_secs_f64() * 100.0),
+            Metric::IdleRss => (*load == Loaded::default() && usage.resident_kib > 0)
+                .then(|| usage.resident_kib as f64 / 1024.0),
             Metric::Drift => load.quarters_p999.map(|(first, last)| last / first),
         };
         figure.filter(|figure| figure.is_finite())
@@ -168,7 +175,7 @@ impl Row {
         self.unfit().into_iter().find(|unfit| match unfit {
             Unfit::DriverBound | Unfit::NotHeld => is_throughput,
             Unfit::DriverLate => is_latency,
-            Unfit::Disturbed => metric != Metric::RssPeak,
+            Unfit::Disturbed => !matches!(metric, Metric::RssPeak | Metric::IdleRss),
         })
     }
 
@@ -266,6 +273,7 @@ impl Row {
             "broker_cpu_s_per_gb": Metric::CpuPerGb.of(self),
             "written_bytes": usage.written_bytes,
             "rss_peak_without_page_cache_kib": usage.rss_peak_kib,
+            "rss_with_files_kib": usage.resident_kib,
             "threads": usage.threads,
             "threads_not_held": usage.threads_not_held,
             "driver_core_busy": usage.driver_core_busy,
@@ -320,6 +328,9 @@ pub(super) mod tests {
         row.load = Loaded::default();
         assert_eq!((Metric::CpuPerGb.of(&row), Metric::Throughput.of(&row)), (None, None));
         assert_eq!((Metric::IdleCpu.of(&row), Metric::RssPeak.of(&row)), (Some(10.0), Some(2.0)));
+        // The whole of an idle broker counts, its own program among it.
+        row.usage.resident_kib = 10 << 10;
+        assert_eq!(Metric::IdleRss.of(&row), Some(10.0));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Usage {
     pub(super) written_bytes: u64,
     /// The broker's anonymous and shared memory at its peak: without the page cache, mapped files among it.
     pub(super) rss_peak_kib: u64,
+    /// All of it when the window was closed, mapped files as well.
+    pub(super) resident_kib: u64,
     pub(super) threads: u64,
     /// Threads of the broker that may run elsewhere than on its core: what they do, the drivers' core may have paid for.
     pub(super) threads_not_held: u64,
@@ -126,13 +128,13 @@ impl Window {
     /// Opens a window on the brokers' processes.
     pub(super) fn open(watched: Watched) -> Result<Window, String> {
         let closing = Arc::new(AtomicBool::new(false));
-        let rss_peak_kib = Arc::new(AtomicU64::new(memory(&watched.brokers)?.0));
+        let rss_peak_kib = Arc::new(AtomicU64::new(memory(&watched.brokers)?.without_files_kib));
         let (until, peak) = (Arc::clone(&closing), Arc::clone(&rss_peak_kib));
         let brokers = watched.brokers.clone();
         let sampler = std::thread::spawn(move || {
             while !until.load(Ordering::Relaxed) {
-                if let Ok((kib, _)) = memory(&brokers) {
-                    peak.fetch_max(kib, Ordering::Relaxed);
+                if let Ok(memory) = memory(&brokers) {
+                    peak.fetch_max(memory.without_files_kib, Ordering::Relaxed);
                 }
                 std::thread::sleep(SAMPLE_EVERY);
             }
@@ -150,7 +152,7 @@ impl Window {
     /// Closes it: what it cost.
     pub(super) fn close(mut self) -> Result<Usage, String> {
         let closed = Reading::take(&self.watched)?;
-        let (rss_now_kib, threads) = memory(&self.watched.brokers)?;
+        let memory = memory(&self.watched.brokers)?;
         self.end_sampler();
         let mut threads_not_held = 0;
         for pid in &self.watched.brokers {
@@ -168,8 +170,9 @@ impl Window {
             wall: closed.at - opened.at,
             broker_cpu,
             written_bytes: closed.written_bytes.saturating_sub(opened.written_bytes),
-            rss_peak_kib: self.rss_peak_kib.load(Ordering::Relaxed).max(rss_now_kib),
-            threads,
+            rss_peak_kib: self.rss_peak_kib.load(Ordering::Relaxed).max(memory.without_files_kib),
+            resident_kib: memory.resident_kib,
+            threads: memory.threads,
             threads_not_held,
             driver_core_busy: driver_core.busy_share(),
             broker_core_busy: broker_core.busy_share(),
@@ -296,23 +299,37 @@ fn written_bytes(io: &str) -> Option<u64> {
     Some(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
 }
 
-/// Memory of all processes together without files in KiB, and the number of their threads.
-fn memory(pids: &[u32]) -> Result<(u64, u64), String> {
-    let mut sums = (0, 0);
+/// What processes have in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Memory {
+    /// Anonymous and shared.
+    without_files_kib: u64,
+    resident_kib: u64,
+    threads: u64,
+}
+
+/// Memory of all processes together.
+fn memory(pids: &[u32]) -> Result<Memory, String> {
+    let mut sums = Memory::default();
     for pid in pids {
         let path = format!("/proc/{pid}/status");
-        let (kib, threads) =
-            memory_of_status(&read(&path)?).ok_or_else(|| format!("{path} cannot be read"))?;
-        sums = (sums.0 + kib, sums.1 + threads);
+        let memory = memory_of_status(&read(&path)?).ok_or_else(|| format!("{path} cannot be read"))?;
+        sums.without_files_kib += memory.without_files_kib;
+        sums.resident_kib += memory.resident_kib;
+        sums.threads += memory.threads;
     }
     Ok(sums)
 }
 
-fn memory_of_status(status: &str) -> Option<(u64, u64)> {
+fn memory_of_status(status: &str) -> Option<Memory> {
     let field = |name: &str| -> Option<u64> {
         status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
     };
-    Some((field("RssAnon:")? + field("RssShmem:")?, field("Threads:")?))
+    Some(Memory {
+        without_files_kib: field("RssAnon:")? + field("RssShmem:")?,
+        resident_kib: field("VmRSS:")?,
+        threads: field("Threads:")?,
+    })
 }
 
 /// How many threads may run on another core than this one.
@@ -386,7 +403,8 @@ mod tests {
     fn mapped_files_are_page_cache() {
         let status =
             "VmRSS:\t  900 kB\nRssAnon:\t  300 kB\nRssFile:\t  500 kB\nRssShmem:\t 100 kB\nThreads:\t7\n";
-        assert_eq!(memory_of_status(status), Some((400, 7)));
+        let memory = Memory { without_files_kib: 400, resident_kib: 900, threads: 7 };
+        assert_eq!(memory_of_status(status), Some(memory));
     }
 
     #[test]
