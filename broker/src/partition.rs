@@ -93,9 +93,11 @@ pub enum AppendRefused {
         found: ProducerEpoch,
     },
     /// Too few replicas for acks=all.
-    #[error("acks=all needs {wanted} in-sync replicas (min.insync.replicas), there is {there}")]
+    #[error(
+        "acks=all needs {wanted} replicas in sync (min.insync.replicas, and at least a majority), there is {there}"
+    )]
     NotEnoughReplicas {
-        /// The topic's minimum.
+        /// The topic's minimum, or a majority if that is more.
         wanted: i32,
         /// In sync now.
         there: i32,
@@ -463,7 +465,7 @@ impl Partition {
     }
 
     fn place(&self, batch: BytesMut, acks: Acks, now: TimestampMs) -> Result<Placing, AppendRefused> {
-        let (wanted, there) = (self.config.borrow().min_insync_replicas, self.in_sync_count());
+        let (wanted, there) = (self.in_sync_needed(), self.in_sync_count());
         let refused = if !self.may_append() {
             AppendRefused::NotHere
         } else if acks == Acks::All && self.leads() && wanted > there {

@@ -39,14 +39,14 @@ use ouzel_model::{EntryId, LeaderEpoch, NodeId, Offset, ReplicaId, TimestampMs, 
 use ouzel_storage::{Durability, Log};
 use tokio::sync::Notify;
 
-use crate::in_sync::InSync;
+use crate::in_sync::{InSync, LastSeen};
 use crate::network::Network;
 use crate::planted::{self, Planted};
 use crate::replica_state::ReplicaState;
 use crate::replicated_log::{AppendRefused, Receipt, ReplicaOffsets, ReplicatedLog};
 use crate::snapshot::Incoming;
 use crate::state_machine::StateMachine;
-use crate::types::Types;
+use crate::types::{Types, majority_of};
 
 pub use govern::{ReconfigureError, TransferError};
 pub use open::{OpenGroup, OpenGroupError};
@@ -237,6 +237,17 @@ impl RaftGroup {
     /// How many voters are in sync; known to the leader only, 0 elsewhere. As cheap.
     pub fn in_sync_count(&self) -> usize {
         if self.role() == Role::Leader { self.inner.in_sync_count_now() } else { 0 }
+    }
+
+    /// How many voters must hold an entry at the least before it is committed. As cheap.
+    pub fn majority(&self) -> usize {
+        let metrics = self.inner.raft.metrics();
+        majority_of(metrics.borrow_watched().membership_config.membership())
+    }
+
+    /// When a member, whose node answers or does not, was last heard and caught up; known to the leader only.
+    pub fn last_seen(&self, member: ReplicaId, is_up: bool) -> LastSeen {
+        self.inner.in_sync.borrow().last_seen(self.inner.state.runtime.clock.now(), member, is_up)
     }
 
     /// How it sees its group now.

@@ -1,4 +1,4 @@
-//! Which voters are in sync, as clients see it. Pure: progress and times in, a set out.
+//! Which voters are in sync, as clients see it, and when each member was last caught up. Pure: progress and times in, a set out.
 //!
 //! A voter is in sync if it held everything the leader had at some moment within the last `lag_time_max`
 //! (`replica.lag.time.max.ms`), and its node answers. Kafka's rule, with Raft's matched entry in the place of the fetch
@@ -13,10 +13,10 @@ use std::time::Duration;
 use ouzel_model::{EntryIndex, NodeId, ReplicaId};
 use ouzel_runtime::clock::Instant;
 
-/// What a leader knows of its voters' lag.
+/// What a leader knows of its members' lag.
 #[derive(Debug, Default)]
 pub(crate) struct InSync {
-    voters: BTreeMap<ReplicaId, Lag>,
+    members: BTreeMap<ReplicaId, Lag>,
     /// Nodes that do not answer, and since when.
     silent: BTreeMap<NodeId, Instant>,
     /// Voters of processes that were started again, which have not been heard since.
@@ -25,18 +25,31 @@ pub(crate) struct InSync {
 
 #[derive(Clone, Copy, Debug)]
 struct Lag {
-    /// When it last held all there was.
+    votes: bool,
+    /// When it last held all there was; a new one is given the moment it was first looked at.
     caught_up_at: Instant,
+    /// Whether it ever held all there was.
+    was_caught_up: bool,
     /// What it held when it was last looked at.
     matched: Option<EntryIndex>,
     /// Once it holds this entry, it was caught up at that time.
     aim: Option<(EntryIndex, Instant)>,
 }
 
+/// When a leader last knew a member well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastSeen {
+    /// When its node answered last, to the precision of what notices that one does not;
+    /// `None` if never.
+    pub heard_at: Option<Instant>,
+    /// When it last held all that the leader had; `None` if never in this reign.
+    pub caught_up_at: Option<Instant>,
+}
+
 impl InSync {
     /// A reign begins: whoever votes is taken to be in sync until it shows that it is not.
     pub(crate) fn begin(&mut self) {
-        self.voters.clear();
+        self.members.clear();
         self.unheard.clear();
     }
 
@@ -52,7 +65,8 @@ impl InSync {
     /// Another process answers in a node's place. Gives the voters there: whoever is open may have spoken before this was
     /// noted, and have no reason to speak again.
     pub(crate) fn note_restart(&mut self, node: NodeId) -> Vec<ReplicaId> {
-        let there: Vec<ReplicaId> = self.voters.keys().copied().filter(|voter| voter.node == node).collect();
+        let is_there = |(member, lag): &(&ReplicaId, &Lag)| lag.votes && member.node == node;
+        let there: Vec<ReplicaId> = self.members.iter().filter(is_there).map(|(voter, _)| *voter).collect();
         self.unheard.extend(&there);
         there
     }
@@ -67,37 +81,55 @@ impl InSync {
         self.unheard.remove(&voter)
     }
 
-    /// Takes note of what the voters hold, while the leader's own log ends with `last`.
+    /// Takes note of what the members hold, some of whom vote, while the leader's own log ends with `last`.
     pub(crate) fn observe(
         &mut self,
         now: Instant,
         last: Option<EntryIndex>,
-        voters: &[(ReplicaId, Option<EntryIndex>)],
+        members: &[(ReplicaId, Option<EntryIndex>)],
+        voters: &[ReplicaId],
     ) {
-        let is_voter = |voter: &ReplicaId| voters.iter().any(|(known, _)| known == voter);
-        self.voters.retain(|voter, _| is_voter(voter));
-        self.unheard.retain(is_voter);
-        for (voter, matched) in voters {
-            let fresh = Lag { caught_up_at: now, matched: *matched, aim: None };
-            let lag = self.voters.entry(*voter).or_insert(fresh);
+        self.members.retain(|member, _| members.iter().any(|(known, _)| known == member));
+        self.unheard.retain(|voter| voters.contains(voter));
+        for (member, matched) in members {
+            let votes = voters.contains(member);
+            let new = Lag { votes, caught_up_at: now, was_caught_up: false, matched: *matched, aim: None };
+            let lag = self.members.entry(*member).or_insert(new);
+            lag.votes = votes;
             if lag.matched != *matched {
                 // It has answered.
-                self.unheard.remove(voter);
+                self.unheard.remove(member);
                 lag.matched = *matched;
             }
             if *matched >= last {
-                *lag = fresh;
+                *lag = Lag { was_caught_up: true, ..new };
                 continue;
             }
             let Some(last) = last else { continue };
             match lag.aim {
                 Some((aim, at)) if *matched >= Some(aim) => {
-                    *lag = Lag { caught_up_at: at, aim: Some((last, now)), ..*lag };
+                    *lag = Lag { caught_up_at: at, was_caught_up: true, aim: Some((last, now)), ..*lag };
                 }
                 Some(_) => {}
-                None => lag.aim = Some((last, now)),
+                None => {
+                    // It held all there was until this entry came, however long nothing did before, or until its node fell
+                    // silent.
+                    lag.caught_up_at = self.silent.get(&member.node).copied().unwrap_or(now);
+                    lag.aim = Some((last, now));
+                }
             }
         }
+    }
+
+    /// When a member was last known well, whose node answers now or does not.
+    pub(crate) fn last_seen(&self, now: Instant, member: ReplicaId, is_up: bool) -> LastSeen {
+        // A node that has been silent since before this replica was opened was never heard here.
+        let heard_at = self.silent.get(&member.node).copied().or(is_up.then_some(now));
+        let caught_up_at = self.members.get(&member).filter(|lag| lag.was_caught_up).and_then(|lag| {
+            let is_idle = lag.aim.is_none() && !self.unheard.contains(&member);
+            if is_idle { heard_at } else { Some(lag.caught_up_at) }
+        });
+        LastSeen { heard_at, caught_up_at }
     }
 
     /// The voters in sync, in the order of their ids. `me` leads and always is.
@@ -113,12 +145,17 @@ impl InSync {
                     && !self.unheard.contains(voter)
                     && (lag.aim.is_none() || now.duration_since(lag.caught_up_at) <= lag_time_max))
         };
-        self.voters.iter().filter(move |(voter, lag)| is_in_sync(voter, lag)).map(|(voter, _)| *voter)
+        self.members
+            .iter()
+            .filter(move |(member, lag)| lag.votes && is_in_sync(member, lag))
+            .map(|(voter, _)| *voter)
     }
 
     /// When the set changes if nothing else happens.
     pub(crate) fn next_change(&self, now: Instant, lag_time_max: Duration, me: ReplicaId) -> Option<Instant> {
-        let lagging = self.voters.iter().filter(|(voter, lag)| **voter != me && lag.aim.is_some());
+        let is_lagging =
+            |(member, lag): &(&ReplicaId, &Lag)| lag.votes && **member != me && lag.aim.is_some();
+        let lagging = self.members.iter().filter(is_lagging);
         lagging
             .map(|(_, lag)| lag.caught_up_at + lag_time_max + Duration::from_millis(1))
             .filter(|at| *at > now)
@@ -143,6 +180,8 @@ mod tests {
         ReplicaId::first(NodeId(node))
     }
 
+    const BOTH: [ReplicaId; 2] = [ReplicaId::first(NodeId(1)), ReplicaId::first(NodeId(2))];
+
     fn at(index: u64) -> Option<EntryIndex> {
         Some(EntryIndex(index))
     }
@@ -155,7 +194,7 @@ mod tests {
             let after = |seconds| start + Duration::from_secs(seconds);
             let mut set = InSync::default();
             let see = |set: &mut InSync, now, last, second| {
-                set.observe(now, at(last), &[(replica(1), at(last)), (replica(2), at(second))]);
+                set.observe(now, at(last), &[(replica(1), at(last)), (replica(2), at(second))], &BOTH);
             };
             see(&mut set, start, 5, 5);
             assert_eq!(set.in_sync(start, LAG, replica(1)).collect::<Vec<_>>(), [replica(1), replica(2)]);
@@ -163,11 +202,12 @@ mod tests {
             see(&mut set, after(1), 6, 5);
             assert_eq!(
                 set.next_change(after(1), LAG, replica(1)),
-                Some(after(10) + Duration::from_millis(1))
+                Some(after(11) + Duration::from_millis(1))
             );
             see(&mut set, after(9), 9, 5);
             assert_eq!(set.in_sync(after(9), LAG, replica(1)).count(), 2);
-            assert_eq!(set.in_sync(after(11), LAG, replica(1)).collect::<Vec<_>>(), [replica(1)]);
+            assert_eq!(set.in_sync(after(11), LAG, replica(1)).count(), 2);
+            assert_eq!(set.in_sync(after(12), LAG, replica(1)).collect::<Vec<_>>(), [replica(1)]);
             // It has what there was at second 1, which is too long ago by now.
             see(&mut set, after(12), 9, 6);
             assert_eq!(set.in_sync(after(12), LAG, replica(1)).collect::<Vec<_>>(), [replica(1)]);
@@ -183,12 +223,58 @@ mod tests {
             let start = node.runtime().clock.now();
             let later = start + Duration::from_secs(3600);
             let mut set = InSync::default();
-            set.observe(start, at(5), &[(replica(1), at(5)), (replica(2), at(5))]);
+            set.observe(start, at(5), &[(replica(1), at(5)), (replica(2), at(5))], &BOTH);
             assert_eq!(set.in_sync(later, LAG, replica(1)).count(), 2);
             set.note_node(NodeId(2), false, later);
             assert_eq!(set.in_sync(later, LAG, replica(1)).collect::<Vec<_>>(), [replica(1)]);
             set.note_node(NodeId(2), true, later);
             assert_eq!(set.in_sync(later, LAG, replica(1)).count(), 2);
+        });
+    }
+
+    /// The first entry after an idle time longer than the lag allowed had every follower out of sync until it answered: with
+    /// acks=all a second batch in that moment was refused, and all tools showed it.
+    #[test]
+    fn an_entry_after_a_long_idle_time_puts_nobody_out_of_sync() {
+        ouzel_runtime::sim::run(1, |node| async move {
+            let start = node.runtime().clock.now();
+            let later = start + 360 * LAG;
+            let mut set = InSync::default();
+            set.observe(start, at(5), &[(replica(1), at(5)), (replica(2), at(5))], &BOTH);
+            set.observe(later, at(6), &[(replica(1), at(6)), (replica(2), at(5))], &BOTH);
+            assert_eq!(set.in_sync(later, LAG, replica(1)).count(), 2);
+            assert_eq!(set.in_sync(later + LAG, LAG, replica(1)).count(), 2);
+            assert_eq!(set.in_sync(later + LAG * 2, LAG, replica(1)).count(), 1);
+        });
+    }
+
+    /// DescribeQuorum told of a member that was caught up that it was so just now, and of any other nothing.
+    #[test]
+    fn the_last_time_of_each_member_is_known() {
+        ouzel_runtime::sim::run(1, |node| async move {
+            let start = node.runtime().clock.now();
+            let after = |seconds| start + Duration::from_secs(seconds);
+            let mut set = InSync::default();
+            // The third one only follows, and is new.
+            let see = |set: &mut InSync, now, last, second, third| {
+                let held = [(replica(1), at(last)), (replica(2), at(second)), (replica(3), third)];
+                set.observe(now, at(last), &held, &BOTH);
+            };
+            let seen = |set: &InSync, now, node| {
+                let seen = set.last_seen(now, replica(node), true);
+                (seen.heard_at.unwrap(), seen.caught_up_at)
+            };
+            see(&mut set, start, 5, 5, None);
+            assert_eq!(seen(&set, after(9), 2), (after(9), Some(after(9))), "nothing is new: it holds all");
+            assert_eq!(seen(&set, after(9), 3), (after(9), None));
+            see(&mut set, after(10), 6, 5, at(5));
+            assert_eq!(seen(&set, after(12), 2), (after(12), Some(after(10))));
+            assert_eq!(seen(&set, after(12), 3), (after(12), Some(after(0))), "it has what there was then");
+            set.note_node(NodeId(2), false, after(13));
+            see(&mut set, after(14), 7, 5, at(7));
+            assert_eq!(seen(&set, after(20), 2), (after(13), Some(after(10))));
+            assert_eq!(seen(&set, after(20), 3), (after(20), Some(after(20))));
+            assert_eq!(set.in_sync(after(20), LAG, replica(1)).collect::<Vec<_>>(), [replica(1)], "no vote");
         });
     }
 
@@ -201,16 +287,16 @@ mod tests {
             let holding = |index| [(replica(1), at(index)), (replica(2), at(index))];
             let in_sync = |set: &InSync| set.in_sync(now, LAG, replica(1)).collect::<Vec<_>>();
             let mut set = InSync::default();
-            set.observe(now, at(5), &holding(5));
+            set.observe(now, at(5), &holding(5), &BOTH);
             set.note_restart(NodeId(2));
             set.note_node(NodeId(2), true, now);
-            set.observe(now, at(5), &holding(5));
+            set.observe(now, at(5), &holding(5), &BOTH);
             assert_eq!(in_sync(&set), [replica(1)]);
             assert!(set.hear(replica(2)) && !set.hear(replica(2)));
             assert_eq!(in_sync(&set), [replica(1), replica(2)]);
             // What it acknowledges is a word of it as well.
             set.note_restart(NodeId(2));
-            set.observe(now, at(6), &holding(6));
+            set.observe(now, at(6), &holding(6), &BOTH);
             assert_eq!(in_sync(&set), [replica(1), replica(2)]);
         });
     }

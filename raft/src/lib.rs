@@ -49,6 +49,7 @@ pub use group::{
     GroupSettings, GroupStatus, OpenGroup, OpenGroupError, RaftGroup, ReconfigureError, RetainError, Role,
     Ticks, TransferError,
 };
+pub use in_sync::LastSeen;
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};
 pub use replica::Replica;

@@ -92,6 +92,11 @@ pub(crate) fn voters_of(members: &Members) -> Vec<ReplicaId> {
     members.voter_ids().map(ReplicaId::from_u64).collect()
 }
 
+/// How many voters must hold an entry at the least before it is committed: a majority, of the larger set while it is joint.
+pub(crate) fn majority_of(members: &Members) -> usize {
+    members.get_joint_config().iter().map(|set| set.len() / 2 + 1).max().unwrap_or(1)
+}
+
 /// The learners of a membership.
 pub(crate) fn learners_of(members: &Members) -> Vec<ReplicaId> {
     members.learner_ids().map(ReplicaId::from_u64).collect()

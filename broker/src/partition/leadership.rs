@@ -93,6 +93,16 @@ impl Partition {
         }
     }
 
+    /// How many replicas must be in sync for acks=all to be taken: as many as the topic asks for, and a majority, without
+    /// which nothing is ever acknowledged.
+    pub(super) fn in_sync_needed(&self) -> i32 {
+        let asked = self.config.borrow().min_insync_replicas;
+        match &self.log {
+            Replica::Solo(_) => asked,
+            Replica::Group(group) => asked.max(group.majority() as i32),
+        }
+    }
+
     /// The life of the partition that this replica is.
     pub fn replica(&self) -> ReplicaId {
         self.replica

@@ -10,7 +10,7 @@ use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 use super::{GroupStatus, Inner, Metrics, Role};
 use crate::in_sync::held_by;
 use crate::replica_state::ReplicaState;
-use crate::types::{learners_of, voters_of};
+use crate::types::{learners_of, majority_of, voters_of};
 
 /// While a group commits, what it has committed is noted this often. A restart applies from there.
 const NOTE_INTERVAL: Duration = Duration::from_secs(5);
@@ -102,19 +102,19 @@ impl Inner {
         let members = metrics.membership_config.membership();
         let voters = voters_of(members);
         let of_all = held_of(&metrics);
-        let held: Vec<_> = of_all.iter().filter(|(replica, _)| voters.contains(replica)).copied().collect();
         let was = self.status.borrow().clone();
         if metrics.state == ServerState::Leader {
             let mut in_sync = self.in_sync.borrow_mut();
             if was.epoch != LeaderEpoch(metrics.current_term.0) {
                 in_sync.begin();
             }
-            in_sync.observe(now, metrics.last_log_index.map(EntryIndex), &held);
+            in_sync.observe(now, metrics.last_log_index.map(EntryIndex), &of_all, &voters);
             drop(in_sync);
             let (last, in_sync) = (metrics.last_log_index.map(EntryIndex), self.in_sync_now());
             self.network.catching_up.observe(last, &of_all, voters.len(), &in_sync);
+            let held: Vec<_> = of_all.into_iter().filter(|(replica, _)| voters.contains(replica)).collect();
             let wanted = self.state.settings.borrow().min_insync_replicas;
-            let majority = voters.len() / 2 + 1;
+            let majority = majority_of(members);
             // A wish for more voters than there are cannot be granted.
             self.state.set_held(held_by(wanted, &held), wanted > majority);
         } else {

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use ouzel_client::metadata::Metadata;
 use ouzel_client::{
-    Client, ClientConfig, Consumer, ConsumerConfig, Election, NewRecord, NewTopic, Partition, Producer,
-    ProducerConfig, Topics,
+    Client, ClientConfig, ClientError, Consumer, ConsumerConfig, Election, NewRecord, NewTopic, Partition,
+    Producer, ProducerConfig, Topics,
 };
 use ouzel_model::Offset;
 use ouzel_runtime::Runtime;
@@ -186,6 +186,26 @@ impl Cluster {
         seen.expect("a node that can answer")
     }
 
+    /// Asks any node that can answer until what it answers is so.
+    pub(crate) fn await_answer<T: std::fmt::Debug + 'static>(
+        &self,
+        what: &str,
+        ask: impl AsyncFn(&Client) -> Result<T, ClientError> + 'static,
+        is_so: impl Fn(&T) -> bool + 'static,
+    ) -> T {
+        let answered = with_client(&self.bootstrap(), async move |client, runtime| {
+            let deadline = runtime.clock.now() + PATIENCE;
+            loop {
+                match ask(&client).await {
+                    Ok(answer) if is_so(&answer) => return Ok(answer),
+                    answer if runtime.clock.now() > deadline => return Err(answer),
+                    _ => runtime.clock.sleep(LOOK_PAUSE).await,
+                }
+            }
+        });
+        answered.unwrap_or_else(|last| panic!("it is never so: {what}; the last answer is {last:#?}"))
+    }
+
     /// Waits until every node says that of partition 0 of a topic.
     pub(crate) fn await_partition(
         &self,
@@ -216,6 +236,12 @@ impl Cluster {
         };
         with_client(&self.bootstrap(), async move |client, _| client.create_topic(&wanted, false).await)
             .unwrap();
+    }
+
+    /// Waits until partition 0 of the topic is led and exactly so many replicas are in sync, wherever the others are.
+    pub(crate) fn await_in_sync_of(&self, topic: &str, in_sync: usize) -> Partition {
+        let what = format!("{topic} is led and has exactly {in_sync} replicas in sync");
+        self.await_partition(topic, &what, move |seen| seen.leader >= 0 && seen.in_sync.len() == in_sync)
     }
 
     /// Waits until partition 0 of the topic is led and so many replicas are in sync.

@@ -7,6 +7,7 @@ mod compacted;
 mod controller;
 mod failover;
 mod growing;
+mod in_sync;
 mod mistakes;
 mod peer;
 mod placing;
