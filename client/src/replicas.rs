@@ -10,7 +10,8 @@ use ouzel_protocol::messages::kafka::alter_partition_reassignments_request::{
 use ouzel_protocol::messages::kafka::elect_leaders_request::TopicPartitions;
 use ouzel_protocol::messages::kafka::{
     AlterPartitionReassignmentsRequest, BrokerId, DescribeQuorumRequest, ElectLeadersRequest,
-    ListPartitionReassignmentsRequest, describe_quorum_request, describe_quorum_response,
+    ListPartitionReassignmentsRequest, UnregisterBrokerRequest, describe_quorum_request,
+    describe_quorum_response,
 };
 
 use crate::client::Client;
@@ -208,6 +209,17 @@ impl Client {
             voters: partition.current_voters.iter().map(keeper).collect(),
             observers: partition.observers.iter().map(keeper).collect(),
         })
+    }
+
+    /// Has the cluster forget a broker that has left for good.
+    ///
+    /// # Errors
+    /// The broker's refusal: it is alive, or something still rests on it.
+    pub async fn unregister_broker(&self, node: i32) -> Result<(), ClientError> {
+        let request = UnregisterBrokerRequest::default().with_broker_id(node.into());
+        let response = self.call_controller(request, CHANGE_TIMEOUT).await?;
+        let what = || format!("unregister broker {node}");
+        ClientError::check(response.error_code, response.error_message.as_deref(), what)
     }
 }
 

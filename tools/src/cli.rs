@@ -256,6 +256,13 @@ pub(crate) enum Cluster {
         #[arg(short, long)]
         wait: bool,
     },
+    /// Forget a node that has left for good: it is stopped, and its replicas are on others
+    Unregister {
+        #[arg(value_name = "NODE")]
+        node: i32,
+        #[command(flatten)]
+        consent: Consent,
+    },
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -88,6 +88,9 @@ impl Session {
             Command::Cluster(Cluster::Info) => cluster::info(self).await,
             Command::Cluster(Cluster::Status) => cluster::status(self).await,
             Command::Cluster(Cluster::Health { wait }) => cluster::health(self, wait).await,
+            Command::Cluster(Cluster::Unregister { node, consent }) => {
+                cluster::unregister(self, node, &consent).await
+            }
             Command::Partition(command) => partition::run(self, command).await,
             Command::Quorum => quorum::describe(self).await,
             Command::Dev(command) => crate::dev::run(self, command).await,

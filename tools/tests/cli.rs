@@ -56,6 +56,7 @@ fn an_unreachable_cluster_is_5_for_every_command() {
         "cluster info",
         "cluster health",
         "cluster status",
+        "cluster unregister 3 --yes",
         "partition reassign t:0=1 --yes",
         "partition reassignments",
         "partition elect",
@@ -74,6 +75,7 @@ fn an_unreachable_cluster_is_5_for_every_command() {
 fn what_destroys_wants_a_yes_when_nobody_can_be_asked() {
     fails(&run("topic delete t"), 2, "--yes");
     fails(&run("group delete g"), 2, "--yes");
+    fails(&run("cluster unregister 3"), 2, "--yes");
 }
 
 #[test]

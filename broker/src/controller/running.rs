@@ -9,6 +9,7 @@ use ouzel_metadata::image::Broker;
 use ouzel_metadata::plan::{ElectLeadersError, Election};
 use ouzel_model::{LeaderEpoch, NodeId, Offset, ReplicaId, TopicIdPartition};
 use ouzel_raft::{ReplicatedLog, gossip};
+use ouzel_runtime::clock::Instant;
 
 use super::metadata_log::MetadataLog;
 use crate::core::{Core, incarnation_of};
@@ -99,7 +100,7 @@ pub(crate) struct QuorumReplica {
 /// How the controller's own log stands. On the node that leads it.
 pub(super) fn quorum(core: &Core, log: &MetadataLog) -> Quorum {
     let offsets = log.replica().offsets();
-    let now_ms = core.runtime.clock.wall_ms();
+    let (now, now_ms) = (core.runtime.clock.now(), core.runtime.clock.wall_ms());
     let own = QuorumReplica {
         node: core.node.config.node_id,
         log_end: Some(offsets.log_end),
@@ -112,14 +113,13 @@ pub(super) fn quorum(core: &Core, log: &MetadataLog) -> Quorum {
         let replica = |replica: &ReplicaId| {
             let held = status.held.iter().find(|(known, _)| known == replica).and_then(|(_, held)| *held);
             let is_up = core.cluster().is_some_and(|cluster| cluster.is_up(replica.node));
-            // Only voters are in sync; one that follows has it all, or not.
-            let last = status.last_entry.map(|last| last.index);
-            let is_in_sync = status.in_sync.contains(replica) || (is_up && held >= last);
+            let seen = group.last_seen(*replica, is_up);
+            let wall_ms = |at: Instant| now_ms - now.duration_since(at).as_millis() as i64;
             QuorumReplica {
                 node: replica.node,
                 log_end: held.and_then(|held| log.replica().local().entry_end(held)),
-                heard_ms: is_up.then_some(now_ms),
-                caught_up_ms: is_in_sync.then_some(now_ms),
+                heard_ms: seen.heard_at.map(wall_ms),
+                caught_up_ms: seen.caught_up_at.map(wall_ms),
             }
         };
         let is_other = |id: &&ReplicaId| id.node != core.node.config.node_id;

@@ -12,6 +12,7 @@ mod mistakes;
 mod peer;
 mod placing;
 mod policies;
+mod quorum;
 mod refusals;
 mod serving;
 mod settings;

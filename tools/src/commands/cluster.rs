@@ -1,4 +1,4 @@
-//! `ouk cluster info | status | health`.
+//! `ouk cluster info | status | health | unregister`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use ouzel_client::{Metadata, Topics};
 use serde_json::json;
 
 use super::{Done, Session};
+use crate::cli::Consent;
 use crate::failure::{Exit, Failure};
 use crate::output::Report;
 
@@ -33,6 +34,17 @@ pub(super) async fn info(session: &Session) -> Result<Done, Failure> {
             "controller": broker.node_id == metadata.controller_id,
         }));
     }
+    Ok(Done::with(report))
+}
+
+/// Lets go of a node that has left for good.
+pub(super) async fn unregister(session: &Session, node: i32, consent: &Consent) -> Result<Done, Failure> {
+    if !session.may_destroy(&format!("forget node {node}"), consent)? {
+        return Ok(Done::default());
+    }
+    session.client.unregister_broker(node).await?;
+    let mut report = Report::new("cluster.unregister", &[("NODE", "node_id"), ("STATUS", "status")]);
+    report.push(json!({"node_id": node, "status": "unregistered"}));
     Ok(Done::with(report))
 }
 
