@@ -3,6 +3,7 @@
 
 mod view;
 
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,17 @@ const WHOLE_LONGEST: Duration = Duration::from_secs(150);
 const POLL_EVERY: Duration = Duration::from_millis(100);
 /// Where the time until something holds is a figure.
 const WATCH_EVERY: Duration = Duration::from_millis(5);
+
+/// A partition that was just made, or that a client moves, lacks something for a moment: only what lacks it at so many looks in a
+/// row keeps a cluster from being whole.
+const LOOKS: usize = 10;
+
+/// What is in all of the looks.
+fn lasting(looks: &VecDeque<BTreeSet<String>>) -> BTreeSet<String> {
+    let mut looks = looks.iter();
+    let first = looks.next().cloned().unwrap_or_default();
+    looks.fold(first, |lasting, look| &lasting & look)
+}
 
 /// How a broker is taken down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,13 +177,51 @@ impl Cluster {
         ends.into_iter().collect()
     }
 
-    /// Waits until every node knows all nodes, and every partition has its leader and all its replicas in sync.
+    /// Waits until every node knows all nodes, and every partition has its leader and all its replicas in sync, as far as that
+    /// can be seen while clients make topics.
     fn await_whole(&self) -> Result<(), String> {
         // One node serves alone as soon as it is ready.
         if self.nodes.len() == 1 {
             return Ok(());
         }
-        self.await_view("the cluster is whole", |view| view.is_whole(self.nodes.len()))
+        let began = Instant::now();
+        let mut looks = VecDeque::new();
+        loop {
+            let reason = match self.lacking() {
+                Ok(lacking) if lacking.is_empty() => return Ok(()),
+                Ok(lacking) => {
+                    looks.push_back(lacking);
+                    let lasting = lasting(&looks);
+                    if looks.len() == LOOKS {
+                        if lasting.is_empty() {
+                            return Ok(());
+                        }
+                        looks.pop_front();
+                    }
+                    format!("partitions lack something at each look: {lasting:?}")
+                }
+                Err(reason) => {
+                    looks.clear();
+                    reason
+                }
+            };
+            if began.elapsed() > WHOLE_LONGEST {
+                return Err(format!("waited {WHOLE_LONGEST:?} in vain until the cluster is whole: {reason}"));
+            }
+            std::thread::sleep(POLL_EVERY);
+        }
+    }
+
+    /// What each node says lacks a leader or replicas in sync.
+    fn lacking(&self) -> Result<BTreeSet<String>, String> {
+        let mut lacking = BTreeSet::new();
+        for node in self.nodes.iter().filter(|node| node.was_started()) {
+            let said = |reason: String| format!("{}: {reason}", node.bootstrap());
+            let view = View::of(node.kafka_port()).map_err(said)?;
+            view.knows(self.nodes.len()).map_err(said)?;
+            lacking.extend(view.lacking().map(said));
+        }
+        Ok(lacking)
     }
 
     fn await_view(&self, what: &str, is: impl Fn(&View) -> Result<(), String>) -> Result<(), String> {
@@ -200,5 +250,21 @@ impl Cluster {
                 Err(_) => std::thread::sleep(pause),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows that make topics all the time had some partition without its followers at every look, another one each time; the
+    /// restarts waited for a moment without any, and gave up.
+    #[test]
+    fn what_lacks_something_for_a_moment_does_not_last() {
+        let look = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let looks = VecDeque::from([look(&["a", "new-1"]), look(&["a", "new-2"]), look(&["a"])]);
+        assert_eq!(lasting(&looks), look(&["a"]));
+        let looks = VecDeque::from([look(&["a", "new-1"]), look(&["new-2"])]);
+        assert_eq!(lasting(&looks), look(&[]));
     }
 }

@@ -1,7 +1,5 @@
 //! Topics, configs, offsets and groups through each family's own admin calls.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::driver::{Event, Trouble};
@@ -9,8 +7,6 @@ use super::families::Family;
 use super::history::{Promise, judge};
 use super::scenario::Scenario;
 use super::stage::{Production, Stage, eventually};
-
-const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
 
 const UNKNOWN_TOPIC_OR_PARTITION: i64 = 3;
 const TOPIC_ALREADY_EXISTS: i64 = 36;
@@ -24,39 +20,56 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     let mut scenarios = Vec::new();
     for family in Family::DRIVEN {
         let name = format!("admin: {} creates, describes, alters, deletes and creates again", family.name());
-        scenarios.push(Scenario::new(name, &[family], move |stage| topics(stage, family)));
+        let play = move |stage: &Stage<'_>| topics(stage, family);
+        scenarios.push(Scenario::new(name, &[family], play).bearing_restarts());
         let name = format!("offsets: {} commits with metadata, all families read it back", family.name());
-        scenarios.push(Scenario::new(name, &Family::DRIVEN, move |stage| offsets(stage, family)));
+        let play = move |stage: &Stage<'_>| offsets(stage, family);
+        scenarios.push(Scenario::new(name, &Family::DRIVEN, play).bearing_restarts());
     }
     scenarios
 }
 
 /// The refusal that must come, by its code.
-fn refused(outcome: Result<Vec<Event>, Trouble>, what: &str, expected: i64) -> Result<(), String> {
-    match outcome {
+fn refused(
+    stage: &Stage<'_>,
+    ask: impl Fn() -> Result<Vec<Event>, Trouble>,
+    what: &str,
+    expected: i64,
+) -> Result<(), String> {
+    stage.again(|| match ask() {
         Err(Trouble::Refused { code, .. }) if code == expected => Ok(()),
         Err(trouble) => Err(format!("{what}: expected error {expected}, got {}", String::from(trouble))),
         Ok(_) => Err(format!("{what}: expected error {expected}, got a success")),
-    }
+    })
+}
+
+/// Asks for what there is nothing left of afterwards. A broker that went away may have done it and not said so: the second time
+/// it is not there any more.
+fn remove(
+    stage: &Stage<'_>,
+    ask: impl Fn() -> Result<Vec<Event>, Trouble>,
+    is_gone: impl Fn(&Trouble) -> bool,
+) -> Result<(), String> {
+    stage.again(|| match ask() {
+        Err(trouble) if stage.is_disturbed() && is_gone(&trouble) => Ok(()),
+        outcome => outcome.map(|_| ()).map_err(String::from),
+    })
 }
 
 fn config_values(stage: &Stage<'_>, family: Family, topic: &str) -> Result<Value, String> {
-    match &stage.admin(family, "configs", topic, json!({}))?[..] {
+    stage.again(|| match &stage.admin(family, "configs", topic, json!({}))?[..] {
         [Event::Other(found)] => Ok(found["values"].clone()),
         other => Err(format!("configs told {other:?}")),
-    }
+    })
 }
 
 fn topics(stage: &Stage<'_>, family: Family) -> Result<String, String> {
     let topic = stage.unique("admin");
     stage.create_topic(family, &topic, 4, &json!({"retention.ms": "7200000"}))?;
-    let again = stage.create(family, &topic, 4, &json!({}));
-    refused(again, "create what is there", TOPIC_ALREADY_EXISTS)?;
-    refused(
-        stage.create(family, &stage.unique("bad"), 1, &json!({"no.such.key": "1"})),
-        "create with an unknown key",
-        INVALID_CONFIG,
-    )?;
+    let again = || stage.create(family, &topic, 4, &json!({}));
+    refused(stage, again, "create what is there", TOPIC_ALREADY_EXISTS)?;
+    let bad = || stage.create(family, &stage.unique("bad"), 1, &json!({"no.such.key": "1"}));
+    refused(stage, bad, "create with an unknown key", INVALID_CONFIG)?;
     let values = config_values(stage, family, &topic)?;
     for (key, value) in
         [("retention.ms", "7200000"), ("cleanup.policy", "delete"), ("segment.bytes", "1073741824")]
@@ -67,8 +80,9 @@ fn topics(stage: &Stage<'_>, family: Family) -> Result<String, String> {
     }
     // The crate knows only the whole-sale AlterConfigs that Kafka calls deprecated.
     if family != Family::Rdkafka {
-        stage.admin(family, "alter", &topic, json!({"configs": {"max.message.bytes": "123456"}}))?;
-        eventually(VISIBLE_WITHIN, || {
+        let configs = json!({"configs": {"max.message.bytes": "123456"}});
+        stage.again(|| Ok(stage.admin(family, "alter", &topic, configs.clone())?))?;
+        eventually(stage.visible_within(), || {
             let values = config_values(stage, family, &topic)?;
             match values["max.message.bytes"] == "123456" && values["retention.ms"] == "7200000" {
                 true => Ok(()),
@@ -78,19 +92,17 @@ fn topics(stage: &Stage<'_>, family: Family) -> Result<String, String> {
     }
     let old = Production { producer: "old".to_owned(), count: 30, ..Production::new(family, &topic) };
     stage.produce(&old)?;
-    stage.admin(family, "delete", &topic, json!({}))?;
-    eventually(VISIBLE_WITHIN, || {
-        refused(
-            stage.admin(family, "describe", &topic, json!({})),
-            "describe what was deleted",
-            UNKNOWN_TOPIC_OR_PARTITION,
-        )
-    })?;
-    refused(
-        stage.admin(family, "delete", &topic, json!({})),
-        "delete what was deleted",
-        UNKNOWN_TOPIC_OR_PARTITION,
+    let delete = || stage.admin(family, "delete", &topic, json!({}));
+    remove(
+        stage,
+        delete,
+        |trouble| matches!(trouble, Trouble::Refused { code, .. } if *code == UNKNOWN_TOPIC_OR_PARTITION),
     )?;
+    eventually(stage.visible_within(), || {
+        let describe = || stage.admin(family, "describe", &topic, json!({}));
+        refused(stage, describe, "describe what was deleted", UNKNOWN_TOPIC_OR_PARTITION)
+    })?;
+    refused(stage, delete, "delete what was deleted", UNKNOWN_TOPIC_OR_PARTITION)?;
     stage.create_topic(family, &topic, 2, &json!({}))?;
     let new = Production { count: 40, partitions: 2, ..Production::new(family, &topic) };
     let events = stage.produce(&new)?;
@@ -116,15 +128,20 @@ fn offsets(stage: &Stage<'_>, family: Family) -> Result<String, String> {
         stage.call(family, &order)
     };
     // The first commit on a broker has its offsets topic made, and not every client waits for that.
-    eventually(VISIBLE_WITHIN, || match commit(json!({"0": [7, "seven, zażółć"], "1": [9, long]})) {
-        Err(Trouble::Refused { code, message, .. }) if !COORDINATOR_ON_ITS_WAY.contains(&code) => {
-            Ok(Err(format!("the commit was refused with {code}: {message}")))
+    eventually(stage.visible_within(), || {
+        match commit(json!({"0": [7, "seven, zażółć"], "1": [9, long]})) {
+            Err(Trouble::Refused { code, message, .. })
+                if !COORDINATOR_ON_ITS_WAY.contains(&code) && !stage.is_disturbed() =>
+            {
+                Ok(Err(format!("the commit was refused with {code}: {message}")))
+            }
+            Err(trouble) => Err(trouble.into()),
+            Ok(_) => Ok(Ok(())),
         }
-        Err(trouble) => Err(trouble.into()),
-        Ok(_) => Ok(Ok(())),
     })??;
     let too_long = "m".repeat(4097);
-    refused(commit(json!({"0": [8, too_long]})), "too much metadata", OFFSET_METADATA_TOO_LARGE)?;
+    let too_much = || commit(json!({"0": [8, too_long]}));
+    refused(stage, too_much, "too much metadata", OFFSET_METADATA_TOO_LARGE)?;
     let due = [
         (0, 7, format!("seven, zażółć{closing}")),
         (1, 9, format!("{long}{closing}")),
@@ -139,7 +156,7 @@ fn offsets(stage: &Stage<'_>, family: Family) -> Result<String, String> {
             "cmd": "committed", "bootstrap": stage.bootstrap, "group": group, "topic": topic, "partitions": 3,
         });
         let mut found: Vec<(i32, i64, String)> = stage
-            .call(reader, &order)?
+            .again(|| Ok(stage.call(reader, &order)?))?
             .into_iter()
             .filter_map(|event| match event {
                 Event::Committed { partition, offset, metadata } => Some((partition, offset, metadata)),
@@ -153,24 +170,32 @@ fn offsets(stage: &Stage<'_>, family: Family) -> Result<String, String> {
             return Err(format!("{} reads {found:?}", reader.name()));
         }
     }
-    let listed = stage.admin(family, "groups", &topic, json!({}))?;
-    let names = match &listed[..] {
-        [Event::Other(found)] => found["names"].clone(),
-        other => return Err(format!("groups told {other:?}")),
-    };
-    // librdkafka's old listing asks DescribeGroups about each and leaves out what is no longer there.
-    if !names.as_array().is_some_and(|names| names.iter().any(|name| name == group.as_str())) {
-        return Err(format!("{} lists the groups {names}", family.name()));
-    }
-    stage.admin(family, "delete_group", &topic, json!({"group": group}))?;
-    let again = stage.admin(family, "delete_group", &topic, json!({"group": group}));
+    stage.again(|| {
+        let listed = stage.admin(family, "groups", &topic, json!({}))?;
+        let names = match &listed[..] {
+            [Event::Other(found)] => found["names"].clone(),
+            other => return Err(format!("groups told {other:?}")),
+        };
+        // librdkafka's old listing asks DescribeGroups about each and leaves out what is no longer there.
+        match names.as_array().is_some_and(|names| names.iter().any(|name| name == group.as_str())) {
+            true => Ok(()),
+            false => Err(format!("{} lists the groups {names}", family.name())),
+        }
+    })?;
+    let delete = || stage.admin(family, "delete_group", &topic, json!({"group": group}));
+    remove(stage, delete, |trouble| match trouble {
+        Trouble::Refused { code, message, .. } => {
+            *code == GROUP_ID_NOT_FOUND || message.contains("GroupIdNotFound")
+        }
+        _ => false,
+    })?;
     // kafka-python tells the error's name alone.
     match family {
-        Family::KafkaPython => match again {
+        Family::KafkaPython => match delete() {
             Err(_) => {}
             Ok(_) => return Err("a deleted group could be deleted again".to_owned()),
         },
-        _ => refused(again, "delete a deleted group", GROUP_ID_NOT_FOUND)?,
+        _ => refused(stage, delete, "delete a deleted group", GROUP_ID_NOT_FOUND)?,
     }
     Ok(String::new())
 }

@@ -28,7 +28,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         tool("kafka-metadata-quorum describes status and replication", quorum).quick(),
         tool("kafka-reassign-partitions generates, executes, verifies and lists", reassign),
         tool("kafka-leader-election elects preferred leaders", elect),
-        tool("kafka-features describes, and upgrades to what is there", features),
+        tool("kafka-features describes, and upgrades to what is there", features).bearing_restarts(),
         tool("kafka-topics adds partitions", add_partitions),
         tool("kafka-cluster lists endpoints", endpoints),
         tool("kafka-log-dirs describes", log_dirs),
@@ -43,12 +43,14 @@ pub(super) fn refused(
     says: &[&str],
 ) -> Result<(), String> {
     let arguments = [&["--bootstrap-server", &stage.bootstrap], arguments].concat();
-    let (status, text) = stage.tool(class, &arguments, "")?;
-    match says.iter().find(|due| !text.contains(**due)) {
-        None if status != 0 => Ok(()),
-        None => Err(format!("{class} {} ended well: {text}", arguments.join(" "))),
-        Some(due) => Err(format!("{class} {}: no {due:?} in {text:?}", arguments.join(" "))),
-    }
+    stage.again(|| {
+        let (status, text) = stage.tool(class, &arguments, "")?;
+        match says.iter().find(|due| !text.contains(**due)) {
+            None if status != 0 => Ok(()),
+            None => Err(format!("{class} {} ended well: {text}", arguments.join(" "))),
+            Some(due) => Err(format!("{class} {}: no {due:?} in {text:?}", arguments.join(" "))),
+        }
+    })
 }
 
 /// A topic whose partitions have exactly these replicas; waits until all brokers tell of it with its replicas in sync.

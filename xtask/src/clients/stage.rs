@@ -115,6 +115,17 @@ impl<'a> Stage<'a> {
         self.disturbed.load(Ordering::Relaxed)
     }
 
+    /// Does what may be done twice. Where brokers are restarted beside it one may go away under a call, which a user then makes
+    /// again.
+    pub(super) fn again<T>(&self, mut attempt: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+        if self.is_disturbed() { eventually(PATIENCE, attempt) } else { attempt() }
+    }
+
+    /// How long a change may take to be seen everywhere.
+    pub(super) fn visible_within(&self) -> Duration {
+        if self.is_disturbed() { PATIENCE } else { Duration::from_secs(15) }
+    }
+
     /// A name that nothing else on this cluster has.
     pub(super) fn unique(&self, word: &str) -> String {
         format!("{word}-{}", self.counter.fetch_add(1, Ordering::Relaxed))
@@ -176,8 +187,7 @@ impl<'a> Stage<'a> {
             }
         }
         // The answer comes from the controller; that the broker's own image has the topic may take a moment more.
-        let longest = if self.is_disturbed() { PATIENCE } else { Duration::from_secs(15) };
-        eventually(longest, || self.described(by, topic, partitions)).map_err(Trouble::Broken)
+        eventually(self.visible_within(), || self.described(by, topic, partitions)).map_err(Trouble::Broken)
     }
 
     /// One attempt to make a topic with the usual replicas, which a scenario may want to see refused.

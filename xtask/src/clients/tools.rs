@@ -23,12 +23,12 @@ pub(super) fn scenarios() -> Vec<Scenario> {
     };
     vec![
         tool("tools: kafka-topics creates, lists, describes and deletes", topics),
-        tool("tools: kafka-configs sets, shows and removes", configs),
+        tool("tools: kafka-configs sets, shows and removes", configs).bearing_restarts(),
         tool("tools: console producer and consumer", console).quick(),
-        tool("tools: kafka-get-offsets", get_offsets),
+        tool("tools: kafka-get-offsets", get_offsets).bearing_restarts(),
         tool("tools: kafka-consumer-groups lists, describes, resets and deletes", groups),
-        tool("tools: kafka-broker-api-versions", api_versions).quick(),
-        tool("tools: kafka-cluster cluster-id", cluster_id),
+        tool("tools: kafka-broker-api-versions", api_versions).quick().bearing_restarts(),
+        tool("tools: kafka-cluster cluster-id", cluster_id).bearing_restarts(),
     ]
 }
 
@@ -41,15 +41,17 @@ pub(super) fn run(
     says: &[&str],
 ) -> Result<String, String> {
     let arguments = [&["--bootstrap-server", &stage.bootstrap], arguments].concat();
-    let (status, text) = stage.tool(class, &arguments, stdin)?;
     let short = class.rsplit('.').next().unwrap_or(class);
-    if status != 0 {
-        return Err(format!("{short} {}: status {status}: {text}", arguments.join(" ")));
-    }
-    match says.iter().find(|due| !text.contains(**due)) {
-        None => Ok(text),
-        Some(due) => Err(format!("{short} {}: no {due:?} in {text:?}", arguments.join(" "))),
-    }
+    stage.again(|| {
+        let (status, text) = stage.tool(class, &arguments, stdin)?;
+        if status != 0 {
+            return Err(format!("{short} {}: status {status}: {text}", arguments.join(" ")));
+        }
+        match says.iter().find(|due| !text.contains(**due)) {
+            None => Ok(text),
+            Some(due) => Err(format!("{short} {}: no {due:?} in {text:?}", arguments.join(" "))),
+        }
+    })
 }
 
 const VISIBLE_WITHIN: Duration = Duration::from_secs(15);
@@ -85,13 +87,13 @@ fn configs(stage: &Stage<'_>) -> Result<String, String> {
         "",
         &["Completed"],
     )?;
-    eventually(VISIBLE_WITHIN, || {
+    eventually(stage.visible_within(), || {
         let says =
             ["retention.ms=3600000", "cleanup.policy=compact", "DYNAMIC_TOPIC_CONFIG", "DEFAULT_CONFIG:"];
         run(stage, CONFIGS, &with(&["--describe"]), "", &says)
     })?;
     run(stage, CONFIGS, &with(&["--alter", "--delete-config", "retention.ms"]), "", &["Completed"])?;
-    eventually(VISIBLE_WITHIN, || {
+    eventually(stage.visible_within(), || {
         let text = run(stage, CONFIGS, &with(&["--describe"]), "", &["cleanup.policy=compact"])?;
         if text.contains("retention.ms=3600000") {
             Err("a removed key is still shown".to_owned())
@@ -219,11 +221,13 @@ fn api_versions(stage: &Stage<'_>) -> Result<String, String> {
 
 fn cluster_id(stage: &Stage<'_>) -> Result<String, String> {
     let arguments = ["cluster-id", "--bootstrap-server", &stage.bootstrap];
-    let (status, text) = stage.tool(CLUSTER, &arguments, "")?;
-    let id = text.trim().strip_prefix("Cluster ID: ").unwrap_or("");
-    if status == 0 && id.len() == 22 {
-        Ok(id.to_owned())
-    } else {
-        Err(format!("status {status}: {text:?} holds no id of 22 characters"))
-    }
+    stage.again(|| {
+        let (status, text) = stage.tool(CLUSTER, &arguments, "")?;
+        // Warnings of the client may stand before it.
+        let id = text.lines().find_map(|line| line.strip_prefix("Cluster ID: ")).unwrap_or("").trim();
+        match status == 0 && id.len() == 22 {
+            true => Ok(id.to_owned()),
+            false => Err(format!("status {status}: {text:?} holds no id of 22 characters")),
+        }
+    })
 }

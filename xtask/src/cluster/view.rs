@@ -23,6 +23,12 @@ struct Partition {
     in_sync: usize,
 }
 
+impl Partition {
+    fn is_whole(&self) -> bool {
+        self.leader >= 0 && self.in_sync == self.replicas
+    }
+}
+
 /// Metadata in version 1, correlation id 1, no client id, all topics.
 const REQUEST: [u8; 18] = [0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 
@@ -53,10 +59,22 @@ impl View {
     }
 
     pub(super) fn is_whole(&self, brokers: usize) -> Result<(), String> {
-        if self.brokers.len() != brokers {
-            return Err(format!("it knows the brokers {:?}, {brokers} are due", self.brokers));
+        self.knows(brokers)?;
+        self.all(Partition::is_whole)
+    }
+
+    /// Whether so many brokers are known.
+    pub(super) fn knows(&self, brokers: usize) -> Result<(), String> {
+        match self.brokers.len() == brokers {
+            true => Ok(()),
+            false => Err(format!("it knows the brokers {:?}, {brokers} are due", self.brokers)),
         }
-        self.all(|partition| partition.leader >= 0 && partition.in_sync == partition.replicas)
+    }
+
+    /// The partitions without a leader, or with replicas that are not in sync.
+    pub(super) fn lacking(&self) -> impl Iterator<Item = String> {
+        let lacking = self.partitions.iter().filter(|partition| !partition.is_whole());
+        lacking.map(|partition| format!("{}-{}", partition.topic, partition.index))
     }
 
     /// Whether every partition that another node can lead has a leader, and none of them is that node.
@@ -156,6 +174,7 @@ mod tests {
         let reason = view.is_whole(2).unwrap_err();
         assert!(reason.contains("t-0 has leader 2 and 1 of 2 replicas in sync"), "{reason}");
         assert!(view.is_whole(3).unwrap_err().contains("3 are due"));
+        assert_eq!(view.lacking().collect::<Vec<_>>(), ["t-0"]);
         assert!(view.is_led_without(2).is_err());
         assert_eq!(view.is_led_without(1), Ok(()));
         view.partitions[0].replicas = 1;
