@@ -112,12 +112,17 @@ impl Parsed {
     }
 }
 
-/// What becomes of a request.
-pub enum Answer {
-    /// A response is on its way; `None` if a core stopped before it was there.
-    Later(Pin<Box<dyn Future<Output = Option<Chain>>>>),
-    /// The request wants none (produce with acks=0); an error then closes the connection, the only way to tell.
-    Never(Result<(), String>),
+/// What will come of a request. The request's memory is held until it is there.
+pub type Answer = Pin<Box<dyn Future<Output = Outcome>>>;
+
+/// What came of a request.
+pub enum Outcome {
+    /// This is sent.
+    Response(Chain),
+    /// It wants no response, and went well: produce with acks=0, whose batches are written.
+    Silence,
+    /// There is no response, and the connection is closed. That is the only way to tell of a produce with acks=0 that failed.
+    Broken(String),
 }
 
 /// Reads header and body.
@@ -159,12 +164,17 @@ pub async fn handle(core: &Rc<Core>, client: &Client, parsed: Parsed) -> Answer 
             let silent = request.acks == 0;
             let pending = handlers::produce::begin(core, client, version, request);
             if silent {
-                return Answer::Never(pending.finish_silent().await);
+                return Box::pin(async move {
+                    match pending.finish_silent().await {
+                        Ok(()) => Outcome::Silence,
+                        Err(reason) => Outcome::Broken(format!("a produce with acks=0 failed: {reason}")),
+                    }
+                });
             }
-            Answer::Later(Box::pin(async move {
+            Box::pin(async move {
                 let response = pending.finish().await;
                 seal.sealed(Response::Produce(response))
-            }))
+            })
         }
         request => {
             let response = handlers::respond(core, client, version, request).await;
@@ -173,8 +183,8 @@ pub async fn handle(core: &Rc<Core>, client: &Client, parsed: Parsed) -> Answer 
     }
 }
 
-fn ready(chain: Option<Chain>) -> Answer {
-    Answer::Later(Box::pin(std::future::ready(chain)))
+fn ready(outcome: Outcome) -> Answer {
+    Box::pin(std::future::ready(outcome))
 }
 
 /// What is needed to turn a response into bytes, and to account for it.
@@ -185,20 +195,20 @@ struct Seal {
 }
 
 impl Seal {
-    fn sealed(self, response: Response) -> Option<Chain> {
+    fn sealed(self, response: Response) -> Outcome {
         let version = self.header.version;
         self.sealed_as(version, response)
     }
 
-    fn sealed_as(self, version: i16, response: Response) -> Option<Chain> {
+    fn sealed_as(self, version: i16, response: Response) -> Outcome {
         let took = self.core.runtime.clock.now().duration_since(self.received_at);
         self.core.metrics.request_answered(&response, took);
         match encode_response(version, self.header.correlation_id, &response) {
-            Ok(chain) => Some(chain),
+            Ok(chain) => Outcome::Response(chain),
             Err(error) => {
-                // A response that its version cannot say is a defect of ours; the client sees its connection close.
-                tracing::error!(%error, "a response could not be encoded; closing the connection");
-                None
+                // A defect of ours.
+                tracing::error!(%error, "a response could not be encoded");
+                Outcome::Broken(format!("its response could not be encoded: {error}"))
             }
         }
     }

@@ -448,8 +448,8 @@ impl Partition {
             let receipt = placing?.await.map_err(AppendRefused::from)?;
             partition.count_placed(&receipt.placed, bytes);
             match acks {
-                Acks::None => {}
-                Acks::Leader => {
+                // Nobody waits for acks=0 but the request's memory: it is given back when the batch holds none any more.
+                Acks::None | Acks::Leader => {
                     receipt.written().await?;
                 }
                 Acks::All => {

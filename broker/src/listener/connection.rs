@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 
 use crate::core::Core;
-use crate::dispatch::{self, Answer, Client, Unanswerable};
+use crate::dispatch::{self, Answer, Client, Outcome, Unanswerable};
 
 use super::{Counted, MemoryBudget, Reserved};
 
@@ -41,7 +40,7 @@ const BUDGET_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A response in the making, and the request's memory.
 struct Slot {
-    answer: Pin<Box<dyn Future<Output = Option<Chain>>>>,
+    answer: Answer,
     reserved: Reserved,
 }
 
@@ -55,7 +54,7 @@ pub(super) async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, coun
     let (slots, queue) = mpsc::channel(SLOTS_MAX);
     // Counts answered requests up, so that the reader can wait until all before it are done.
     let (answered, progress) = watch::channel(0u64);
-    let writing = ouzel_runtime::spawn(write(core.clone(), writer, queue, answered));
+    let writing = ouzel_runtime::spawn(write(core.clone(), peer, writer, queue, answered));
     let client = Client::new(peer);
     let why = read(&core, reader, &client, slots, progress).await;
     match &why {
@@ -93,9 +92,7 @@ enum Ended {
     Frame(#[from] frame::FrameError),
     #[error(transparent)]
     Request(#[from] Unanswerable),
-    #[error("a produce request with acks=0 failed: {0}")]
-    SilentProduce(String),
-    #[error("its response could not be written")]
+    #[error("the broker ends it")]
     Writer,
 }
 
@@ -115,6 +112,7 @@ async fn read(
         let (request, reserved) = tokio::select! {
             biased;
             _ = stopping.wait_for(|stopping| *stopping) => return Ended::Stopping,
+            () = slots.closed() => return Ended::Writer,
             frame = frames.next(core, bytes_max, idle_max) => match frame {
                 Ok(frame) => frame,
                 Err(ended) => return ended,
@@ -139,15 +137,9 @@ async fn read(
         } else {
             handling.await
         };
-        match answer {
-            Answer::Later(answer) => {
-                asked += 1;
-                if slots.send(Slot { answer, reserved }).await.is_err() {
-                    return Ended::Writer;
-                }
-            }
-            Answer::Never(Ok(())) => {}
-            Answer::Never(Err(reason)) => return Ended::SilentProduce(reason),
+        asked += 1;
+        if slots.send(Slot { answer, reserved }).await.is_err() {
+            return Ended::Writer;
         }
     }
 }
@@ -258,16 +250,25 @@ impl Frames {
 
 async fn write(
     core: Rc<Core>,
+    peer: SocketAddr,
     mut writer: OwnedWriteHalf,
     mut queue: mpsc::Receiver<Slot>,
     answered: watch::Sender<u64>,
 ) {
     while let Some(slot) = queue.recv().await {
-        // No chain: the answer was lost with a core that stopped. The order of responses leaves no way to skip one.
-        let Some(chain) = slot.answer.await else { break };
-        core.metrics.bytes_sent(chain.len());
-        if send(&core, &mut writer, chain).await.is_err() {
-            break;
+        match slot.answer.await {
+            Outcome::Response(chain) => {
+                core.metrics.bytes_sent(chain.len());
+                if send(&core, &mut writer, chain).await.is_err() {
+                    break;
+                }
+            }
+            Outcome::Silence => {}
+            // The order of responses leaves no way to skip one.
+            Outcome::Broken(reason) => {
+                tracing::info!(%peer, reason, "a connection is ended");
+                break;
+            }
         }
         drop(slot.reserved);
         answered.send_modify(|count| *count += 1);

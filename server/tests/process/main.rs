@@ -8,6 +8,7 @@ mod controller;
 mod failover;
 mod growing;
 mod in_sync;
+mod memory;
 mod mistakes;
 mod peer;
 mod placing;

@@ -1,0 +1,65 @@
+//! What a node may use of the machine's memory, whatever is sent to it.
+
+use std::thread;
+use std::time::Duration;
+
+use ouzel_client::{Acks, NewRecord, OffsetSpec, Producer, ProducerConfig};
+use ouzel_model::Offset;
+
+use crate::broker::Broker;
+use crate::cluster::with_client;
+
+const MIB: u64 = 1 << 20;
+/// With 64 MiB of `--memory`. The allocator keeps about as much for itself as is in use: pieces between large buffers.
+const GROWN_MAX_BYTES: u64 = 160 * MIB;
+const PRODUCERS: i32 = 16;
+const VALUE_BYTES: usize = 512 << 10;
+/// Of each producer: five times what the node may use, all together.
+const VALUES: i64 = 40;
+
+/// Batches with acks=0 gave the memory of their requests back as soon as they had their places, and waited for the disk outside
+/// of every bound: a node with 512 MiB grew to 1.2 GiB under sixteen producers that did not wait for it. They hold it until
+/// they are written now, and the sockets are what waits.
+#[test]
+fn producers_that_want_no_answer_do_not_fill_the_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["--memory", "64MiB", "--set", &format!("num.partitions={PRODUCERS}")];
+    let broker = Broker::start(dir.path(), &arguments);
+    let bootstrap = broker.kafka_address();
+    let before = broker.memory_bytes();
+    let producers: Vec<_> = (0..PRODUCERS)
+        .map(|partition| {
+            let bootstrap = bootstrap.clone();
+            thread::spawn(move || {
+                with_client(&bootstrap, async move |client, _| {
+                    let config =
+                        ProducerConfig { acks: Acks::None, create_topics: true, ..ProducerConfig::default() };
+                    let mut producer = Producer::new(&client, config);
+                    for _ in 0..VALUES {
+                        let value = Some(vec![b'x'; VALUE_BYTES].into());
+                        let record = NewRecord { value, partition: Some(partition), ..NewRecord::default() };
+                        producer.send("t", vec![record]).await.unwrap();
+                    }
+                    // On the same connection, so behind them all.
+                    let at = ("t".to_owned(), partition);
+                    loop {
+                        let wanted = [(at.0.clone(), partition, OffsetSpec::Latest)];
+                        let end = client.list_offsets(&wanted).await.unwrap()[&at].offset;
+                        assert!(end <= Some(Offset(VALUES)), "each is stored once");
+                        if end == Some(Offset(VALUES)) {
+                            return;
+                        }
+                    }
+                })
+            })
+        })
+        .collect();
+    let mut most = before;
+    while !producers.iter().all(thread::JoinHandle::is_finished) {
+        most = most.max(broker.memory_bytes());
+        thread::sleep(Duration::from_millis(2));
+    }
+    producers.into_iter().for_each(|producer| producer.join().expect("all is stored"));
+    let grown = most - before;
+    assert!(grown < GROWN_MAX_BYTES, "{} MiB more than at first", grown / MIB);
+}
