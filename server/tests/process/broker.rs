@@ -147,6 +147,13 @@ impl Broker {
         self.end()
     }
 
+    /// Ends it at once, if it runs still.
+    pub(crate) fn ended_by_force(mut self) -> Ended {
+        // Fails only when it has ended.
+        let _ = self.child.kill();
+        self.end()
+    }
+
     fn end(&mut self) -> Ended {
         let (_, nothing) = channel();
         let stdout = std::mem::replace(&mut self.stdout, nothing);

@@ -102,7 +102,7 @@ impl Cluster {
 
     /// The command that starts a node; later arguments win over these.
     pub(crate) fn command(&self, node: i32, arguments: &[&str]) -> Command {
-        let given = |flag: &str| arguments.contains(&flag);
+        let given = |flag: &str| arguments.contains(&flag) || self.arguments.contains(&flag);
         let mut command = bare(arguments);
         command.args(self.arguments);
         for (flag, value) in [
@@ -252,6 +252,20 @@ impl Cluster {
         })
     }
 
+    /// Waits until so many nodes vote for the controller's log.
+    pub(crate) fn await_keepers(&self, count: usize) {
+        with_client(&self.bootstrap(), async move |client, runtime| {
+            let deadline = runtime.clock.now() + PATIENCE;
+            while client.describe_quorum().await.map_or(0, |seen| seen.voters.len()) != count {
+                assert!(
+                    runtime.clock.now() < deadline,
+                    "{count} nodes do not come to keep the controller's log"
+                );
+                runtime.clock.sleep(LOOK_PAUSE).await;
+            }
+        });
+    }
+
     /// Has partition 0 of a topic led again by whoever is left.
     pub(crate) fn elect_unclean(&self, topic: &str) {
         let place = (topic.to_owned(), 0);
@@ -289,8 +303,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for (node, running) in std::mem::take(&mut self.nodes) {
-                running.signal("-KILL");
-                eprintln!("the log of node {node}:\n{}", running.ended().stderr);
+                eprintln!("the log of node {node}:\n{}", running.ended_by_force().stderr);
             }
         }
     }

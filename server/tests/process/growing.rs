@@ -9,14 +9,27 @@ use crate::cluster::{Cluster, move_to, order_move};
 /// More partitions with one replica on the first node: each becomes a group at a moment of its own.
 const MORE: [&str; 3] = ["t1", "t2", "t3"];
 
+/// All three are killed, and the two that came later are ready again without the one they were told of.
+fn start_anew_without_the_founder(cluster: &mut Cluster) {
+    for node in 1..=3 {
+        cluster.kill(node);
+    }
+    // Neither is ready before the other is there.
+    cluster.launch(2, &[]);
+    cluster.launch(3, &[]);
+    cluster.node(2).await_ready();
+    cluster.node(3).await_ready();
+}
+
 /// A node that was alone, with records and a group's progress in it, becomes the founder of a cluster and is joined by two
 /// others, under a producer that counts and a group that commits. The offsets' topic gets its replicas by itself.
 ///
-/// Meanwhile the founder is killed over and over, each time as another partition becomes a group. That is how a founder alone
-/// on its card was lost: it was killed before its write-ahead file said how much of the controller's log is committed, came
-/// back knowing no other node, for it took the nodes it should ask from what is committed, could ask nobody how much that is,
-/// and never served again. In the end it is gone for good and the two others are started anew: they were told of nobody but
-/// the founder, and found each other no more then either.
+/// A founder alone on its card was lost on that way: it was killed before its write-ahead file said how much of the controller's
+/// log is committed, came back knowing no other node, for it took the nodes it should ask from what is committed, could ask
+/// nobody how much that is, and never served again; and two later nodes, told of nobody but the founder, did not find each other
+/// without it. So all three are killed as soon as they keep the controller's log together, and the two have to be ready without
+/// the founder; it comes back and is killed over and over, each time as another partition becomes a group; and in the end it is
+/// gone for good.
 #[test]
 fn one_node_grows_to_three_under_clients_though_it_is_killed() {
     let settings = &["--set", "offsets.topic.num.partitions=1"];
@@ -37,6 +50,9 @@ fn one_node_grows_to_three_under_clients_though_it_is_killed() {
         cluster.launch(3, &[]);
         cluster.node(2).await_ready();
         cluster.node(3).await_ready();
+        cluster.await_keepers(3);
+        start_anew_without_the_founder(cluster);
+        cluster.start(1);
         for (topic, pause_ms) in [TOPIC].into_iter().chain(MORE).zip([0, 30, 80, 200]) {
             order_move(cluster, &[topic], &[1, 2, 3]);
             // Some moment: any will do.
@@ -50,14 +66,7 @@ fn one_node_grows_to_three_under_clients_though_it_is_killed() {
     });
     check(&cluster, &done);
 
-    for node in 1..=3 {
-        cluster.kill(node);
-    }
-    // None of them is ready before the other is there.
-    cluster.launch(2, &[]);
-    cluster.launch(3, &[]);
-    cluster.node(2).await_ready();
-    cluster.node(3).await_ready();
+    start_anew_without_the_founder(&mut cluster);
     let again = under_clients(&mut cluster, |cluster| {
         cluster.await_partition(TOPIC, "one of the others leads", |seen| [2, 3].contains(&seen.leader));
     });
