@@ -1,9 +1,10 @@
 //! `cargo xtask tidy`: the rules of the house that neither the compiler nor clippy knows.
 //!
-//! Three questions: does each crate import only what the table allows (`edges`), does each source file keep to
-//! the seams of `runtime` and to the manners of the house (`source_rules`), and is each file part of the build
-//! (`modules`). A finding names the place and says what to do instead.
+//! Four questions: does each crate import only what the table allows (`edges`), does each source file keep to
+//! the seams of `runtime` and to the manners of the house (`source_rules`), is each file part of the build
+//! (`modules`), and is every merge finished (`conflicts`). A finding names the place and says what to do instead.
 
+mod conflicts;
 mod edges;
 pub(crate) mod lexer;
 mod modules;
@@ -74,6 +75,7 @@ fn check(root: &Path) -> Result<(Vec<Violation>, usize), String> {
     violations.extend(source_rules::check_exceptions(&sources));
     violations.extend(source_rules::check_searched_by_loom(&sources));
     violations.extend(reached.dead_files(&sources));
+    violations.extend(conflicts::check(root)?);
     violations.sort();
     Ok((violations, sources.len()))
 }
