@@ -92,7 +92,7 @@ const STEPS: &[Step] = &[
         arguments: &["test", "--package", "ouzel-sync", "--release", "--target-dir", "target/loom"],
         environment: &[("RUSTFLAGS", "--cfg loom"), ("LOOM_MAX_PREEMPTIONS", "3")],
     },
-    Step { name: "sim", slot: Slot::Simulation, program: Program::Xtask, arguments: &["sim", "--minutes", "5"], environment: &[] },
+    Step { name: "sim", slot: Slot::Simulation, program: Program::Xtask, arguments: &["sim", "--release", "--minutes", "5"], environment: &[] },
     Step { name: "clients", slot: Slot::Clients, program: Program::Xtask, arguments: &["clients", "--require-all"], environment: &[] },
     Step {
         name: "cluster", slot: Slot::Cluster, program: Program::Xtask,
