@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use ouzel_model::{PartitionIndex, TopicId};
+use ouzel_protocol::StrBytes;
 use ouzel_runtime::CoreId;
 use tokio::time::Instant;
 
@@ -24,8 +25,8 @@ pub const EPOCH_INITIAL: i32 = 0;
 /// A partition as a fetch names it: by name below version 13, by id from then on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FetchKey {
-    /// The name; empty where the request had ids.
-    pub topic: String,
+    /// The name, shared by all partitions of the topic; empty where the request had ids.
+    pub topic: StrBytes,
     /// The id; zero where the request had names.
     pub topic_id: TopicId,
     /// The partition.
@@ -202,7 +203,11 @@ mod tests {
     use super::*;
 
     fn wanted() -> IndexMap<FetchKey, Wanted> {
-        let key = FetchKey { topic: "t".into(), topic_id: TopicId::ZERO, partition: PartitionIndex(0) };
+        let key = FetchKey {
+            topic: StrBytes::from_string("t".to_owned()),
+            topic_id: TopicId::ZERO,
+            partition: PartitionIndex(0),
+        };
         let wanted = Wanted {
             fetch_offset: 0,
             current_leader_epoch: -1,

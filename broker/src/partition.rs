@@ -615,9 +615,10 @@ impl Partition {
         }
     }
 
-    /// Parks a fetch that saw the high watermark at `seen`; wakes it at once if that is past already.
+    /// Parks a fetch that saw the high watermark at `seen`; wakes it at once if that is past already, or if there is nothing
+    /// more to wait for here.
     pub fn park(&self, waiter: &Arc<Waiter>, seen: Offset) {
-        if self.log.offsets().high_watermark == seen {
+        if self.log.offsets().high_watermark == seen && self.check_leader(None).is_ok() {
             self.waiters.park(waiter);
         } else {
             waiter.wake();

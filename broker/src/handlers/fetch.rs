@@ -18,6 +18,7 @@ use ouzel_protocol::messages::fetch::{
 use ouzel_protocol::{Elsewhere, ErrorCode, Piece, StrBytes};
 use ouzel_runtime::CoreId;
 use ouzel_storage::Slice;
+use ouzel_sync::published::OffsetSnapshot;
 
 use crate::core::Core;
 use crate::fetch_sessions::{EPOCH_FINAL, EPOCH_INITIAL, FetchKey, Said, SessionError, Wanted, core_of};
@@ -60,8 +61,9 @@ async fn fetch_at_home(core: &Rc<Core>, version: i16, request: FetchRequest) -> 
     let limits = Limits::of(core, version, &request);
     let deadline = core.runtime.clock.now() + limits.wait_max;
     let mut stopping = core.stopping.clone();
+    let mut before = Vec::new();
     loop {
-        let reads = read_all(core, &plan, &limits).await;
+        let reads = read_all(core, &plan, &limits, before).await;
         let enough = reads.iter().any(FetchedPartition::cannot_wait)
             || reads.iter().map(FetchedPartition::bytes).sum::<usize>() >= limits.bytes_min
             || plan.wanted.is_empty();
@@ -76,6 +78,7 @@ async fn fetch_at_home(core: &Rc<Core>, version: i16, request: FetchRequest) -> 
             () = core.runtime.clock.sleep_until(deadline) => {}
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
+        before = reads;
     }
 }
 
@@ -120,8 +123,9 @@ impl Plan {
                     session.wanted.insert(key, wanted);
                 }
                 for topic in &request.forgotten {
+                    let key = topic_key(&topic.name, topic.topic_id);
                     for partition in &topic.partitions {
-                        let key = key_of(&topic.name, topic.topic_id, *partition);
+                        let key = key(*partition);
                         session.wanted.shift_remove(&key);
                     }
                 }
@@ -133,8 +137,11 @@ impl Plan {
     }
 }
 
-fn key_of(name: &StrBytes, topic_id: TopicId, partition: i32) -> FetchKey {
-    FetchKey { topic: name.as_str().to_owned(), topic_id, partition: PartitionIndex(partition) }
+/// The keys of a topic's partitions.
+fn topic_key(name: &StrBytes, topic_id: TopicId) -> impl Fn(i32) -> FetchKey + use<> {
+    // A copy: a session outlives the frame that the name is a slice of.
+    let topic = StrBytes::from_string(name.as_str().to_owned());
+    move |partition| FetchKey { topic: topic.clone(), topic_id, partition: PartitionIndex(partition) }
 }
 
 fn asked_partitions(request: &FetchRequest) -> IndexMap<FetchKey, Wanted> {
@@ -150,10 +157,8 @@ fn asked_partitions(request: &FetchRequest) -> IndexMap<FetchKey, Wanted> {
         .topics
         .iter()
         .flat_map(|topic| {
-            topic
-                .partitions
-                .iter()
-                .map(move |p| (key_of(&topic.name, topic.topic_id, p.partition), wanted(p)))
+            let key = topic_key(&topic.name, topic.topic_id);
+            topic.partitions.iter().map(move |p| (key(p.partition), wanted(p)))
         })
         .collect()
 }
@@ -191,6 +196,8 @@ struct FetchedPartition {
     key: FetchKey,
     /// Where it lives, if it exists.
     at: Option<(CoreId, TopicIdPartition)>,
+    /// What its owner had published before it was read.
+    published: Option<OffsetSnapshot>,
     outcome: Result<Read, Failed>,
 }
 
@@ -217,20 +224,44 @@ impl FetchedPartition {
     }
 }
 
-/// Reads all partitions of the plan, each on its owner core, owners side by side.
-async fn read_all(core: &Rc<Core>, plan: &Plan, limits: &Limits) -> Vec<FetchedPartition> {
+/// Reads all partitions of the plan, each on its owner core, owners side by side. `before` is what an earlier pass found: a
+/// partition that had nothing for this reader, and of which its owner has published nothing since, is not read again.
+async fn read_all(
+    core: &Rc<Core>,
+    plan: &Plan,
+    limits: &Limits,
+    before: Vec<FetchedPartition>,
+) -> Vec<FetchedPartition> {
     let view = core.view();
+    // Only where something was published does that explain why we were woken; else a partition may have gone, or its
+    // leadership, and all are asked again.
+    let located: Vec<_> = plan.wanted.iter().map(|(key, _)| locate(&view, key, limits.by_id)).collect();
+    let has_news = located
+        .iter()
+        .zip(&before)
+        .any(|(is, was)| matches!((is, was.published), (Ok((.., is)), Some(was)) if *is != was));
+    let mut before: Vec<_> = before.into_iter().filter(|_| has_news).map(Some).collect();
+    before.resize_with(plan.wanted.len(), || None);
     let mut reads: Vec<FetchedPartition> = Vec::with_capacity(plan.wanted.len());
     let mut by_owner: BTreeMap<CoreId, Vec<(usize, TopicIdPartition, ReadRequest)>> = BTreeMap::new();
     let mut first_with_data = true;
-    for (key, wanted) in &plan.wanted {
-        let (at, outcome) = match locate(&view, key, limits.by_id) {
-            Err(code) => (None, Err(Failed::plain(code))),
-            Ok((owner, at, has_data_from)) => {
+    for (((key, wanted), located), before) in plan.wanted.iter().zip(located).zip(before) {
+        let (at, published, outcome) = match located {
+            Err(code) => (None, None, Err(Failed::plain(code))),
+            Ok((owner, at, published)) => {
                 let from = Offset(wanted.fetch_offset);
+                let has_data = from.value() < published.high_watermark;
+                if let Some(before) = before
+                    && !has_data
+                    && before.outcome.is_ok()
+                    && (before.at, before.published) == (Some((owner, at)), Some(published))
+                {
+                    reads.push(before);
+                    continue;
+                }
                 // The first partition that has anything gives at least one batch, however large: else a consumer with
                 // small limits would never get past it. Later ones stay within the limits.
-                let at_least_one = first_with_data && has_data_from(from);
+                let at_least_one = first_with_data && has_data;
                 first_with_data &= !at_least_one;
                 let request = ReadRequest {
                     from,
@@ -241,10 +272,10 @@ async fn read_all(core: &Rc<Core>, plan: &Plan, limits: &Limits) -> Vec<FetchedP
                     last_fetched_epoch: known_epoch(wanted.last_fetched_epoch),
                 };
                 by_owner.entry(owner).or_default().push((reads.len(), at, request));
-                (Some((owner, at)), Err(Failed::plain(ErrorCode::NotLeaderOrFollower)))
+                (Some((owner, at)), Some(published), Err(Failed::plain(ErrorCode::NotLeaderOrFollower)))
             }
         };
-        reads.push(FetchedPartition { key: key.clone(), at, outcome });
+        reads.push(FetchedPartition { key: key.clone(), at, published, outcome });
     }
     let bytes_max = limits.bytes_max;
     let reading: Vec<_> = by_owner
@@ -313,13 +344,12 @@ fn known_epoch(epoch: i32) -> Option<LeaderEpoch> {
     (epoch >= 0).then_some(LeaderEpoch(epoch))
 }
 
-/// Finds a partition: its owner, its identity, and whether it has records from an offset on, as far as the published
-/// offsets tell.
+/// Finds a partition: its owner, its identity, and the offsets that the owner has published.
 fn locate(
     view: &Arc<NodeView>,
     key: &FetchKey,
     by_id: bool,
-) -> Result<(CoreId, TopicIdPartition, impl Fn(Offset) -> bool + use<>), ErrorCode> {
+) -> Result<(CoreId, TopicIdPartition, OffsetSnapshot), ErrorCode> {
     let topic = if by_id {
         view.topic_by_id(key.topic_id).ok_or(ErrorCode::UnknownTopicId)?
     } else {
@@ -327,8 +357,7 @@ fn locate(
     };
     let route = view.route(topic.id, key.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     let at = TopicIdPartition { topic_id: topic.id, partition: key.partition };
-    let high_watermark = route.offsets.read().high_watermark;
-    Ok((route.core, at, move |from: Offset| from.value() < high_watermark))
+    Ok((route.core, at, route.offsets.read()))
 }
 
 /// Registers the waiter with every partition that was read.
@@ -367,11 +396,11 @@ fn respond(core: &Core, version: i16, plan: Plan, reads: Vec<FetchedPartition>) 
     let mut topics: Vec<FetchTopicResponse> = Vec::new();
     for (key, partition) in answers {
         let same =
-            |topic: &&mut FetchTopicResponse| topic.name == *key.topic && topic.topic_id == key.topic_id;
+            |topic: &&mut FetchTopicResponse| topic.name == key.topic && topic.topic_id == key.topic_id;
         match topics.last_mut().filter(same) {
             Some(topic) => topic.partitions.push(partition),
             None => topics.push(FetchTopicResponse {
-                name: StrBytes::from_string(key.topic),
+                name: key.topic,
                 topic_id: key.topic_id,
                 partitions: vec![partition],
             }),

@@ -34,6 +34,30 @@ fn a_long_poll_wakes_as_soon_as_there_is_something() {
     }
 }
 
+/// A partition that goes has nothing to publish any more: who waits for it, among others, is told all the same.
+#[test]
+fn a_long_poll_hears_that_one_of_its_topics_is_deleted() {
+    let node = Node::start_with(2, &[]);
+    let (mut reader, mut writer) = (node.connect(), node.connect());
+    let (stays, goes) = (fresh_name("stays"), fresh_name("goes"));
+    writer.create(&stays, 4, &[]);
+    writer.create(&goes, 2, &[]);
+    let mut waits = fetch_request(&stays, (0..4).map(|p| from_offset(p, 0)).collect());
+    waits.topics.extend(fetch_request(&goes, (0..2).map(|p| from_offset(p, 0)).collect()).topics);
+    // Longer than the test's patience, and more than comes before the deletion: it parks a second time.
+    reader.send(12, FetchRequest { max_wait_ms: 600_000, min_bytes: 10_000, ..waits });
+    assert!(reader.is_waiting());
+    writer.store(&stays, 2, batch(&["not enough"]));
+    assert!(reader.is_waiting());
+    super::topics::delete(&mut writer, &goes);
+    let asked = reader.last_correlation_id();
+    let woken = reader.receive::<FetchRequest>(12, asked);
+    let gone = woken.topics.iter().find(|topic| *topic.name == *goes).unwrap();
+    assert!(gone.partitions.iter().any(|p| p.error_code != 0), "{gone:?}");
+    let there = woken.topics.iter().find(|topic| *topic.name == *stays).unwrap();
+    assert_eq!(values(&there.partitions[2]), ["not enough"]);
+}
+
 /// The node watches a polling client for its going away: what it sends meanwhile is the next request, whole.
 #[test]
 fn requests_sent_during_a_long_poll_are_answered_after_it_in_order() {
