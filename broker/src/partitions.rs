@@ -9,6 +9,7 @@ pub(crate) mod opening;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use ouzel_metadata::TopicConfig;
 use ouzel_model::batch::Header;
 use ouzel_model::{Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition};
 use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Solo};
+use ouzel_runtime::Runtime;
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, SoloState, stop_of};
 use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
 use ouzel_sync::published::OffsetsWriter;
@@ -85,6 +87,18 @@ pub struct Partitions {
     appends: Rc<Appends>,
     pub(crate) moves: moving::Moves,
     lost: lost::LostReplicas,
+}
+
+/// Makes room for a new partition that finds its place taken by what nobody here knows: it is set aside, not deleted, for it may
+/// be somebody's only copy.
+async fn set_aside(runtime: &Runtime, path: PathBuf) -> Result<(), OpenError> {
+    let stray = layout::stray_dir(&path, runtime.entropy.uuid());
+    tracing::warn!(dir = %path.display(), aside = %stray.display(), "a directory of another topic was in the way and is set aside");
+    let moved = async {
+        runtime.disk.rename(&path, &stray).await?;
+        runtime.disk.sync_dir(path.parent().unwrap_or(Path::new("/"))).await
+    };
+    moved.await.map_err(|source| OpenError::Io { action: "set aside", path: path.clone(), source })
 }
 
 impl Partitions {
@@ -274,13 +288,8 @@ impl Partitions {
         let options = OpenLog { stop, flushed, clean_end, ..self.log_options(core, opening) };
         async move {
             match Log::open(options.clone()).await {
-                // A new partition finds its place taken by what nobody here knows: it is set aside, not deleted, for it may
-                // be somebody's only copy.
                 Err(OpenError::OtherTopic { path, .. }) if is_new => {
-                    let stray = layout::stray_dir(&path, shared.runtime.entropy.uuid());
-                    tracing::warn!(dir = %path.display(), aside = %stray.display(), "a directory of another topic was in the way and is set aside");
-                    let renamed = shared.runtime.disk.rename(&path, &stray).await;
-                    renamed.map_err(|source| OpenError::Io { action: "set aside", path, source })?;
+                    set_aside(&shared.runtime, path).await?;
                     Log::open(options).await
                 }
                 opened => opened,

@@ -149,7 +149,12 @@ impl Cluster {
         }
         if self.nodes.len() > 1 {
             let what = "the others lead what the node led";
-            self.await_view_every(WATCH_EVERY, what, |view| view.is_led_without(node))?;
+            let led = self.await_view_every(WATCH_EVERY, what, |view| view.is_led_without(node));
+            // Whoever goes on after a failure is not to find a node less.
+            if let Err(reason) = led {
+                self.nodes[index].start()?;
+                return Err(reason);
+            }
         }
         Ok(TakenDown { node, led, others_lead_after: began.elapsed() })
     }

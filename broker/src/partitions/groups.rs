@@ -9,10 +9,10 @@ use ouzel_metadata::plan::Loss;
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, ReplicaId, TopicIdPartition};
 use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks, genesis_of};
 use ouzel_storage::wal::{Change, GroupState, MetaWal, Rejoin, rejoin_of};
-use ouzel_storage::{Durability, Log, OpenLog, genesis, snapshot_files};
+use ouzel_storage::{Durability, Log, OpenError, OpenLog, genesis, snapshot_files};
 
 use super::opening::{How, Known};
-use super::{Opening, Part, Partitions, forget_group};
+use super::{Opening, Part, Partitions, forget_group, set_aside};
 use crate::core::Core;
 use crate::partition::{Shown, housekeeping};
 use crate::rpc::groups::GroupTransport;
@@ -164,7 +164,11 @@ impl Partitions {
                 return Ok(Opened::Lost(Loss::Files));
             }
         }
-        let log = snapshot_files::open_group(options, known.as_ref(), self.boot_id).await;
+        let mut log = snapshot_files::open_group(options.clone(), known.as_ref(), self.boot_id).await;
+        if let (Err(OpenError::OtherTopic { path, .. }), None) = (&log, &known) {
+            set_aside(&core.runtime, path.clone()).await.map_err(|error| error.to_string())?;
+            log = snapshot_files::open_group(options, None, self.boot_id).await;
+        }
         let log = log.map_err(|error| error.to_string())?;
         let (log_end, last) = (log.offsets().log_end, log.last_entry());
         if vouch == Vouch::IfSound

@@ -297,3 +297,31 @@ fn stale_seeds_matter_to_a_newcomer_alone_and_one_good_one_is_enough() {
     cluster.node(2).await_ready();
     precious.assert_whole();
 }
+
+/// A replica of a group that found the directory of another topic in its place was not opened until somebody took that away. It was
+/// enough to delete a topic and to make it again while a node was just being started: the node had swept before it heard of the
+/// deletion. One replica less, and nobody led once another node was restarted.
+#[test]
+fn a_directory_in_the_way_of_a_new_replica_is_set_aside() {
+    let cluster = Cluster::of(3);
+    let in_the_way = cluster.data_dir(3).join("t-0");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let metadata = "version: 0\ntopic_id: dnjwfA44QnWABNtcwQ_AfQ\n";
+    std::fs::write(in_the_way.join("partition.metadata"), metadata).unwrap();
+
+    cluster.create_topic("t", 3);
+    let values = numbered("v", 20);
+    cluster.produce("t", &values);
+    assert_eq!(cluster.read_all("t"), values);
+    let names = std::fs::read_dir(cluster.data_dir(3)).unwrap().map(|file| file.unwrap().path());
+    let aside: Vec<_> = names
+        .filter(|path| {
+            path.file_name().is_some_and(|name| {
+                let name = name.to_string_lossy();
+                name.starts_with("t-0.") && name.ends_with("-stray")
+            })
+        })
+        .collect();
+    let [aside] = &aside[..] else { panic!("one directory was in the way: {aside:?}") };
+    assert_eq!(std::fs::read_to_string(aside.join("partition.metadata")).unwrap(), metadata);
+}
