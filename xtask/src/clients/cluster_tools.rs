@@ -246,11 +246,12 @@ fn reassign(stage: &Stage<'_>) -> Result<String, String> {
     let (first, second) = (format!("{topic}-0"), format!("{topic}-1"));
     let both = [first.as_str(), second.as_str()];
     let started = format!("Successfully started partition reassignments for {first},{second}");
+    // Other rows have partitions moved meanwhile, and without --additional the tool wants to be alone.
     let moves_1 = moves(stage, &topic, &[(0, &[3, 1]), (1, &[1, 2, 3])])?;
     run(
         stage,
         REASSIGN,
-        &["--execute", "--reassignment-json-file", &moves_1],
+        &["--execute", "--additional", "--reassignment-json-file", &moves_1],
         "",
         &[
             "Current partition replica assignment",
@@ -264,7 +265,8 @@ fn reassign(stage: &Stage<'_>) -> Result<String, String> {
 
     // With a throttle, which --verify takes away again.
     let moves_2 = moves(stage, &topic, &[(0, &[1, 2]), (1, &[2, 3])])?;
-    let throttled = ["--execute", "--throttle", "100000000", "--reassignment-json-file", &moves_2];
+    let throttled =
+        ["--execute", "--additional", "--throttle", "100000000", "--reassignment-json-file", &moves_2];
     let limited = "The inter-broker throttle limit was set to 100000000 B/s";
     run(stage, REASSIGN, &throttled, "", &[limited, &started])?;
     let text = await_moved(stage, &moves_2, &both)?;
@@ -305,7 +307,7 @@ fn elect(stage: &Stage<'_>) -> Result<String, String> {
     is_led_by(1, "2")?;
     // Another order of the same replicas is another preference; who leads stays until an election, or the balancing of leaders.
     let order = moves(stage, &topic, &[(0, &[3, 1, 2]), (1, &[1, 2, 3])])?;
-    run(stage, REASSIGN, &["--execute", "--reassignment-json-file", &order], "", &[])?;
+    run(stage, REASSIGN, &["--execute", "--additional", "--reassignment-json-file", &order], "", &[])?;
     await_replicas(stage, &topic, 0, &[3, 1, 2])?;
     await_replicas(stage, &topic, 1, &[1, 2, 3])?;
     let name = format!("{topic}-0");
