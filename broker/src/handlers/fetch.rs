@@ -1,8 +1,8 @@
 //! Fetch: long polls over many partitions, with incremental sessions (KIP-227).
 //!
 //! A fetch runs on the core that keeps its session, or where it was accepted if it has none. Owners read; what they
-//! found travels back as shared bytes, or as ranges of files that are not read at all: the connection sends them. Below `min_bytes` the fetch parks on its partitions' high watermarks and reads
-//! again when one of them moves.
+//! found travels back as shared bytes, or as ranges of files that are not read at all: the connection sends them. Below
+//! `min_bytes` the fetch parks on its partitions' high watermarks and reads again when one of them moves.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

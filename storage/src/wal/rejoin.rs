@@ -20,8 +20,9 @@ pub enum Rejoin {
 
 /// Judges a replica whose log was opened without damage and ends at `log_end`, with `last` its newest entry.
 ///
-/// Who has neither voted nor followed a leader has answered for nothing. A kill (same boot) loses nothing that was answered for, in any mode. A power cut (another boot) loses nothing of a
-/// replica that flushed before it answered, nor of one that was closed in order. Without a record there was no vote and no
+/// Who has neither voted nor followed a leader has answered for nothing. A kill (same boot) loses nothing that was answered
+/// for, in any mode. A power cut (another boot) loses nothing of a replica that flushed before it answered, nor of one that
+/// was closed in order. Without a record there was no vote and no
 /// answer, as the record is on the medium before either; entries without one are of a disk that was put together from parts.
 pub fn rejoin_of(state: Option<&GroupState>, boot: BootId, log_end: Offset, last: Option<EntryId>) -> Rejoin {
     let Some(state) = state else {
