@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`replicated_log`], [`solo`], [`replica`], [`transport`], [`group`]; below it `entry` (what an entry
 //! holds), `submission` (a batch's way to its place), `replica_state`, `store` and `state_machine` (what openraft calls),
-//! `members_at` (who the members are at an entry),
+//! `members_at` (who the members are at an entry), `vouching` (who may go on under its name),
 //! `network`, `snapshot` and `codec` (what goes between replicas), `in_sync`, `types` and `runtime`; [`peers`]
 //! (what carries it between nodes), [`liveness`] (who is there, and which groups elect), [`gossip`] (who leads what),
 //! [`forming`] (how nodes become a cluster). `suite` (for tests)
@@ -41,6 +41,7 @@ mod submission;
 pub mod suite;
 pub mod transport;
 mod types;
+mod vouching;
 
 pub use codec::{Envelope, envelope};
 pub use entry::Retention;
@@ -56,3 +57,4 @@ pub use replica::Replica;
 pub use replicated_log::{AppendRefused, Placed, Receipt, ReplicaOffsets, ReplicatedLog, Unacknowledged};
 pub use solo::Solo;
 pub use transport::{CallError, Lane, LocalBoxFuture, PeerMessage, Transport};
+pub use vouching::vouches;

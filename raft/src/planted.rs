@@ -18,6 +18,8 @@ pub enum Planted {
     SkippedTruncation,
     /// Batches are judged by a log that remembers no producer.
     ForgottenProducers,
+    /// A replica that a power cut may have taken acknowledged batches from goes on under its name.
+    TrustedTail,
 }
 
 thread_local! {

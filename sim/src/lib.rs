@@ -9,12 +9,13 @@
 //!
 //! This room deliberately does not know how real machines are reached: all it has is the simulated one.
 //!
-//! Reading order: [`trace`], [`exchange`], [`check`], [`content`], [`groups`], [`brokers`].
+//! Reading order: [`trace`], [`events`], [`exchange`], [`check`], [`content`], [`groups`], [`brokers`].
 #![forbid(unsafe_code)]
 
 pub mod brokers;
 pub mod check;
 pub mod content;
+pub mod events;
 pub mod exchange;
 pub mod groups;
 pub mod trace;

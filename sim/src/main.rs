@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ouzel_sim::check::Verdict;
+use ouzel_sim::events::Events;
 use ouzel_sim::trace::Trace;
 use ouzel_sim::{brokers, groups};
 use ouzel_storage::Durability;
@@ -63,7 +64,7 @@ fn run_brokers(choices: &Choices, default: brokers::Options) -> Outcome {
     let report = brokers::run(&options, choices.trace())?;
     let what =
         format!("brokers, {} nodes, {:?}, {} faults", options.nodes, options.durability, report.faults);
-    Ok(conclude(options.seed, &what, &report.verdict))
+    Ok(conclude(options.seed, &what, &report.verdict, &report.events))
 }
 
 fn run_groups(choices: &Choices) -> bool {
@@ -77,16 +78,17 @@ fn run_groups(choices: &Choices) -> bool {
     };
     let report = groups::run(&options, choices.trace());
     let what = format!("groups, {} nodes, {:?}, {} faults", options.nodes, report.durability, report.faults);
-    conclude(options.seed, &what, &report.verdict)
+    conclude(options.seed, &what, &report.verdict, &report.events)
 }
 
 /// Says what was found; true if nothing was broken.
-fn conclude(seed: u64, what: &str, verdict: &Verdict) -> bool {
+fn conclude(seed: u64, what: &str, verdict: &Verdict, events: &Events) -> bool {
     let mut words = String::new();
     for violation in &verdict.violations {
         words += &format!("seed {seed}: VIOLATION {violation}\n");
     }
     words += &format!("seed {seed}: {what}: {} violations, {:?}\n", verdict.violations.len(), verdict.counts);
+    words += &format!("seed {seed}: events {{ {events} }}\n");
     say(&mut std::io::stdout(), &words);
     verdict.violations.is_empty()
 }

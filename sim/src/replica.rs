@@ -17,6 +17,7 @@ pub(crate) fn sight(group: &RaftGroup, number: u32, life: u32, epoch: LeaderEpoc
     let (status, log) = (group.status(), group.local());
     let last = log.last_entry().map_or(0, |last| last.index.0);
     let purged = log.purged().map_or(0, |purged| purged.index.0);
+    let leads = status.role == Role::Leader && status.epoch == epoch;
     let before = purged.max(last.saturating_sub(ENTRIES_MAX));
     let entries = (before + 1..=last).filter_map(|index| {
         let index = EntryIndex(index);
@@ -34,10 +35,12 @@ pub(crate) fn sight(group: &RaftGroup, number: u32, life: u32, epoch: LeaderEpoc
         life,
         epoch,
         voted_for: None,
-        leads: status.role == Role::Leader && status.epoch == epoch,
+        leads,
         committed,
         purged: log.entry_id(EntryIndex(before)).or(log.purged()),
         entries,
+        known: status.committed.map(|id| id.index),
+        voters: if leads { status.voters } else { Vec::new() },
     }
 }
 

@@ -7,6 +7,7 @@ use ouzel_sim::check::history::{
     Acks, Asked, Committed, Fetched, Final, Outcome, PartitionId, Place, Produced, ProducerLife, Session,
     Span, Value,
 };
+use ouzel_sim::check::power::PowerJudge;
 use ouzel_sim::check::raft::{RaftJudge, SeenEntry, Sight};
 use ouzel_sim::check::verdict::Kind;
 use ouzel_sim::check::{History, Verdict, judge};
@@ -67,6 +68,7 @@ fn sound() -> History {
         committed: vec![commit(60, 4, Outcome::Done(())), commit(70, 6, Outcome::Done(()))],
         asked: vec![asked(66, Some(4)), asked(80, Some(6))],
         partitions: [(AT, last)].into(),
+        forgiven_groups: [].into(),
     }
 }
 
@@ -278,6 +280,9 @@ fn a_commit_that_goes_back() {
     assert_eq!(judge(&history).violations, []);
     history.committed[2].outcome = Outcome::Refused;
     assert!(judge(&history).has(Kind::LostCommit));
+    // It rested where most of the machines forgot.
+    history.forgiven_groups = [1].into();
+    assert_eq!(judge(&history).violations, []);
 }
 
 // ---- Raft
@@ -306,6 +311,8 @@ fn sight(node: i32) -> Sight {
         committed: Some(id(2, 2)),
         purged: None,
         entries: vec![entry(1, 1), entry(2, 2), entry(2, 3)],
+        voters: if node == 1 { (1..=3).map(replica).collect() } else { Vec::new() },
+        known: Some(EntryIndex(2)),
     }
 }
 
@@ -413,4 +420,57 @@ fn an_epoch_a_vote_and_a_commit_that_go_back() {
         sight.life = 2;
     };
     assert_eq!(spoiled(restarted), [], "what is known to be committed is learned anew");
+}
+
+// ---- power
+
+/// A group of three that do not flush, all seen in service, and then what happens.
+fn after(sights: &[Sight], cut: &[i32]) -> PowerJudge {
+    let (mut judge, mut verdict) = (PowerJudge::default(), Verdict::default());
+    sights.iter().for_each(|sight| judge.see(sight, &mut verdict));
+    cut.iter().for_each(|node| judge.power_cut(NodeId(*node)));
+    assert_eq!(verdict.violations, []);
+    judge
+}
+
+/// The second replica has begun a new life, as the leader knows.
+fn reborn() -> Vec<ReplicaId> {
+    vec![replica(1), ReplicaId { incarnation: 2, ..replica(2) }, replica(3)]
+}
+
+#[test]
+fn a_tail_that_is_trusted() {
+    let all = [sight(1), sight(2), sight(3)];
+    let accused = |cut: &[i32], sight: &Sight| {
+        let mut verdict = Verdict::default();
+        after(&all, cut).see(sight, &mut verdict);
+        kinds(verdict)
+    };
+    assert_eq!(accused(&[2], &sight(2)), [Kind::TrustedTail]);
+    assert_eq!(accused(&[2], &sight(1)), [], "it kept its power");
+    let anew = Sight { replica: reborn()[1], entries: Vec::new(), ..sight(2) };
+    assert_eq!(accused(&[2], &anew), [], "nobody counts on it");
+    assert_eq!(accused(&[2, 3], &sight(2)), [], "there is nothing better");
+}
+
+#[test]
+fn a_loss_is_admitted_where_a_majority_lost_its_power() {
+    let all = [sight(1), sight(2), sight(3)];
+    assert!(!after(&all, &[2]).is_loss_admitted(1));
+    assert!(!after(&all, &[2, 2]).is_loss_admitted(1), "the same one");
+    assert!(after(&all, &[2, 3]).is_loss_admitted(1));
+    let judge = after(&all, &[2]);
+    assert!(!judge.bears_power_cut(NodeId(3), &[1]) && judge.bears_power_cut(NodeId(2), &[1]));
+    assert!(judge.bears_power_cut(NodeId(3), &[7]), "another group");
+    // One after the other: in between the group has let go of the one that forgot.
+    let mut judge = after(&all, &[2]);
+    let mut changed = Sight { voters: reborn(), ..sight(1) };
+    judge.see(&changed, &mut Verdict::default());
+    assert!(!judge.bears_power_cut(NodeId(3), &[1]), "the change is not known to be committed");
+    changed.known = Some(EntryIndex(3));
+    judge.see(&changed, &mut Verdict::default());
+    judge.power_cut(NodeId(3));
+    assert!(!judge.is_loss_admitted(1));
+    judge.power_cut(NodeId(1));
+    assert!(judge.is_loss_admitted(1));
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ouzel_metadata::TopicConfig;
 use ouzel_metadata::plan::Loss;
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, ReplicaId, TopicIdPartition};
-use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks, genesis_of};
-use ouzel_storage::wal::{Change, GroupState, MetaWal, Rejoin, rejoin_of};
+use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks, genesis_of, vouches};
+use ouzel_storage::wal::{Change, GroupState, MetaWal};
 use ouzel_storage::{Durability, Log, OpenError, OpenLog, genesis, snapshot_files};
 
 use super::opening::{How, Known};
@@ -170,10 +170,8 @@ impl Partitions {
             log = snapshot_files::open_group(options, None, self.boot_id).await;
         }
         let log = log.map_err(|error| error.to_string())?;
-        let (log_end, last) = (log.offsets().log_end, log.last_entry());
-        if vouch == Vouch::IfSound
-            && rejoin_of(known.as_ref(), self.boot_id, log_end, last) == Rejoin::SuspectTail
-        {
+        if vouch == Vouch::IfSound && !vouches(known.as_ref(), self.boot_id, &log) {
+            let last = log.last_entry();
             log.close().await?;
             // Without its vote it can never go on.
             return Ok(Opened::Lost(if known.is_some() { Loss::Tail(last) } else { Loss::Files }));

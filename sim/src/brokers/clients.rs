@@ -7,7 +7,7 @@ mod producer;
 mod reader;
 mod wire;
 
-pub(super) use committer::commit;
+pub(super) use committer::{commit, group_name};
 pub(super) use judge::look_at_the_end;
 pub(super) use maker::make_topics;
 pub(super) use producer::produce;

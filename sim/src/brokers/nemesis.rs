@@ -3,9 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use ouzel_model::NodeId;
 use ouzel_runtime::sim::{Cluster, Rng, SimDisk};
+use ouzel_storage::Durability;
 
 use super::Options;
+use super::shared::Shared;
 use crate::trace::Trace;
 
 /// Clocks are wrong by up to this: the topic takes records that are up to an hour ahead of its broker's clock.
@@ -51,6 +54,29 @@ pub enum Fault {
     Lie(usize),
 }
 
+impl Fault {
+    fn name(&self) -> &'static str {
+        match self {
+            Fault::Kill(_) => "fault-kill",
+            Fault::PowerCut(_) => "fault-power-cut",
+            Fault::PowerCutAll => "fault-power-cut-all",
+            Fault::Pause(_) => "fault-pause",
+            Fault::Cut(..) => "fault-cut",
+            Fault::CutOneWay(..) => "fault-cut-one-way",
+            Fault::SlowLink(..) => "fault-slow-link",
+            Fault::Reset(..) => "fault-reset",
+            Fault::SlowDisk(_) => "fault-slow-disk",
+            Fault::SlowFlushes(_) => "fault-slow-flushes",
+            Fault::ReadError(_) => "fault-read-error",
+            Fault::WriteError(_) => "fault-write-error",
+            Fault::FlushError(_) => "fault-flush-error",
+            Fault::FullDisk(..) => "fault-full-disk",
+            Fault::ClockJump(..) => "fault-clock-jump",
+            Fault::Lie(_) => "fault-lie",
+        }
+    }
+}
+
 /// What ends a fault.
 enum Undo {
     Start(usize),
@@ -72,10 +98,13 @@ pub(super) struct Nemesis {
     clients: Vec<String>,
     latency_max: Duration,
     lying: bool,
+    /// Whether power is cut only where a majority of every group keeps what it has acknowledged.
+    spares: bool,
+    shared: Shared,
     next: Duration,
     undo: Vec<(Duration, Undo)>,
-    /// Machines lost their power while what they had not flushed was promised.
-    pub(super) power_cuts: u64,
+    /// Machines that lost their power and have not been asked for yet.
+    pub(super) power_cuts: Vec<usize>,
     /// Flushes that were lies, on machines that then lost their power.
     pub(super) lies_told: bool,
     pub(super) faults: u64,
@@ -97,10 +126,15 @@ impl Nemesis {
         nodes: Vec<(String, SimDisk)>,
         clients: Vec<String>,
         latency_max: Duration,
+        shared: Shared,
         trace: Trace,
     ) -> Nemesis {
+        let mut rng = Rng::new(options.seed).fork(0xbad);
+        let forgets = options.durability != Durability::Durable && options.nodes > 1;
         Nemesis {
-            rng: Rng::new(options.seed).fork(0xbad),
+            spares: forgets && rng.chance(3, 4),
+            rng,
+            shared,
             trace,
             nodes: nodes
                 .into_iter()
@@ -111,7 +145,7 @@ impl Nemesis {
             lying: options.lying_disks,
             next: Duration::ZERO,
             undo: Vec::new(),
-            power_cuts: 0,
+            power_cuts: Vec::new(),
             lies_told: false,
             faults: 0,
         }
@@ -199,6 +233,12 @@ impl Nemesis {
         2 * self.nodes.iter().filter(|host| host.is_replaced).count() > self.nodes.len()
     }
 
+    /// Whether a machine may lose its power without a loss that would be admitted.
+    fn may_cut(&self, node: usize) -> bool {
+        let id = NodeId(i32::try_from(node).unwrap_or_default() + 1);
+        !self.spares || self.shared.bears_power_cut(id)
+    }
+
     fn choose(&mut self) -> Option<Fault> {
         let node = self.rng.below(self.nodes.len() as u64) as usize;
         let one = self.nodes[node].name.clone();
@@ -212,7 +252,9 @@ impl Nemesis {
         let kind = self.rng.below(34);
         Some(match kind {
             0..=4 => Fault::Kill(node),
-            5..=9 => Fault::PowerCut(node),
+            5..=9 if self.may_cut(node) => Fault::PowerCut(node),
+            5..=9 => Fault::Kill(node),
+            10 if self.spares => return None,
             10 => Fault::PowerCutAll,
             11..=13 => Fault::Pause(node),
             14..=16 => Fault::Cut(one, other),
@@ -314,6 +356,7 @@ impl Nemesis {
             self.nodes[*node].is_hurt = true;
         }
         self.faults += 1;
+        self.shared.events().add(fault.name(), 1);
         self.note(cluster, format_args!("{fault:?} until {lasts:?}"));
     }
 
@@ -322,7 +365,7 @@ impl Nemesis {
         // A machine that is down may still lose what its disk has not flushed.
         self.lies_told |= host.disk.counts().lies > 0;
         cluster.power_cut(&host.name);
-        self.power_cuts += 1;
+        self.power_cuts.push(node);
         if host.is_up {
             host.is_up = false;
             self.undo.push((back, Undo::Start(node)));

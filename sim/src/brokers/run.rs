@@ -7,23 +7,25 @@ use std::time::Duration;
 use ouzel_broker::NodeConfig;
 use ouzel_broker::node::{self, Seated};
 use ouzel_metadata::{BrokerConfig, Layers, StaticConfig};
-use ouzel_model::NodeId;
+use ouzel_model::{NodeId, PartitionIndex, partition_for_key};
 use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Cluster, ClusterConfig, DATA_DIR, Rng, SimRuntime};
 use ouzel_storage::Durability;
 
 use super::clients;
 use super::nemesis::Nemesis;
-use super::shared::{Phase, Shared};
+use super::shared::{OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::sights;
 use crate::check::verdict::{Kind, Violation};
 use crate::check::{Verdict, judge};
+use crate::events::Events;
 use crate::trace::Trace;
 
 const KAFKA_PORT: u16 = 9092;
 const RPC_PORT: u16 = 33146;
 const MEMORY_BYTES: u64 = 64 << 20;
 const GROUPS: u32 = 2;
+const OFFSETS_PARTITIONS: i32 = 3;
 /// A node whose disk has lied, and that ends by itself so often when all is healed, is given an empty one.
 const ENDS_MAX: u32 = 4;
 
@@ -73,6 +75,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// How many faults there were.
     pub faults: u64,
+    /// Faults by kind, and what else happened.
+    pub events: Events,
 }
 
 /// Runs a seed; what happens goes into `trace`.
@@ -112,7 +116,7 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         nodes.push((name, disk));
     }
     let names = add_clients(&mut cluster, options, &shared, &mut rng);
-    let mut nemesis = Nemesis::new(options, nodes, names, latency_max, trace.clone());
+    let mut nemesis = Nemesis::new(options, nodes, names, latency_max, shared.clone(), trace.clone());
     let mut load_began = None;
     let mut restart_at = Duration::ZERO;
     let mut ends_when_healed = vec![0; options.nodes];
@@ -120,14 +124,12 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         let now = cluster.elapsed();
         if shared.phase() == Phase::Opening && options.nodes > 1 {
             nemesis.step_early(&mut cluster);
+            admit_power_cuts(options, &mut nemesis, &shared)?;
         }
         if shared.phase() == Phase::Load {
             let began = *load_began.get_or_insert(now);
             nemesis.step(&mut cluster);
-            let unflushed = options.durability != Durability::Durable && nemesis.power_cuts > 0;
-            if unflushed {
-                shared.admit_loss();
-            }
+            admit_power_cuts(options, &mut nemesis, &shared)?;
             if nemesis.lies_told {
                 shared.admit_lies();
             }
@@ -150,21 +152,46 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         }
     }
     let mut history = shared.history();
-    for last in history.partitions.values_mut() {
-        last.loss_admitted = shared.is_loss_admitted();
+    for (partition, last) in &mut history.partitions {
+        last.loss_admitted = shared.is_loss_admitted(TOPIC, PartitionIndex(partition.0.cast_signed()));
     }
+    let is_forgiven = |group: &u32| {
+        let partition = partition_for_key(&clients::group_name(*group), OFFSETS_PARTITIONS);
+        shared.is_loss_admitted(OFFSETS_TOPIC, partition)
+    };
+    history.forgiven_groups = (0..GROUPS).filter(is_forgiven).collect();
     let mut verdict = judge(&history);
     verdict.violations.extend(shared.violations());
     if nemesis.has_replaced_most() {
         // Lies have cost the cluster itself: nobody is left who knows what was decided.
         verdict.violations.retain(|violation| violation.kind != Kind::NoProgress);
-        return Ok(Report { verdict, faults: nemesis.faults });
+        return Ok(Report { verdict, faults: nemesis.faults, events: shared.events().clone() });
     }
     if verdict.counts.acknowledged_all == 0 {
         let facts = "not one record was acknowledged".to_owned();
         verdict.violations.push(Violation { kind: Kind::NoProgress, facts });
     }
-    Ok(Report { verdict, faults: nemesis.faults })
+    Ok(Report { verdict, faults: nemesis.faults, events: shared.events().clone() })
+}
+
+/// Tells the judges which machines lost what they had not flushed.
+fn admit_power_cuts(
+    options: &Options,
+    nemesis: &mut Nemesis,
+    shared: &Shared,
+) -> Result<(), std::num::TryFromIntError> {
+    for at in nemesis.power_cuts.drain(..).filter(|_| options.durability != Durability::Durable) {
+        shared.power_cut(node_id(at)?);
+        if options.nodes == 1 {
+            // There is nobody else who has it.
+            shared.admit_loss();
+        }
+    }
+    Ok(())
+}
+
+fn node_id(at: usize) -> Result<NodeId, std::num::TryFromIntError> {
+    Ok(NodeId(i32::try_from(at)? + 1))
 }
 
 fn node_name(at: usize) -> String {
@@ -186,9 +213,10 @@ async fn run_node(node: SimRuntime, config: NodeConfig, cores: u16, life: u32, s
 }
 
 fn node_config(at: usize, options: &Options) -> Result<NodeConfig, Box<dyn std::error::Error + Send + Sync>> {
+    let offsets_partitions = OFFSETS_PARTITIONS.to_string();
     let settings = [
         ("log.ouzel.durability", name_of(options.durability)),
-        ("offsets.topic.num.partitions", "3"),
+        ("offsets.topic.num.partitions", offsets_partitions.as_str()),
         ("auto.create.topics.enable", "false"),
         ("default.replication.factor", if options.nodes >= 3 { "3" } else { "1" }),
         ("offsets.topic.replication.factor", if options.nodes >= 3 { "3" } else { "1" }),
@@ -197,7 +225,7 @@ fn node_config(at: usize, options: &Options) -> Result<NodeConfig, Box<dyn std::
     let name = node_name(at);
     let seeds = (0..options.nodes).map(|at| format!("{}:{RPC_PORT}", node_name(at)));
     Ok(NodeConfig {
-        node_id: NodeId(i32::try_from(at)? + 1),
+        node_id: node_id(at)?,
         data_dir: DATA_DIR.into(),
         kafka_listener: format!("0.0.0.0:{KAFKA_PORT}"),
         advertised: Some((name.clone(), KAFKA_PORT)),

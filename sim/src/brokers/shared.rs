@@ -6,16 +6,22 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ouzel_model::TopicIdPartition;
+use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_runtime::Runtime;
 
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Value};
+use crate::check::power::PowerJudge;
 use crate::check::raft::{RaftJudge, Sight};
 use crate::check::verdict::{Verdict, Violation};
+use crate::events::Events;
 use crate::trace::Trace;
 
 /// The topic that all write to.
 pub(super) const TOPIC: &str = "events";
+/// Where groups' offsets are.
+pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// The controller's log is flushed in every mode.
+const CONTROLLER: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 /// The notes of a run; clones are the same.
 #[derive(Clone)]
@@ -26,7 +32,7 @@ pub(super) struct Shared {
 struct Inner {
     history: RefCell<History>,
     violations: RefCell<Vec<Violation>>,
-    /// Whether what was promised may be lost by now.
+    /// Whether all that was promised may be lost by now, wherever it is.
     loss_admitted: Cell<bool>,
     /// Whether a disk forgot what it had said to be safe.
     lies_told: Cell<bool>,
@@ -43,6 +49,9 @@ struct Inner {
     /// Nodes whose replicas' contents were compared.
     compared: Cell<usize>,
     topics: RefCell<BTreeMap<String, Topic>>,
+    /// As the clients were told them.
+    topic_ids: RefCell<BTreeMap<String, TopicId>>,
+    events: Events,
 }
 
 /// What was seen of the replicas, and what is wrong with it.
@@ -52,6 +61,7 @@ struct Replicas {
     groups: BTreeMap<TopicIdPartition, u32>,
     moving: RaftJudge,
     contents: RaftJudge,
+    power: PowerJudge,
     verdict: Verdict,
 }
 
@@ -101,6 +111,8 @@ impl Shared {
                 replicas: RefCell::default(),
                 compared: Cell::new(0),
                 topics: RefCell::default(),
+                topic_ids: RefCell::default(),
+                events: Events::default(),
             }),
         }
     }
@@ -145,8 +157,40 @@ impl Shared {
         self.inner.loss_admitted.set(true);
     }
 
-    pub(super) fn is_loss_admitted(&self) -> bool {
-        self.inner.loss_admitted.get()
+    /// A machine lost its power, and its replicas do not flush before they answer.
+    pub(super) fn power_cut(&self, node: NodeId) {
+        self.inner.replicas.borrow_mut().power.power_cut(node);
+    }
+
+    /// Whether the topics that are judged would keep what they promised if this machine lost its power now.
+    pub(super) fn bears_power_cut(&self, node: NodeId) -> bool {
+        let ids = self.inner.topic_ids.borrow();
+        let judged: Vec<_> = [TOPIC, OFFSETS_TOPIC].iter().filter_map(|name| ids.get(*name)).collect();
+        let replicas = self.inner.replicas.borrow();
+        let groups = replicas.groups.iter().filter(|(at, _)| judged.contains(&&at.topic_id));
+        let groups: Vec<_> = groups.map(|(_, group)| *group).collect();
+        replicas.power.bears_power_cut(node, &groups)
+    }
+
+    pub(super) fn events(&self) -> &Events {
+        &self.inner.events
+    }
+
+    pub(super) fn name_topic(&self, name: &str, topic_id: TopicId) {
+        self.inner.topic_ids.borrow_mut().insert(name.to_owned(), topic_id);
+    }
+
+    pub(super) fn is_named(&self, topic: &str) -> bool {
+        self.inner.topic_ids.borrow().contains_key(topic)
+    }
+
+    /// Whether what was promised of a partition may be lost by now.
+    pub(super) fn is_loss_admitted(&self, topic: &str, partition: PartitionIndex) -> bool {
+        let replicas = self.inner.replicas.borrow();
+        let topic_id = self.inner.topic_ids.borrow().get(topic).copied();
+        let at = topic_id.map(|topic_id| TopicIdPartition { topic_id, partition });
+        let group = at.and_then(|at| replicas.groups.get(&at));
+        self.inner.loss_admitted.get() || group.is_some_and(|group| replicas.power.is_loss_admitted(*group))
     }
 
     pub(super) fn admit_lies(&self) {
@@ -190,16 +234,23 @@ impl Shared {
     /// Judges what a replica looks like; with contents, among others that are seen with theirs.
     pub(super) fn see(&self, at: TopicIdPartition, sight: Sight, with_contents: bool) {
         let mut replicas = self.inner.replicas.borrow_mut();
-        let Replicas { groups, moving, contents, verdict } = &mut *replicas;
+        let Replicas { groups, moving, contents, power, verdict } = &mut *replicas;
         let next = groups.len() as u32;
         let group = *groups.entry(at).or_insert(next);
         let before = verdict.violations.len();
         let judge = if with_contents { contents } else { moving };
-        judge.see(&Sight { group, ..sight }, verdict);
-        if self.is_loss_admitted() {
-            // A disk that forgets may have its replica break every rule there is.
-            verdict.violations.truncate(before);
+        let sight = Sight { group, ..sight };
+        judge.see(&sight, verdict);
+        if at.topic_id != CONTROLLER {
+            power.see(&sight, verdict);
         }
+        let news = verdict.violations.split_off(before);
+        let counts = |violation: &Violation| {
+            // A disk that lies may have its replica break every rule there is.
+            let is_sound = !self.are_lies_told();
+            is_sound && (violation.kind.is_of_flushed() || !power.is_loss_admitted(group))
+        };
+        verdict.violations.extend(news.into_iter().filter(counts));
         for violation in &verdict.violations[before..] {
             self.inner.trace.note(0, "judge", format_args!("VIOLATION {violation}, of {at:?}"));
         }

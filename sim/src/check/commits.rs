@@ -20,8 +20,7 @@ pub fn judge(history: &History, verdict: &mut Verdict) {
     let none = Vec::new();
     for asked in &history.asked {
         let made = commits.get(&(asked.group, asked.partition)).unwrap_or(&none);
-        let admitted = history.partitions.get(&asked.partition).is_some_and(|last| last.loss_admitted);
-        if !admitted {
+        if !history.forgiven_groups.contains(&asked.group) {
             judge_answer(asked, made, verdict);
         }
     }

@@ -1,6 +1,6 @@
 //! A run as its clients saw it: what they asked, when, and what they were answered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ouzel_model::{LeaderEpoch, Offset};
@@ -34,6 +34,8 @@ pub struct History {
     pub asked: Vec<Asked>,
     /// What is there in the end, when all is healed; a partition that is missing is judged by its readers alone.
     pub partitions: BTreeMap<PartitionId, Final>,
+    /// Groups whose commits are in partitions where loss is forgiven, as of [`Final::loss_admitted`].
+    pub forgiven_groups: BTreeSet<u32>,
 }
 
 /// When a request was sent, and when its answer came or was given up.
@@ -155,7 +157,7 @@ pub struct Final {
     pub high_watermark: Offset,
     /// All that is readable, in order.
     pub records: Vec<(Offset, Value, LeaderEpoch)>,
-    /// Whether loss of what acks=all and reads promise is forgiven here: too many machines of replicas that do not
-    /// flush lost their power, or too many disks lied, and the cluster says so itself.
+    /// Whether loss of what acks=all and reads promise is forgiven here: the machines of a majority of its replicas lost
+    /// their power, and they do not flush first; or disks lied.
     pub loss_admitted: bool,
 }

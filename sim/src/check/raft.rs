@@ -29,6 +29,10 @@ pub struct Sight {
     pub purged: Option<EntryId>,
     /// Its entries, in order, without a hole.
     pub entries: Vec<SeenEntry>,
+    /// Who votes, of both sets during a change; empty where it does not lead.
+    pub voters: Vec<ReplicaId>,
+    /// Up to where it says the entries are committed.
+    pub known: Option<EntryIndex>,
 }
 
 /// An entry as a replica holds it.

@@ -54,6 +54,8 @@ pub enum Kind {
     TwoVotes,
     /// A replica's committed index went back while it ran, or it forgot entries it said were safe.
     CommitIndexWentBack,
+    /// A replica that may have lost what it acknowledged is counted on as before, and a majority could do without it.
+    TrustedTail,
     /// A topic whose creation was acknowledged is not there, or not as it was asked for.
     LostTopic,
     /// A topic whose deletion was acknowledged is there.
@@ -67,6 +69,14 @@ pub enum Kind {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.kind, self.facts)
+    }
+}
+
+impl Kind {
+    /// Whether this is a broken promise wherever disks keep what was flushed: votes, cuts and Raft's own entries are
+    /// flushed whatever the durability of records.
+    pub fn is_of_flushed(self) -> bool {
+        matches!(self, Kind::TwoLeaders | Kind::TwoVotes | Kind::EpochWentBack | Kind::LogMismatch)
     }
 }
 

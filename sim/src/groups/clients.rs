@@ -187,7 +187,7 @@ impl Producer {
     fn judge_refusal(&self, refused: &AppendRefused) {
         let passes = match refused {
             AppendRefused::NotLeader | AppendRefused::DiskLow | AppendRefused::Fenced(_) => true,
-            AppendRefused::OutOfOrderSequence { .. } => self.world.loss_admitted.get(),
+            AppendRefused::OutOfOrderSequence { .. } => self.world.is_loss_admitted(self.group),
             _ => false,
         };
         if !passes {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use ouzel_model::{NodeId, ReplicaId};
+use ouzel_model::NodeId;
 use ouzel_raft::{RaftGroup, Role};
 use ouzel_runtime::sim::Rng;
 use ouzel_storage::Durability;
@@ -35,6 +35,32 @@ enum Fault {
     Move(u32),
 }
 
+impl Fault {
+    fn name(&self) -> &'static str {
+        match self {
+            Fault::Kill(_) => "fault-kill",
+            Fault::PowerCut(_) => "fault-power-cut",
+            Fault::KillAll => "fault-kill-all",
+            Fault::PowerCutAll => "fault-power-cut-all",
+            Fault::Pause(_) => "fault-pause",
+            Fault::Cut(..) => "fault-cut",
+            Fault::CutOneWay(..) => "fault-cut-one-way",
+            Fault::Isolate(_) => "fault-isolate",
+            Fault::SlowLink(..) => "fault-slow-link",
+            Fault::SlowDisk(_) => "fault-slow-disk",
+            Fault::SlowFlushes(_) => "fault-slow-flushes",
+            Fault::ReadError(_) => "fault-read-error",
+            Fault::WriteError(_) => "fault-write-error",
+            Fault::FlushError(_) => "fault-flush-error",
+            Fault::FullDisk(_) => "fault-full-disk",
+            Fault::ClockJump(..) => "fault-clock-jump",
+            Fault::Lie(_) => "fault-lie",
+            Fault::Transfer(_) => "fault-transfer",
+            Fault::Move(_) => "fault-move",
+        }
+    }
+}
+
 enum Undo {
     Start(usize),
     Restart(usize),
@@ -49,6 +75,8 @@ pub(super) struct Nemesis {
     world: World,
     rng: Rng,
     lying: bool,
+    /// Whether power is cut only where a majority of every group keeps what it has acknowledged.
+    spares: bool,
     undo: Vec<(Duration, Undo)>,
     hurt: Vec<bool>,
     pub(super) faults: u64,
@@ -57,7 +85,9 @@ pub(super) struct Nemesis {
 impl Nemesis {
     pub(super) fn new(world: &World, lying: bool) -> Nemesis {
         let hurt = vec![false; world.nodes.len()];
-        Nemesis { rng: world.fork(0xbad), world: world.clone(), lying, undo: Vec::new(), hurt, faults: 0 }
+        let mut rng = world.fork(0xbad);
+        let spares = world.durability != Durability::Durable && rng.chance(3, 4);
+        Nemesis { rng, world: world.clone(), lying, spares, undo: Vec::new(), hurt, faults: 0 }
     }
 
     /// Hurts until the time is over, then heals.
@@ -113,14 +143,13 @@ impl Nemesis {
         let one = self.world.nodes[node].id;
         let other = self.world.nodes[(node + 1 + self.rng.below(count as u64 - 1) as usize) % count].id;
         let group = self.rng.below(self.world.groups.len() as u64) as u32;
-        // Where nothing is flushed a power cut takes the replica with it: see `docs/replication.md`.
-        let flushes = self.world.durability == Durability::Durable;
         Some(match self.rng.below(44) {
             0..=4 => Fault::Kill(node),
-            5..=9 if flushes => Fault::PowerCut(node),
+            5..=9 if self.may_cut(one) => Fault::PowerCut(node),
             5..=9 => Fault::Kill(node),
             10 => Fault::KillAll,
-            11 if flushes => Fault::PowerCutAll,
+            11 if !self.spares => Fault::PowerCutAll,
+            11 => Fault::KillAll,
             12..=14 => Fault::Pause(node),
             15..=17 => Fault::Cut(one, other),
             18..=20 => Fault::CutOneWay(one, other),
@@ -206,17 +235,23 @@ impl Nemesis {
                 self.undo.push((lasts, Undo::Honest(*at)));
             }
             Fault::Transfer(group) => {
-                ouzel_runtime::spawn(transfer(world, *group, self.rng.fork(now.as_micros() as u64)));
+                ouzel_runtime::spawn(transfer(world.clone(), *group, self.rng.fork(now.as_micros() as u64)));
             }
             Fault::Move(group) => {
-                if world.groups[*group as usize].is_moving.get() {
+                if !move_replica(&world, *group, &mut self.rng) {
                     return;
                 }
-                ouzel_runtime::spawn(move_replica(world, *group, self.rng.fork(now.as_micros() as u64)));
             }
         }
         self.faults += 1;
+        world.events.add(fault.name(), 1);
         self.note(format_args!("{fault:?} until {lasts:?}"));
+    }
+
+    /// Whether a machine may lose its power without a loss that would be admitted.
+    fn may_cut(&self, node: NodeId) -> bool {
+        let all: Vec<_> = (0..).zip(&self.world.groups).map(|(number, _)| number).collect();
+        !self.spares || self.world.power.borrow().bears_power_cut(node, &all)
     }
 
     fn cut(&mut self, from: NodeId, to: NodeId, lasts: Duration) {
@@ -234,7 +269,10 @@ impl Nemesis {
         let was_up = node.is_up();
         if power {
             if node.disk.counts().lies > 0 && self.world.planted.is_none() {
-                self.world.loss_admitted.set(true);
+                self.world.lies_told.set(true);
+            }
+            if self.world.durability != Durability::Durable {
+                self.world.power.borrow_mut().power_cut(node.id);
             }
             self.world.power_cut(at);
         } else {
@@ -306,66 +344,20 @@ async fn transfer(world: World, group: u32, mut rng: Rng) {
     world.note("controller", format_args!("group {group}: transfer to {to}: {outcome:?}"));
 }
 
-/// Replaces one member of a group by a replica on a node that has none, or by another life of it on the same node; asks
-/// again until it is done.
-async fn move_replica(world: World, number: u32, mut rng: Rng) {
+/// Has the controller replace one member of a group by a replica on a node that has none; false if it cannot be now.
+fn move_replica(world: &World, number: u32, rng: &mut Rng) -> bool {
     let group = &world.groups[number as usize];
-    group.is_moving.set(true);
-    let members = group.members.borrow().clone();
-    let leaves = members[rng.below(members.len() as u64) as usize];
-    let free: Vec<NodeId> = world
-        .nodes
-        .iter()
-        .map(|node| node.id)
-        .filter(|id| !world.nodes[world.place_of(*id)].hosts.borrow().contains_key(&number))
-        .collect();
-    let Some(to) = free.get(rng.below(free.len().max(1) as u64) as usize).copied() else {
-        group.is_moving.set(false);
-        return;
-    };
-    let incarnation = group.next_incarnation.replace(group.next_incarnation.get() + 1);
-    let comes = ReplicaId { node: to, incarnation };
-    let wanted: Vec<_> =
-        members.iter().map(|member| if *member == leaves { comes } else { *member }).collect();
-    world.note("controller", format_args!("group {number}: {leaves} is to make way for {comes}"));
-    let place = world.place_of(to);
-    world.nodes[place].hosts.borrow_mut().insert(number, comes);
-    let inside = world.nodes[place].inside.borrow().clone();
-    if inside.is_some() {
-        let for_node = world.clone();
-        world
-            .ask(place, move |inside| Box::pin(async move { for_node.open(&inside, number, comes).await }))
-            .await;
+    let partition = group.partition.borrow().clone();
+    // Whoever has not been founded has nobody to see to it.
+    if partition.is_moving() || leader_of(world, number).is_none() {
+        return false;
     }
-    loop {
-        let Some((at, _)) = leader_of(&world, number) else {
-            world.sleep_ms(100).await;
-            continue;
-        };
-        let (asked, decision) = (wanted.clone(), incarnation + 1);
-        let outcome = world.ask(at, move |inside| {
-            let replica = inside.group(number);
-            Box::pin(async move {
-                match replica {
-                    Some(replica) => {
-                        replica.reconfigure(&asked, decision).await.map_err(|error| error.to_string())
-                    }
-                    None => Err("nobody is here".to_owned()),
-                }
-            })
-        });
-        let outcome = outcome.await;
-        world.note("controller", format_args!("group {number}: members {wanted:?}: {outcome:?}"));
-        if let Some(Ok(())) = outcome {
-            break;
-        }
-        world.sleep_ms(100).await;
-    }
-    group.members.replace(wanted);
-    let place = world.place_of(leaves.node);
-    world.nodes[place].hosts.borrow_mut().remove(&number);
-    // A node that is down keeps its files: they are another life's when it is to host one again.
-    let for_node = world.clone();
-    world.ask(place, move |inside| Box::pin(async move { for_node.remove(&inside, number).await })).await;
-    group.is_moving.set(false);
+    let mut nodes: Vec<NodeId> = partition.nodes().collect();
+    let free: Vec<_> = world.nodes.iter().map(|node| node.id).filter(|id| !nodes.contains(id)).collect();
+    let Some(to) = free.get(rng.below(free.len().max(1) as u64) as usize).copied() else { return false };
+    let leaves = rng.below(nodes.len() as u64) as usize;
+    world.note("controller", format_args!("group {number}: {} is to make way for {to}", nodes[leaves]));
+    nodes[leaves] = to;
+    group.partition.replace(partition.moved_to(&nodes));
+    true
 }

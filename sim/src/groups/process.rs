@@ -1,7 +1,7 @@
 //! A node's process: it opens what its disk holds, hosts replicas, and takes jobs until it ends.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -10,17 +10,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ouzel_model::{
-    LeaderEpoch, NodeId, Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicName, TopicPartition,
+    EntryId, LeaderEpoch, NodeId, Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicName, TopicPartition,
 };
 use ouzel_raft::transport::LocalBoxFuture;
-use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, ReplicatedLog, Role, Ticks};
+use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, ReplicatedLog, Role, Ticks, vouches};
 use ouzel_runtime::clock::Instant;
 use ouzel_runtime::sim::{DATA_DIR, Rng, SimRuntime};
 use ouzel_runtime::{CoreId, Runtime};
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, replay, stop_of};
-use ouzel_storage::{FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, TailCache};
+use ouzel_storage::{Durability, FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, TailCache};
 use tokio::sync::mpsc;
 
+use super::controller::ask_about_the_lost;
 use super::world::World;
 
 const BOOT_ID_FILE: &str = "/proc/sys/kernel/random/boot_id";
@@ -40,6 +41,10 @@ pub(super) struct Inside {
     pub(super) boot: BootId,
     shared: LogShared,
     pub(super) groups: RefCell<BTreeMap<u32, RaftGroup>>,
+    /// Replicas that cannot vouch for what they acknowledged, with their newest entries. They are not open.
+    pub(super) lost: RefCell<BTreeMap<u32, (ReplicaId, Option<EntryId>)>>,
+    /// What was to be opened in this life.
+    pub(super) attempted: RefCell<BTreeSet<(u32, ReplicaId)>>,
 }
 
 impl Inside {
@@ -137,13 +142,24 @@ impl World {
             disk_low: Rc::default(),
             runtime: runtime.clone(),
         };
-        let inside = Rc::new(Inside { runtime, wal, boot, shared, groups: RefCell::default() });
+        let inside = Rc::new(Inside {
+            runtime,
+            wal,
+            boot,
+            shared,
+            groups: RefCell::default(),
+            lost: RefCell::default(),
+            attempted: RefCell::default(),
+        });
         let node = &self.nodes[at];
-        let hosts: Vec<_> = node.hosts.borrow().iter().map(|(number, replica)| (*number, *replica)).collect();
-        for (number, replica) in hosts {
-            self.open(&inside, number, replica).await;
+        for (number, group) in (0..).zip(&self.groups) {
+            let replica = group.partition.borrow().replica_on(node.id);
+            if let Some(replica) = replica {
+                self.open(&inside, number, replica).await;
+            }
         }
         node.inside.replace(Some(inside.clone()));
+        ouzel_runtime::spawn(ask_about_the_lost(self.clone(), inside.clone()));
         if !self.own_ticks {
             ouzel_runtime::spawn(self.clone().serve_groups(at, inside.clone()));
         }
@@ -153,24 +169,47 @@ impl World {
         Ok(())
     }
 
-    /// Opens a replica; one that cannot be opened is out of service until the next start.
+    /// Opens a replica, once; one that cannot be opened is out of service until the next start, one that cannot vouch for
+    /// what it acknowledged until the controller has decided. An earlier life of it ends.
     pub(super) async fn open(&self, inside: &Rc<Inside>, number: u32, replica: ReplicaId) {
+        if !inside.attempted.borrow_mut().insert((number, replica)) {
+            return;
+        }
+        inside.lost.borrow_mut().remove(&number);
+        close(inside, number).await;
+        self.open_if(inside, number, replica, self.lies_told.get()).await;
+    }
+
+    /// Opens a replica with what it has left: the controller says so.
+    pub(super) async fn open_anyway(&self, inside: &Rc<Inside>, number: u32, replica: ReplicaId) {
+        self.open_if(inside, number, replica, true).await;
+    }
+
+    async fn open_if(&self, inside: &Rc<Inside>, number: u32, replica: ReplicaId, anyway: bool) {
         let who = name(replica.node);
-        let opened = open_group(self, inside, number, replica).await;
+        let opened = open_group(self, inside, number, replica, anyway).await;
         match opened {
-            Ok(opened) => _ = inside.groups.borrow_mut().insert(number, opened),
+            Ok(Opened::Lost(last)) => {
+                self.note(
+                    &who,
+                    format_args!("group {number}: {replica} cannot vouch for its tail, {last:?}"),
+                );
+                inside.lost.borrow_mut().insert(number, (replica, last));
+            }
+            Ok(Opened::Group(opened)) => _ = inside.groups.borrow_mut().insert(number, opened),
             Err(error) => self.note(&who, format_args!("group {number} cannot be opened: {error}")),
         }
     }
 
     /// Lets go of a replica and of all it holds.
-    pub(super) async fn remove(&self, inside: &Rc<Inside>, number: u32) {
-        let removed = inside.groups.borrow_mut().remove(&number);
-        if let Some(group) = removed {
-            group.shutdown().await;
-            let _ = group.local().close().await;
-        }
+    pub(super) async fn remove(&self, inside: &Rc<Inside>, number: u32, replica: ReplicaId) {
         let at = self.groups[number as usize].at;
+        if inside.wal.get_group(&at).is_some_and(|kept| kept.replica != replica) {
+            // A later life of it is here by now.
+            return;
+        }
+        inside.lost.borrow_mut().remove(&number);
+        close(inside, number).await;
         let _ = inside.wal.commit(vec![Change::Remove(at)]).await;
         let _ = inside.runtime.disk.remove_dir_all(&log_dir(number)).await;
         let _ = inside.runtime.disk.sync_dir(std::path::Path::new(DATA_DIR)).await;
@@ -230,12 +269,28 @@ impl World {
     }
 }
 
+/// What opening a replica came to.
+enum Opened {
+    Group(RaftGroup),
+    /// It cannot vouch for what it acknowledged; its newest entry.
+    Lost(Option<EntryId>),
+}
+
+async fn close(inside: &Inside, number: u32) {
+    let open = inside.groups.borrow_mut().remove(&number);
+    if let Some(group) = open {
+        group.shutdown().await;
+        let _ = group.local().close().await;
+    }
+}
+
 async fn open_group(
     world: &World,
     inside: &Rc<Inside>,
     number: u32,
     replica: ReplicaId,
-) -> Result<RaftGroup, String> {
+    anyway: bool,
+) -> Result<Opened, String> {
     let at = world.groups[number as usize].at;
     let kept = inside.wal.get_group(&at);
     if kept.as_ref().is_some_and(|kept| kept.replica != replica) {
@@ -266,9 +321,14 @@ async fn open_group(
     })
     .await
     .map_err(|error| error.to_string())?;
+    if !anyway && !vouches(kept.as_ref(), inside.boot, &log) {
+        let last = log.last_entry();
+        log.close().await.map_err(|error| error.to_string())?;
+        return Ok(Opened::Lost(last));
+    }
     // It is open in this boot from now on.
     let kept = kept.unwrap_or_else(|| GroupState::new(replica, inside.boot));
-    let kept = GroupState { boot: inside.boot, closed_at: None, ..kept };
+    let kept = kept.opened(world.durability == Durability::Durable, inside.boot);
     inside.wal.commit(vec![Change::PutGroup(at, kept)]).await.map_err(|error| error.to_string())?;
     let settings = GroupSettings {
         durability: world.durability,
@@ -276,8 +336,9 @@ async fn open_group(
         ..GroupSettings::default()
     };
     // The first incarnations found the group; whoever comes later is told.
-    let founders = &world.groups[number as usize].founders;
-    let founders = if founders.contains(&replica) { founders.clone() } else { Vec::new() };
+    let partition = world.groups[number as usize].partition.borrow().clone();
+    let founders = partition.founders().filter(|founders| founders.contains(&replica));
+    let founders = founders.unwrap_or_default().to_vec();
     RaftGroup::open(OpenGroup {
         at,
         replica,
@@ -290,6 +351,7 @@ async fn open_group(
         founders,
     })
     .await
+    .map(Opened::Group)
     .map_err(|error| error.to_string())
 }
 

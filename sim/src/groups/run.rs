@@ -8,6 +8,7 @@ use ouzel_runtime::sim::{self, Rng};
 use ouzel_storage::Durability;
 
 use super::clients::{self, Producer, read_once};
+use super::controller;
 use super::nemesis::{Nemesis, leader_of};
 use super::sights;
 use super::world::{Plan, World};
@@ -15,6 +16,7 @@ use crate::check::history::{Final, PartitionId};
 use crate::check::verdict::Kind;
 use crate::check::{Verdict, judge};
 use crate::content;
+use crate::events::Events;
 use crate::trace::Trace;
 
 /// A healed group that does not serve by then does not serve.
@@ -71,6 +73,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// How many faults there were.
     pub faults: u64,
+    /// Faults by kind, and what else happened.
+    pub events: Events,
     /// What it ran with.
     pub durability: Durability,
 }
@@ -98,12 +102,12 @@ pub fn run(options: &Options, trace: Trace) -> Report {
         let world = World::new(machine.runtime(), &plan, trace);
         let faults = play(&world, &options, &mut rng).await;
         let mut history = world.history.borrow().clone();
-        for last in history.partitions.values_mut() {
-            last.loss_admitted = world.loss_admitted.get();
+        for (partition, last) in &mut history.partitions {
+            last.loss_admitted = world.is_loss_admitted(partition.0);
         }
         let mut verdict = judge(&history);
         let raft = world.verdict.borrow().violations.clone();
-        if !world.loss_admitted.get() {
+        if !world.lies_told.get() {
             verdict.violations.extend(raft);
         }
         if verdict.counts.acknowledged_all == 0 {
@@ -112,7 +116,7 @@ pub fn run(options: &Options, trace: Trace) -> Report {
         for node in 0..world.nodes.len() {
             world.kill(node);
         }
-        Report { verdict, faults, durability: plan.durability }
+        Report { verdict, faults, durability: plan.durability, events: world.events.clone() }
     })
 }
 
@@ -122,6 +126,8 @@ async fn play(world: &World, options: &Options, rng: &mut Rng) -> u64 {
     for node in 0..world.nodes.len() {
         world.start(node);
     }
+    let governing = world.partitions().into_iter().map(|group| controller::govern(world.clone(), group.0));
+    let governing: Vec<_> = governing.map(ouzel_runtime::spawn).collect();
     let mut working = Vec::new();
     let groups = world.groups.len() as u64;
     for nth in 0..groups + 1 + rng.below(3) {
@@ -143,6 +149,7 @@ async fn play(world: &World, options: &Options, rng: &mut Rng) -> u64 {
     sights::look(world);
     watching.abort();
     carrying.abort();
+    governing.iter().for_each(|task| task.abort());
     faults
 }
 
@@ -207,9 +214,9 @@ async fn look_at_the_end(world: &World, group: PartitionId) {
 fn agree(world: &World, group: u32) -> bool {
     let Some((_, leader)) = leader_of(world, group) else { return false };
     let end = leader.offsets().log_end;
-    let members = world.groups[group as usize].members.borrow().clone();
-    !world.groups[group as usize].is_moving.get()
-        && members.iter().all(|member| {
+    let partition = world.groups[group as usize].partition.borrow().clone();
+    !partition.is_moving()
+        && partition.replicas.iter().all(|member| {
             let inside = world.nodes[world.place_of(member.node)].inside.borrow().clone();
             let replica = inside.and_then(|inside| inside.group(group));
             replica.is_some_and(|replica| {

@@ -27,6 +27,12 @@ pub(super) fn look(world: &World) {
             let mut verdict = world.verdict.borrow_mut();
             let before = verdict.violations.len();
             world.judge.borrow_mut().see(&sight, &mut verdict);
+            let mut power = world.power.borrow_mut();
+            power.see(&sight, &mut verdict);
+            // What is flushed in every mode holds where all else may be lost.
+            let is_lost = power.is_loss_admitted(*number);
+            let news = verdict.violations.split_off(before);
+            verdict.violations.extend(news.into_iter().filter(|news| !is_lost || news.kind.is_of_flushed()));
             for violation in &verdict.violations[before..] {
                 world.note("judge", format_args!("VIOLATION {violation}"));
             }

@@ -1,12 +1,12 @@
 //! What a run is about: its nodes, its groups, and what everybody notes.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ouzel_model::{NodeId, PartitionIndex, ReplicaId, TopicId, TopicIdPartition};
+use ouzel_metadata::Partition;
+use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_raft::transport::LocalBoxFuture;
 use ouzel_runtime::clock::Instant;
 use ouzel_runtime::sim::{Pause, Rng, SimClock, SimDisk};
@@ -19,8 +19,10 @@ use super::process::{Inside, Job, Slot};
 use super::run::Planted;
 use crate::check::Verdict;
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Span, Value};
+use crate::check::power::PowerJudge;
 use crate::check::raft::RaftJudge;
 use crate::check::verdict::Kind;
+use crate::events::Events;
 use crate::trace::Trace;
 
 /// How long a client waits for an answer.
@@ -47,9 +49,12 @@ pub(super) struct Inner {
     pub(super) network: Network,
     pub(super) history: RefCell<History>,
     pub(super) judge: RefCell<RaftJudge>,
+    pub(super) power: RefCell<PowerJudge>,
+    pub(super) events: Events,
     pub(super) verdict: RefCell<Verdict>,
     pub(super) load: Cell<bool>,
-    pub(super) loss_admitted: Cell<bool>,
+    /// Whether a disk forgot what it had said to be safe.
+    pub(super) lies_told: Cell<bool>,
     counters: RefCell<[u64; 3]>,
 }
 
@@ -64,8 +69,6 @@ pub(super) struct Node {
     pub(super) slot: RefCell<Option<Rc<Slot>>>,
     pub(super) inbox: RefCell<Option<mpsc::UnboundedSender<Job>>>,
     pub(super) inside: RefCell<Option<Rc<Inside>>>,
-    /// Which replica of each group it is to host.
-    pub(super) hosts: RefCell<BTreeMap<u32, ReplicaId>>,
 }
 
 impl Node {
@@ -77,12 +80,10 @@ impl Node {
 /// A replicated log.
 pub(super) struct Group {
     pub(super) at: TopicIdPartition,
-    /// Who its first members are.
-    pub(super) founders: Vec<ReplicaId>,
-    /// Who the members are to be.
-    pub(super) members: RefCell<Vec<ReplicaId>>,
-    pub(super) next_incarnation: Cell<u32>,
-    pub(super) is_moving: Cell<bool>,
+    /// Where it is to be, as the controller has it.
+    pub(super) partition: RefCell<Partition>,
+    /// Since when somebody asks what becomes of a replica.
+    pub(super) asked_since: Cell<Option<Duration>>,
     /// Who led when it was last seen.
     pub(super) leader: Cell<usize>,
 }
@@ -110,27 +111,18 @@ impl World {
             slot: RefCell::default(),
             inbox: RefCell::default(),
             inside: RefCell::default(),
-            hosts: RefCell::default(),
         });
         let nodes: Vec<_> = nodes.collect();
         nodes.iter().for_each(|node| node.disk.set_lies(plan.planted == Some(Planted::Unflushed)));
         let groups = (0..plan.groups).map(|number| {
-            let founders = (0..plan.members).map(|at| {
-                let node = &nodes[(number as usize + at) % plan.nodes];
-                let replica = ReplicaId { node: node.id, incarnation: 1 };
-                node.hosts.borrow_mut().insert(number, replica);
-                replica
-            });
-            let founders: Vec<_> = founders.collect();
+            let members = (0..plan.members).map(|at| nodes[(number as usize + at) % plan.nodes].id);
             Group {
                 at: TopicIdPartition {
                     topic_id: TopicId([7; 16]),
                     partition: PartitionIndex(number.cast_signed()),
                 },
-                members: RefCell::new(founders.clone()),
-                founders,
-                next_incarnation: Cell::new(2),
-                is_moving: Cell::new(false),
+                partition: RefCell::new(Partition::new(members.collect())),
+                asked_since: Cell::new(None),
                 leader: Cell::new(number as usize % plan.nodes),
             }
         });
@@ -151,9 +143,11 @@ impl World {
                 network,
                 history: RefCell::default(),
                 judge: RefCell::default(),
+                power: RefCell::default(),
+                events: Events::default(),
                 verdict: RefCell::default(),
                 load: Cell::new(true),
-                loss_admitted: Cell::new(false),
+                lies_told: Cell::new(false),
                 counters: RefCell::new([1; 3]),
             }),
         }
@@ -189,6 +183,11 @@ impl World {
     pub(super) fn broken(&self, kind: Kind, facts: String) {
         self.note("judge", format_args!("VIOLATION {kind:?}: {facts}"));
         self.verdict.borrow_mut().broken(kind, facts);
+    }
+
+    /// Whether what a group promised may be lost by now.
+    pub(super) fn is_loss_admitted(&self, group: u32) -> bool {
+        self.lies_told.get() || self.power.borrow().is_loss_admitted(group)
     }
 
     pub(super) fn next_value(&self) -> Value {

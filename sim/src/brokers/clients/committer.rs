@@ -13,7 +13,7 @@ use super::super::shared::{Phase, Shared, TOPIC};
 use super::wire::Wire;
 use crate::check::history::{Asked, Committed, Outcome, PartitionId, Span};
 
-pub(super) fn group_name(group: u32) -> String {
+pub(in super::super) fn group_name(group: u32) -> String {
     format!("group-{group}")
 }
 

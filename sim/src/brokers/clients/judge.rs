@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use ouzel_client::{ClientError, Election, NewTopic};
+use ouzel_client::{ClientError, Election, NewTopic, Topics};
 use ouzel_model::{Offset, TimestampMs};
 use ouzel_protocol::ErrorCode;
 use ouzel_runtime::Runtime;
 use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::SimRuntime;
 
-use super::super::shared::{Phase, Shared, TOPIC};
+use super::super::shared::{OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::committer::ask;
 use super::maker::is_as_asked;
 use super::wire::Wire;
@@ -17,8 +17,6 @@ use crate::check::history::{Acks, Final, Outcome, PartitionId, Place, Produced, 
 use crate::check::verdict::{Kind, Violation};
 use crate::content;
 
-/// Where groups' offsets are.
-const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// A healed cluster that has not served by then does not serve.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -53,9 +51,13 @@ pub(in super::super) async fn look_at_the_end(
     })
     .await
     .ok_or("the topic cannot be created")?;
+    name_topics(&runtime, &mut wire, &shared).await;
     shared.enter(Phase::Load);
     while shared.phase() == Phase::Load {
         runtime.clock.sleep(Duration::from_millis(20)).await;
+        if !shared.is_named(OFFSETS_TOPIC) {
+            note_topics(&mut wire, &shared).await;
+        }
     }
     // What was under way when the faults ended is answered, or given up, by then.
     runtime.clock.sleep(Duration::from_secs(8)).await;
@@ -71,6 +73,7 @@ pub(in super::super) async fn look_at_the_end(
             shared.broken(no_progress(format!("the offsets of group {group} cannot be asked for")));
         }
     }
+    name_topics(&runtime, &mut wire, &shared).await;
     let mut wrong = None;
     let right = patiently(&runtime, async || match is_as_asked(&mut wire, &shared).await {
         Ok(()) => Some(()),
@@ -81,7 +84,7 @@ pub(in super::super) async fn look_at_the_end(
     });
     if right.await.is_none()
         && let Some(violation) = wrong
-        && !shared.is_loss_admitted()
+        && !shared.are_lies_told()
     {
         shared.broken(violation);
     }
@@ -91,6 +94,23 @@ pub(in super::super) async fn look_at_the_end(
         shared.broken(no_progress(format!("only {} nodes show their replicas", shared.compared())));
     }
     Ok(())
+}
+
+/// Takes note of which topic is which.
+async fn name_topics(runtime: &Runtime, wire: &mut Wire, shared: &Shared) {
+    patiently(runtime, async || {
+        note_topics(wire, shared).await;
+        shared.is_named(TOPIC).then_some(())
+    })
+    .await;
+}
+
+async fn note_topics(wire: &mut Wire, shared: &Shared) {
+    let found = wire.client().metadata(Topics::All).await;
+    match found {
+        Ok(found) => found.topics.iter().for_each(|(name, topic)| shared.name_topic(name, topic.topic_id)),
+        Err(error) => wire.failed(&error),
+    }
 }
 
 /// Shows that a partition still takes records.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ouzel_client::ClientError;
-use ouzel_model::{ProducerEpoch, ProducerId, TimestampMs};
+use ouzel_model::{PartitionIndex, ProducerEpoch, ProducerId, TimestampMs};
 use ouzel_protocol::ErrorCode;
 use ouzel_runtime::Runtime;
 use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Rng, SimRuntime};
 
-use super::super::shared::{Phase, Shared};
+use super::super::shared::{Phase, Shared, TOPIC};
 use super::wire::Wire;
 use crate::check::history::{Acks, Outcome, PartitionId, Place, Produced, ProducerLife, Span};
 use crate::check::verdict::{Kind, Violation};
@@ -154,8 +154,8 @@ impl Producer {
     fn tell_unexpected(&self, partition: PartitionId, sequence: u64, error: &ClientError) {
         // A producer whose records were lost leaves a gap, or is unknown; it begins anew.
         let lost = [ErrorCode::OutOfOrderSequenceNumber, ErrorCode::UnknownProducerId];
-        let explained =
-            self.shared.is_loss_admitted() && error.code().is_some_and(|code| lost.contains(&code));
+        let explained = self.shared.is_loss_admitted(TOPIC, PartitionIndex(partition.0.cast_signed()))
+            && error.code().is_some_and(|code| lost.contains(&code));
         if !explained {
             self.shared.broken(Violation {
                 kind: Kind::UnexpectedError,
