@@ -19,7 +19,8 @@ const USAGE: &str = "usage: cargo xtask sim [arguments]
   --from S         from seed S on (a fresh one, which is printed)
   --minutes M      no seed is begun after M minutes
   --nodes 1|3|5    nodes of the simulated cluster
-  --mode MODE      durable, write-caching or os (each has its turn, durable the most)
+  --mode MODE      durable, write-caching or os (each has its turn, durable the most); every tenth ten of seeds has
+                   disks that lie
   --mutations      instead: plants wrongs in the replicas' code, one at a time; the judges must notice each
   --release        optimised: for a long run; the build takes minutes
 ";
@@ -32,6 +33,9 @@ const POLL_EVERY: Duration = Duration::from_millis(10);
 const FAILURES_MAX: usize = 20;
 /// By seed: what costs the most to keep is tried the most.
 const MODES: [&str; 4] = ["durable", "write-caching", "durable", "os"];
+
+/// One seed in so many has disks that lie.
+const LYING_EVERY: u64 = 10;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +87,10 @@ impl Options {
         let mut arguments = vec!["--seed".to_owned(), seed.to_string(), "--mode".to_owned(), mode.to_owned()];
         if let Some(nodes) = self.nodes {
             arguments.extend(["--nodes".to_owned(), nodes.to_string()]);
+        }
+        // Whatever the level, which the last digit chooses.
+        if (seed / 10) % LYING_EVERY == 7 {
+            arguments.push("--lying-disks".to_owned());
         }
         arguments
     }
@@ -276,6 +284,7 @@ mod tests {
         assert_eq!(options.arguments(9), ["--seed", "9", "--mode", "write-caching", "--nodes", "3"]);
         assert!(options.replay(9).ends_with("--seed 9 --mode write-caching --nodes 3 --verbose"));
         assert_eq!(parse("--mode os").unwrap().arguments(9), ["--seed", "9", "--mode", "os"]);
+        assert!(options.replay(1075).ends_with("--seed 1075 --mode os --nodes 3 --lying-disks --verbose"));
     }
 
     #[test]
