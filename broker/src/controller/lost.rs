@@ -20,7 +20,7 @@ const LASTING: Duration = Duration::from_secs(10);
 /// Whoever waits asks again much sooner than this: longer ago is another story.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
-/// Since when a partition's replicas are asked about, and when that was last done.
+/// Since when all holders of a partition have answered how they stand, and when they were last asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     since: Instant,
@@ -48,6 +48,10 @@ pub(crate) async fn replica_lost(
         let mut asked = controller.asked_about.borrow_mut();
         asked.retain(|_, asked| now.duration_since(asked.last) < FORGOTTEN_AFTER);
         let asked = asked.entry(at).or_insert(Asked { since: now, last: now });
+        if stands.len() < partition.holders().count() {
+            // Who comes back now needs time to elect.
+            asked.since = now;
+        }
         asked.last = now;
         now.duration_since(asked.since) >= LASTING
     };

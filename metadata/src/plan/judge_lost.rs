@@ -66,12 +66,13 @@ pub fn judge_lost(
     let vouches = |replica: &ReplicaId| vouches(stands, *replica);
     let all_have_answered =
         partition.holders().all(|holder| stands.iter().any(|(known, _)| *known == holder));
-    // They elect without its help. While it moves nobody but its leader knows who the members are.
-    let elect_without = !partition.is_moving()
-        && is_majority(
-            partition.replicas.iter().filter(|replica| vouches(replica)).count(),
-            partition.replicas.len(),
-        );
+    // They elect without its help. While it moves nobody but its leader knows who the members are: those before the move,
+    // those after it, or both; of whom an earlier move has left behind nobody knows that much.
+    let after = partition.replicas.iter().filter(|replica| vouches(replica)).count();
+    let before = partition.members_before().into_iter().filter(|replica| vouches(replica)).count();
+    let elect_without = !partition.is_abandoning()
+        && is_majority(after, partition.replicas.len())
+        && is_majority(before, partition.nodes_before().len());
     if !is_lasting || !all_have_answered || elect_without {
         return Verdict::Wait;
     }
@@ -186,9 +187,29 @@ mod tests {
         let mut stands = vec![tail(1, 9), follows(2), follows(3)];
         assert_eq!(judge_lost(&moving, replica(1), &stands, true), Verdict::Wait, "node 4 has not answered");
         stands.push(open(comes));
-        assert_eq!(judge_lost(&moving, replica(1), &stands, true), Verdict::GoOn);
+        assert_eq!(
+            judge_lost(&moving, replica(1), &stands, true),
+            Verdict::Wait,
+            "2 and 3 elect, or 3 and 4"
+        );
         stands[1] = leads(2, &[2, 3]);
         assert_eq!(judge_lost(&moving, replica(1), &stands, true), Verdict::Anew);
+        stands[1] = tail(2, 8);
+        assert_eq!(judge_lost(&moving, replica(1), &stands, true), Verdict::GoOn, "3 is one of three");
+    }
+
+    /// Five replicas, one of which began a new life after a power cut; before its group had it in, another machine lost its
+    /// power, and then all were started again. The other three can elect, but for as long as the partition was on its way
+    /// that was not looked at: the second one went on with a tail that may have been short, and its vote counted.
+    #[test]
+    fn whoever_is_not_needed_while_another_begins_anew_waits() {
+        let moving = on(&[1, 2, 3, 4, 5]).without_disk_of(NodeId(3));
+        let open = |replica| (replica, Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() });
+        let reborn = ReplicaId { node: NodeId(3), incarnation: 1 };
+        let mut stands = vec![follows(1), tail(2, 130), open(reborn), follows(4), follows(5)];
+        assert_eq!(judge_lost(&moving, replica(2), &stands, true), Verdict::Wait);
+        stands[3] = tail(4, 120);
+        assert_eq!(judge_lost(&moving, replica(2), &stands, true), Verdict::GoOn, "1 and 5 are two of five");
     }
 
     /// Replayed from the power cut on: one after the other goes on, the longest first, until they can elect; whoever is
