@@ -1,8 +1,8 @@
 //! The judges: from what clients saw, and what lies on the replicas' disks, to what of the promises was broken.
 //!
 //! Pure: values in, values out. A history is what the clients of a run noted ([`history`]); the judges look at it from
-//! four sides: what became of the records ([`records`]), what each reader saw ([`sessions`]), what groups committed
-//! ([`commits`]), and whether Raft's own invariants held among the replicas ([`raft`]); of replicas that do not flush first,
+//! five sides: what became of the records ([`records`]), what each reader saw ([`sessions`]), what groups committed
+//! ([`commits`]), what is left of a compacted topic ([`newest`]), and whether Raft's own invariants held among the replicas ([`raft`]); of replicas that do not flush first,
 //! whether those that lost their power are still counted on ([`power`]).
 //!
 //! A promise is as large as acks and durability make it (`docs/offsets.md`, `docs/replication.md`): what was promised and
@@ -12,6 +12,7 @@
 
 pub mod commits;
 pub mod history;
+pub mod newest;
 pub mod power;
 pub mod raft;
 pub mod records;
@@ -21,11 +22,23 @@ pub mod verdict;
 pub use history::History;
 pub use verdict::{Counts, Verdict, Violation};
 
+/// Judges whether a loss that was admitted was told: `told` is how many losses the nodes counted.
+pub fn judge_told(told: u64, verdict: &mut Verdict) {
+    let Counts { lost_admitted, vanished_admitted, .. } = verdict.counts;
+    if told == 0 && lost_admitted + vanished_admitted > 0 {
+        let facts = format!(
+            "{lost_admitted} records that were acknowledged and {vanished_admitted} reads are gone, and no node counts a loss"
+        );
+        verdict.broken(verdict::Kind::UntoldLoss, facts);
+    }
+}
+
 /// Judges all that clients saw.
 pub fn judge(history: &History) -> Verdict {
     let mut verdict = Verdict::default();
     records::judge(history, &mut verdict);
     sessions::judge(history, &mut verdict);
     commits::judge(history, &mut verdict);
+    newest::judge(history, &mut verdict);
     verdict
 }

@@ -5,6 +5,7 @@ use ouzel_model::batch::{self, BatchBuilder, Codec, RecordParts, RecordStream};
 use ouzel_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, TimestampMs};
 
 use crate::check::history::Value;
+use crate::check::newest::KEYS;
 
 /// Larger batches than a run writes are refused by its readers.
 const PLAIN_BYTES_MAX: usize = 1 << 20;
@@ -32,6 +33,22 @@ pub fn batch(values: &[Value], mark: Option<Mark>, record_bytes: usize, now: Tim
         builder.push(now, &RecordParts { value: Some(&content), ..RecordParts::default() });
     }
     builder.build().into()
+}
+
+/// Makes a batch of one value with its key, padded as those of [`batch`].
+pub fn keyed(value: Value, record_bytes: usize, now: TimestampMs) -> Bytes {
+    let mut builder = BatchBuilder::new(Codec::None);
+    let mut content = value.0.to_be_bytes().to_vec();
+    content.resize(record_bytes.max(8), b'.');
+    let key = (value.0 % KEYS).to_be_bytes();
+    builder.push(now, &RecordParts { key: Some(&key), value: Some(&content), ..RecordParts::default() });
+    builder.build().into()
+}
+
+/// The offset after whole batches; none if there are none.
+pub fn next_offset(pieces: &[Bytes]) -> Option<Offset> {
+    let batches = pieces.iter().flat_map(|piece| batch::batches(piece));
+    batches.filter_map(Result::ok).map(|batch| batch.header.next_offset()).last()
 }
 
 /// Reads the records at and after `from` out of whole batches.

@@ -62,6 +62,8 @@ fn run_brokers(choices: &Choices, default: brokers::Options) -> Outcome {
         ..default
     };
     let report = brokers::run(&options, choices.trace())?;
+    report.events.add(if options.nodes > 1 { "seeds-of-clusters" } else { "seeds-of-one-broker" }, 1);
+    tell_disks(&options.durability, options.lying_disks, &report.events);
     let what =
         format!("brokers, {} nodes, {:?}, {} faults", options.nodes, options.durability, report.faults);
     Ok(conclude(options.seed, &what, &report.verdict, &report.events))
@@ -77,8 +79,21 @@ fn run_groups(choices: &Choices) -> bool {
         ..default
     };
     let report = groups::run(&options, choices.trace());
+    report.events.add("seeds-of-groups", 1);
+    tell_disks(&report.durability, options.lying_disks, &report.events);
     let what = format!("groups, {} nodes, {:?}, {} faults", options.nodes, report.durability, report.faults);
     conclude(options.seed, &what, &report.verdict, &report.events)
+}
+
+/// Counts the run by what its disks keep.
+fn tell_disks(durability: &Durability, lying: bool, events: &Events) {
+    let mode = match durability {
+        Durability::Durable => "seeds-durable",
+        Durability::WriteCaching => "seeds-write-caching",
+        Durability::Os => "seeds-os",
+    };
+    events.add(mode, 1);
+    events.add("seeds-on-lying-disks", u64::from(lying));
 }
 
 /// Says what was found; true if nothing was broken.

@@ -1,11 +1,14 @@
 //! What is seen of one replica from within its process: at any moment its newest entries, in the end all it holds.
 
-use ouzel_model::{EntryIndex, LeaderEpoch};
+use std::collections::BTreeMap;
+
+use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 use ouzel_raft::{RaftGroup, ReplicatedLog, Role};
 use ouzel_storage::entries::EntryBody;
 
 use crate::check::raft::{SeenEntry, Sight};
 use crate::content::sum;
+use crate::events::Events;
 
 /// Entries looked at each time: the newest. In the end all are read.
 const ENTRIES_MAX: u64 = 150;
@@ -40,7 +43,41 @@ pub(crate) fn sight(group: &RaftGroup, number: u32, life: u32, epoch: LeaderEpoc
         purged: log.entry_id(EntryIndex(before)).or(log.purged()),
         entries,
         known: status.committed.map(|id| id.index),
+        head: log.purged(),
         voters: if leads { status.voters } else { Vec::new() },
+    }
+}
+
+/// Notices what replicas do that they do not do every day.
+#[derive(Default)]
+pub(crate) struct Milestones {
+    /// Where the head of each replica was when it was last seen, and its newest entry.
+    replicas: BTreeMap<(u32, ReplicaId), (Option<EntryIndex>, Option<EntryIndex>)>,
+    voters: BTreeMap<u32, Vec<ReplicaId>>,
+}
+
+impl Milestones {
+    pub(crate) fn see(&mut self, sight: &Sight, events: &Events) {
+        let head = sight.head.map(|head| head.index);
+        let last = sight.entries.last().map(|entry| entry.id.index).max(head);
+        let before = self.replicas.insert((sight.group, sight.replica), (head, last));
+        let (head_before, last_before) = before.unwrap_or_default();
+        if head > head_before {
+            events.add(
+                match head > last_before {
+                    false => "purges",
+                    // Whoever leads has not been given it.
+                    true if sight.leads => "geneses",
+                    true => "snapshots-installed",
+                },
+                1,
+            );
+        }
+        if !sight.voters.is_empty()
+            && self.voters.insert(sight.group, sight.voters.clone()).is_some_and(|was| was != sight.voters)
+        {
+            events.add("member-changes", 1);
+        }
     }
 }
 

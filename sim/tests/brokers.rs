@@ -1,6 +1,9 @@
 //! Whole brokers under the simulator, a few seeds each: `ouzel-sim` runs the many.
 
+use std::time::Duration;
+
 use ouzel_sim::brokers::{Options, run};
+use ouzel_sim::check::verdict::Kind;
 use ouzel_sim::trace::Trace;
 use ouzel_storage::Durability;
 
@@ -34,4 +37,12 @@ fn a_run_of_a_seed_is_the_same_run() {
         (trace.lines(), report.verdict.counts)
     };
     assert_eq!(trace_of(11), trace_of(11));
+}
+
+/// What does not serve is a broken promise, too.
+#[test]
+fn a_broker_that_does_not_come_back_is_noticed() {
+    let options = Options { is_left_broken: true, load: Duration::from_secs(3), ..Options::new(5) };
+    let verdict = run(&options, Trace::default()).expect("it runs").verdict;
+    assert!(verdict.has(Kind::NoProgress), "{:?}", verdict.violations);
 }

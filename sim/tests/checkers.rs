@@ -7,10 +7,11 @@ use ouzel_sim::check::history::{
     Acks, Asked, Committed, Fetched, Final, Outcome, PartitionId, Place, Produced, ProducerLife, Session,
     Span, Value,
 };
+use ouzel_sim::check::newest::Upsert;
 use ouzel_sim::check::power::PowerJudge;
 use ouzel_sim::check::raft::{RaftJudge, SeenEntry, Sight};
 use ouzel_sim::check::verdict::Kind;
-use ouzel_sim::check::{History, Verdict, judge};
+use ouzel_sim::check::{History, Verdict, judge, judge_told};
 
 const AT: PartitionId = PartitionId(0);
 const EPOCH: LeaderEpoch = LeaderEpoch(3);
@@ -58,7 +59,12 @@ fn records() -> Vec<(Offset, Value, LeaderEpoch)> {
     (0..6).map(|at| (Offset(at), Value(100 + at as u64), EPOCH)).collect()
 }
 
-/// Three batches, read in two fetches, committed twice, all there in the end.
+fn upsert(value: u64, outcome: Outcome<Offset>) -> Upsert {
+    Upsert { value: Value(value), outcome }
+}
+
+/// Three batches, read in two fetches, committed twice, all there in the end; two values of a key, of which
+/// the newer one is left.
 fn sound() -> History {
     let last =
         Final { log_start: Offset(0), high_watermark: Offset(6), records: records(), loss_admitted: false };
@@ -68,6 +74,8 @@ fn sound() -> History {
         committed: vec![commit(60, 4, Outcome::Done(())), commit(70, 6, Outcome::Done(()))],
         asked: vec![asked(66, Some(4)), asked(80, Some(6))],
         partitions: [(AT, last)].into(),
+        upserts: vec![upsert(7, Outcome::Done(Offset(0))), upsert(14, Outcome::Done(Offset(1)))],
+        compacted: Some(Final { records: vec![(Offset(1), Value(14), EPOCH)], ..Final::default() }),
         forgiven_groups: [].into(),
     }
 }
@@ -285,6 +293,43 @@ fn a_commit_that_goes_back() {
     assert_eq!(judge(&history).violations, []);
 }
 
+#[test]
+fn a_newest_value_that_is_cleaned_away() {
+    let left = |history: &mut History, records: &[(i64, u64)]| {
+        let records = records.iter().map(|(offset, value)| (Offset(*offset), Value(*value), EPOCH));
+        history.compacted = Some(Final { records: records.collect(), ..Final::default() });
+    };
+    assert_eq!(accused(|history| left(history, &[(0, 7)])), [Kind::LostAcknowledged]);
+    assert_eq!(accused(|history| left(history, &[])), [Kind::LostAcknowledged]);
+    assert_eq!(accused(|history| left(history, &[(0, 14)])), [Kind::OffsetNotFinal]);
+    assert_eq!(accused(|history| left(history, &[(1, 14), (2, 21)])), [Kind::NeverWritten]);
+    assert_eq!(accused(|history| left(history, &[(0, 7), (1, 14)])), [], "not cleaned yet");
+    // Of unknown fate: one before may have come late, one behind may be there or not.
+    let late = |history: &mut History| {
+        history.upserts[0].outcome = Outcome::Unknown;
+        left(history, &[(1, 14), (2, 7)]);
+    };
+    assert_eq!(accused(late), []);
+    let newer = |history: &mut History| {
+        history.upserts.push(upsert(21, Outcome::Unknown));
+        left(history, &[(2, 21)]);
+    };
+    assert_eq!(accused(newer), []);
+}
+
+#[test]
+fn a_loss_that_no_counter_tells_of() {
+    let mut verdict = Verdict::default();
+    verdict.counts.lost_admitted = 1;
+    judge_told(1, &mut verdict);
+    assert_eq!(verdict.violations, []);
+    judge_told(0, &mut verdict);
+    assert_eq!(kinds(verdict), [Kind::UntoldLoss]);
+    let mut whole = Verdict::default();
+    judge_told(0, &mut whole);
+    assert_eq!(whole.violations, []);
+}
+
 // ---- Raft
 
 fn replica(node: i32) -> ReplicaId {
@@ -313,6 +358,7 @@ fn sight(node: i32) -> Sight {
         entries: vec![entry(1, 1), entry(2, 2), entry(2, 3)],
         voters: if node == 1 { (1..=3).map(replica).collect() } else { Vec::new() },
         known: Some(EntryIndex(2)),
+        head: None,
     }
 }
 
@@ -428,7 +474,7 @@ fn an_epoch_a_vote_and_a_commit_that_go_back() {
 fn after(sights: &[Sight], cut: &[i32]) -> PowerJudge {
     let (mut judge, mut verdict) = (PowerJudge::default(), Verdict::default());
     sights.iter().for_each(|sight| judge.see(sight, &mut verdict));
-    cut.iter().for_each(|node| judge.power_cut(NodeId(*node)));
+    cut.iter().for_each(|node| judge.forget(NodeId(*node), |_| true));
     assert_eq!(verdict.violations, []);
     judge
 }
@@ -451,6 +497,14 @@ fn a_tail_that_is_trusted() {
     let anew = Sight { replica: reborn()[1], entries: Vec::new(), ..sight(2) };
     assert_eq!(accused(&[2], &anew), [], "nobody counts on it");
     assert_eq!(accused(&[2, 3], &sight(2)), [], "there is nothing better");
+    // Who had neither voted nor followed anybody when it was last seen may come back, and may count for a loss meanwhile.
+    let new = Sight { epoch: LeaderEpoch(0), known: None, entries: Vec::new(), ..sight(2) };
+    let mut judge = after(&[sight(1), new.clone(), sight(3)], &[2]);
+    assert!(!judge.bears(NodeId(3), |_| true));
+    let mut verdict = Verdict::default();
+    judge.see(&new, &mut verdict);
+    assert_eq!(kinds(verdict), []);
+    assert!(judge.bears(NodeId(3), |_| true));
 }
 
 #[test]
@@ -460,17 +514,17 @@ fn a_loss_is_admitted_where_a_majority_lost_its_power() {
     assert!(!after(&all, &[2, 2]).is_loss_admitted(1), "the same one");
     assert!(after(&all, &[2, 3]).is_loss_admitted(1));
     let judge = after(&all, &[2]);
-    assert!(!judge.bears_power_cut(NodeId(3), &[1]) && judge.bears_power_cut(NodeId(2), &[1]));
-    assert!(judge.bears_power_cut(NodeId(3), &[7]), "another group");
+    assert!(!judge.bears(NodeId(3), |_| true) && judge.bears(NodeId(2), |_| true));
+    assert!(judge.bears(NodeId(3), |group| group == 7), "another group");
     // One after the other: in between the group has let go of the one that forgot.
     let mut judge = after(&all, &[2]);
     let mut changed = Sight { voters: reborn(), ..sight(1) };
     judge.see(&changed, &mut Verdict::default());
-    assert!(!judge.bears_power_cut(NodeId(3), &[1]), "the change is not known to be committed");
+    assert!(!judge.bears(NodeId(3), |_| true), "the change is not known to be committed");
     changed.known = Some(EntryIndex(3));
     judge.see(&changed, &mut Verdict::default());
-    judge.power_cut(NodeId(3));
+    judge.forget(NodeId(3), |_| true);
     assert!(!judge.is_loss_admitted(1));
-    judge.power_cut(NodeId(1));
+    judge.forget(NodeId(1), |_| true);
     assert!(judge.is_loss_admitted(1));
 }

@@ -26,6 +26,12 @@ fn three_brokers_keep_their_promises() {
     }
 }
 
+#[test]
+fn five_brokers_keep_their_promises() {
+    let report = sound(&Options { nodes: 5, ..three(5) });
+    assert!(report.verdict.counts.acknowledged_all > 50, "{:?}", report.verdict.counts);
+}
+
 /// Two founders registered and followed the controller's log; the third was slower. Its node was not in the image, so the
 /// others forgot its address: the leader sent it nothing, and it could never read the log up to its own registration.
 /// (Seed 43 of three brokers, before faults began so early.)

@@ -3,12 +3,16 @@
 mod committer;
 mod judge;
 mod maker;
+mod operator;
 mod producer;
 mod reader;
+mod upserter;
 mod wire;
 
 pub(super) use committer::{commit, group_name};
 pub(super) use judge::look_at_the_end;
 pub(super) use maker::make_topics;
+pub(super) use operator::operate;
 pub(super) use producer::produce;
 pub(super) use reader::read;
+pub(super) use upserter::upsert;

@@ -52,6 +52,8 @@ pub enum Fault {
     ClockJump(usize, i64),
     /// The disk says it has flushed and has not.
     Lie(usize),
+    /// The machine comes back later with an empty disk.
+    Wipe(usize),
 }
 
 impl Fault {
@@ -73,8 +75,14 @@ impl Fault {
             Fault::FullDisk(..) => "fault-full-disk",
             Fault::ClockJump(..) => "fault-clock-jump",
             Fault::Lie(_) => "fault-lie",
+            Fault::Wipe(_) => "fault-wipe",
         }
     }
+}
+
+/// The node at a place in the list.
+pub(super) fn id_of(at: usize) -> NodeId {
+    NodeId(i32::try_from(at).unwrap_or(i32::MAX - 1) + 1)
 }
 
 /// What ends a fault.
@@ -100,6 +108,7 @@ pub(super) struct Nemesis {
     lying: bool,
     /// Whether power is cut only where a majority of every group keeps what it has acknowledged.
     spares: bool,
+    wipes: bool,
     shared: Shared,
     next: Duration,
     undo: Vec<(Duration, Undo)>,
@@ -126,6 +135,7 @@ impl Nemesis {
         nodes: Vec<(String, SimDisk)>,
         clients: Vec<String>,
         latency_max: Duration,
+        wipes: bool,
         shared: Shared,
         trace: Trace,
     ) -> Nemesis {
@@ -133,6 +143,7 @@ impl Nemesis {
         let forgets = options.durability != Durability::Durable && options.nodes > 1;
         Nemesis {
             spares: forgets && rng.chance(3, 4),
+            wipes,
             rng,
             shared,
             trace,
@@ -210,6 +221,11 @@ impl Nemesis {
         self.note(cluster, format_args!("all is healed"));
     }
 
+    /// Ends all nodes for good.
+    pub(super) fn leave_broken(&mut self, cluster: &mut Cluster<'_>) {
+        self.nodes.iter().for_each(|host| cluster.kill(&host.name));
+    }
+
     /// Starts a node whose process has ended by itself.
     pub(super) fn start_again(&mut self, cluster: &mut Cluster<'_>, node: usize) {
         let name = self.nodes[node].name.clone();
@@ -235,8 +251,22 @@ impl Nemesis {
 
     /// Whether a machine may lose its power without a loss that would be admitted.
     fn may_cut(&self, node: usize) -> bool {
-        let id = NodeId(i32::try_from(node).unwrap_or_default() + 1);
-        !self.spares || self.shared.bears_power_cut(id)
+        !self.spares || self.shared.bears_power_cut(id_of(node))
+    }
+
+    /// Whether a machine may lose its disk: all others are there, and have all that it has.
+    fn may_wipe(&self, node: usize) -> bool {
+        let all_up = self.nodes.iter().all(|host| host.is_up && !host.is_hurt);
+        self.wipes && all_up && self.shared.bears_wipe(id_of(node))
+    }
+
+    /// Lets a node begin much later than the others.
+    pub(super) fn hold_back(&mut self, cluster: &mut Cluster<'_>, node: usize) {
+        let until = Duration::from_secs(4 + self.rng.below(10));
+        cluster.kill(&self.nodes[node].name);
+        self.nodes[node].is_up = false;
+        self.undo.push((until, Undo::Start(node)));
+        self.shared.events().add("nodes-joined-late", 1);
     }
 
     fn choose(&mut self) -> Option<Fault> {
@@ -249,7 +279,7 @@ impl Nemesis {
             .cloned()
             .collect();
         let other = others[self.rng.below(others.len() as u64) as usize].clone();
-        let kind = self.rng.below(34);
+        let kind = self.rng.below(36);
         Some(match kind {
             0..=4 => Fault::Kill(node),
             5..=9 if self.may_cut(node) => Fault::PowerCut(node),
@@ -272,7 +302,8 @@ impl Nemesis {
                 let by_ms = self.rng.below(2 * SKEW_MAX_MS).cast_signed() - SKEW_MAX_MS.cast_signed();
                 Fault::ClockJump(node, by_ms)
             }
-            _ if self.lying => Fault::Lie(node),
+            32 | 33 if self.lying => Fault::Lie(node),
+            34 | 35 if self.may_wipe(node) => Fault::Wipe(node),
             _ => return None,
         })
     }
@@ -280,7 +311,9 @@ impl Nemesis {
     fn strike(&mut self, cluster: &mut Cluster<'_>, now: Duration, fault: &Fault) {
         let lasts = now + Duration::from_millis(200 + self.rng.below(2500));
         match fault {
-            Fault::Kill(node) | Fault::PowerCut(node) if !self.nodes[*node].is_up => return,
+            Fault::Kill(node) | Fault::PowerCut(node) | Fault::Wipe(node) if !self.nodes[*node].is_up => {
+                return;
+            }
             Fault::Kill(node) => {
                 self.nodes[*node].is_up = false;
                 cluster.kill(&self.nodes[*node].name);
@@ -342,6 +375,13 @@ impl Nemesis {
                 if let Some(clock) = cluster.clock(&self.nodes[*node].name) {
                     clock.set_skew_ms(*by_ms);
                 }
+            }
+            Fault::Wipe(node) => {
+                self.nodes[*node].is_up = false;
+                cluster.kill(&self.nodes[*node].name);
+                self.nodes[*node].disk.wipe();
+                self.shared.wiped(id_of(*node));
+                self.undo.push((lasts, Undo::Start(*node)));
             }
             Fault::Lie(node) => {
                 self.nodes[*node].disk.set_lies(true);

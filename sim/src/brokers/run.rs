@@ -7,17 +7,17 @@ use std::time::Duration;
 use ouzel_broker::NodeConfig;
 use ouzel_broker::node::{self, Seated};
 use ouzel_metadata::{BrokerConfig, Layers, StaticConfig};
-use ouzel_model::{NodeId, PartitionIndex, partition_for_key};
+use ouzel_model::{PartitionIndex, partition_for_key};
 use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Cluster, ClusterConfig, DATA_DIR, Rng, SimRuntime};
 use ouzel_storage::Durability;
 
 use super::clients;
-use super::nemesis::Nemesis;
-use super::shared::{OFFSETS_TOPIC, Phase, Shared, TOPIC};
+use super::nemesis::{Nemesis, id_of};
+use super::shared::{COMPACTED, OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::sights;
 use crate::check::verdict::{Kind, Violation};
-use crate::check::{Verdict, judge};
+use crate::check::{Verdict, judge, judge_told};
 use crate::events::Events;
 use crate::trace::Trace;
 
@@ -25,7 +25,7 @@ const KAFKA_PORT: u16 = 9092;
 const RPC_PORT: u16 = 33146;
 const MEMORY_BYTES: u64 = 64 << 20;
 const GROUPS: u32 = 2;
-const OFFSETS_PARTITIONS: i32 = 3;
+pub(super) const OFFSETS_PARTITIONS: i32 = 3;
 /// A node whose disk has lied, and that ends by itself so often when all is healed, is given an empty one.
 const ENDS_MAX: u32 = 4;
 
@@ -42,6 +42,8 @@ pub struct Options {
     pub lying_disks: bool,
     /// How long clients work and faults happen.
     pub load: Duration,
+    /// A wrong on purpose: in the end no node comes back.
+    pub is_left_broken: bool,
 }
 
 impl Options {
@@ -53,6 +55,7 @@ impl Options {
             durability: Durability::Durable,
             lying_disks: false,
             load: Duration::from_secs(12),
+            is_left_broken: false,
         }
     }
 
@@ -65,6 +68,47 @@ impl Options {
             _ => Durability::Durable,
         };
         Options { nodes: if rng.chance(1, 4) { 5 } else { 3 }, durability, ..Options::new(seed) }
+    }
+}
+
+/// What is drawn from the seed beside the faults: what kind of cluster it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    pub(super) nodes: usize,
+    /// The first nodes found the cluster; the others join.
+    founders: usize,
+    /// How many replicas topics are made with.
+    pub(super) replicas: i16,
+    /// With how many the topic of the records begins.
+    pub(super) replicas_at_first: i16,
+    /// Whether partitions are moved to fewer replicas than they had, and back.
+    shrinks: bool,
+    /// Whether machines lose their disks.
+    wipes: bool,
+    /// Whether old records of the topic go.
+    pub(super) retains: bool,
+}
+
+impl Plan {
+    fn of(options: &Options) -> Plan {
+        let mut rng = Rng::new(options.seed).fork(0x91a7);
+        let is_cluster = options.nodes >= 3;
+        let replicas = if is_cluster { 3 } else { 1 };
+        // Who is alone with a record loses it with the power, or the disk.
+        let may_shrink = is_cluster && options.durability == Durability::Durable;
+        let shrinks = may_shrink && rng.chance(1, 3);
+        let starts_small = rng.chance(1, 2);
+        let is_late = rng.chance(1, 2);
+        let wipes = rng.chance(1, 2);
+        Plan {
+            nodes: options.nodes,
+            founders: if options.nodes >= 5 && is_late { 3 } else { options.nodes },
+            replicas,
+            replicas_at_first: if shrinks && starts_small { 1 } else { replicas },
+            shrinks,
+            wipes: is_cluster && wipes && !shrinks && !options.lying_disks,
+            retains: rng.chance(1, 4),
+        }
     }
 }
 
@@ -84,6 +128,7 @@ pub struct Report {
 /// # Errors
 /// When the run itself fails: a panic in a node, or a run that does not end.
 pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error::Error + Send + Sync>> {
+    let plan = Plan::of(options);
     let mut rng = Rng::new(options.seed).fork(0x0b0e);
     let shared = Shared::new(1 + rng.below(3) as u32, trace.clone());
     let latency_max = Duration::from_millis(1 + rng.below(10));
@@ -98,7 +143,7 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
     let mut nodes = Vec::new();
     for at in 0..options.nodes {
         let name = node_name(at);
-        let config = node_config(at, options)?;
+        let config = node_config(at, options, &plan)?;
         let (ended, trace, shared) = (ended.clone(), trace.clone(), shared.clone());
         let life = Rc::new(Cell::new(0));
         let disk = cluster.node(&name, cores, move |node| {
@@ -115,26 +160,33 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         });
         nodes.push((name, disk));
     }
-    let names = add_clients(&mut cluster, options, &shared, &mut rng);
-    let mut nemesis = Nemesis::new(options, nodes, names, latency_max, shared.clone(), trace.clone());
+    let names = add_clients(&mut cluster, plan, &shared, &mut rng);
+    let mut nemesis =
+        Nemesis::new(options, nodes, names, latency_max, plan.wipes, shared.clone(), trace.clone());
+    let mut late: Vec<usize> = (plan.founders..plan.nodes).collect();
     let mut load_began = None;
     let mut restart_at = Duration::ZERO;
     let mut ends_when_healed = vec![0; options.nodes];
     while !cluster.step()? {
         let now = cluster.elapsed();
+        shared.set_elapsed(now);
+        late.drain(..).for_each(|node| nemesis.hold_back(&mut cluster, node));
         if shared.phase() == Phase::Opening && options.nodes > 1 {
             nemesis.step_early(&mut cluster);
-            admit_power_cuts(options, &mut nemesis, &shared)?;
+            admit_power_cuts(options, &mut nemesis, &shared);
         }
         if shared.phase() == Phase::Load {
             let began = *load_began.get_or_insert(now);
             nemesis.step(&mut cluster);
-            admit_power_cuts(options, &mut nemesis, &shared)?;
+            admit_power_cuts(options, &mut nemesis, &shared);
             if nemesis.lies_told {
                 shared.admit_lies();
             }
             if now >= began + options.load {
-                nemesis.heal(&mut cluster);
+                match options.is_left_broken {
+                    true => nemesis.leave_broken(&mut cluster),
+                    false => nemesis.heal(&mut cluster),
+                }
                 shared.enter(Phase::Healing);
             }
         }
@@ -159,9 +211,15 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         let partition = partition_for_key(&clients::group_name(*group), OFFSETS_PARTITIONS);
         shared.is_loss_admitted(OFFSETS_TOPIC, partition)
     };
+    if let Some(last) = &mut history.compacted {
+        last.loss_admitted = shared.is_loss_admitted(COMPACTED, PartitionIndex(0));
+    }
     history.forgiven_groups = (0..GROUPS).filter(is_forgiven).collect();
     let mut verdict = judge(&history);
     verdict.violations.extend(shared.violations());
+    if plan.nodes > 1 && !nemesis.lies_told {
+        judge_told(shared.events().count("losses-told"), &mut verdict);
+    }
     if nemesis.has_replaced_most() {
         // Lies have cost the cluster itself: nobody is left who knows what was decided.
         verdict.violations.retain(|violation| violation.kind != Kind::NoProgress);
@@ -175,23 +233,14 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
 }
 
 /// Tells the judges which machines lost what they had not flushed.
-fn admit_power_cuts(
-    options: &Options,
-    nemesis: &mut Nemesis,
-    shared: &Shared,
-) -> Result<(), std::num::TryFromIntError> {
+fn admit_power_cuts(options: &Options, nemesis: &mut Nemesis, shared: &Shared) {
     for at in nemesis.power_cuts.drain(..).filter(|_| options.durability != Durability::Durable) {
-        shared.power_cut(node_id(at)?);
+        shared.power_cut(id_of(at));
         if options.nodes == 1 {
             // There is nobody else who has it.
             shared.admit_loss();
         }
     }
-    Ok(())
-}
-
-fn node_id(at: usize) -> Result<NodeId, std::num::TryFromIntError> {
-    Ok(NodeId(i32::try_from(at)? + 1))
 }
 
 fn node_name(at: usize) -> String {
@@ -212,20 +261,31 @@ async fn run_node(node: SimRuntime, config: NodeConfig, cores: u16, life: u32, s
     }
 }
 
-fn node_config(at: usize, options: &Options) -> Result<NodeConfig, Box<dyn std::error::Error + Send + Sync>> {
+fn node_config(
+    at: usize,
+    options: &Options,
+    plan: &Plan,
+) -> Result<NodeConfig, Box<dyn std::error::Error + Send + Sync>> {
+    let replicas = plan.replicas.to_string();
     let offsets_partitions = OFFSETS_PARTITIONS.to_string();
     let settings = [
         ("log.ouzel.durability", name_of(options.durability)),
         ("offsets.topic.num.partitions", offsets_partitions.as_str()),
         ("auto.create.topics.enable", "false"),
-        ("default.replication.factor", if options.nodes >= 3 { "3" } else { "1" }),
-        ("offsets.topic.replication.factor", if options.nodes >= 3 { "3" } else { "1" }),
+        ("default.replication.factor", replicas.as_str()),
+        ("offsets.topic.replication.factor", replicas.as_str()),
+        // All that a cluster does in days is to happen in seconds.
+        ("log.retention.check.interval.ms", "1000"),
+        ("log.roll.ms", "2500"),
+        ("log.cleaner.backoff.ms", "300"),
+        ("log.cleaner.min.cleanable.ratio", "0.05"),
+        ("metadata.log.max.record.bytes.between.snapshots", "3000"),
     ];
     let settings = StaticConfig::from_settings(settings).map_err(|error| format!("{error:?}"))?;
     let name = node_name(at);
-    let seeds = (0..options.nodes).map(|at| format!("{}:{RPC_PORT}", node_name(at)));
+    let seeds = (0..plan.founders).map(|at| format!("{}:{RPC_PORT}", node_name(at)));
     Ok(NodeConfig {
-        node_id: node_id(at)?,
+        node_id: id_of(at),
         data_dir: DATA_DIR.into(),
         kafka_listener: format!("0.0.0.0:{KAFKA_PORT}"),
         advertised: Some((name.clone(), KAFKA_PORT)),
@@ -245,38 +305,40 @@ fn name_of(durability: Durability) -> &'static str {
     }
 }
 
-fn add_clients(cluster: &mut Cluster<'_>, options: &Options, shared: &Shared, rng: &mut Rng) -> Vec<String> {
-    let bootstrap: Vec<_> = (0..options.nodes).map(|at| format!("{}:{KAFKA_PORT}", node_name(at))).collect();
+fn add_clients(cluster: &mut Cluster<'_>, plan: Plan, shared: &Shared, rng: &mut Rng) -> Vec<String> {
+    let bootstrap: Vec<_> = (0..plan.nodes).map(|at| format!("{}:{KAFKA_PORT}", node_name(at))).collect();
     let bootstrap = bootstrap.join(",");
     let mut names = Vec::new();
+    let mut named = |name: &str| {
+        names.push(name.to_owned());
+        (name.to_owned(), bootstrap.clone(), shared.clone())
+    };
     for at in 0..2 + rng.below(3) {
-        let (name, idempotent) = (format!("producer{at}"), at % 2 == 0);
-        let (bootstrap, shared) = (bootstrap.clone(), shared.clone());
-        names.push(name.clone());
+        let idempotent = at % 2 == 0;
+        let (name, bootstrap, shared) = named(&format!("producer{at}"));
         cluster
             .client(&name.clone(), move |node| clients::produce(node, name, bootstrap, idempotent, shared));
     }
     for at in 0..1 + rng.below(2) {
-        let name = format!("reader{at}");
-        let (bootstrap, shared) = (bootstrap.clone(), shared.clone());
-        names.push(name.clone());
+        let (name, bootstrap, shared) = named(&format!("reader{at}"));
         cluster.client(&name.clone(), move |node| clients::read(node, name, bootstrap, shared));
     }
     for group in 0..GROUPS {
-        let name = format!("group{group}");
-        let (bootstrap, shared) = (bootstrap.clone(), shared.clone());
-        names.push(name.clone());
+        let (name, bootstrap, shared) = named(&format!("group{group}"));
         cluster.client(&name, move |node| clients::commit(node, group, bootstrap, shared));
     }
-    let (nodes, factor) = (options.nodes, if options.nodes >= 3 { 3 } else { 1 });
-    {
-        let (bootstrap, shared) = (bootstrap.clone(), shared.clone());
-        names.push("maker".to_owned());
-        cluster.client("maker", move |node| clients::make_topics(node, bootstrap, factor, shared));
+    let (name, bootstrap, shared) = named("upserter");
+    cluster.client(&name, move |node| clients::upsert(node, bootstrap, shared));
+    let (name, bootstrap, shared) = named("maker");
+    cluster.client(&name, move |node| clients::make_topics(node, bootstrap, plan.replicas, shared));
+    if plan.nodes > 1 {
+        let (name, bootstrap, shared) = named("operator");
+        cluster
+            .client(&name, move |node| clients::operate(node, bootstrap, plan.nodes, plan.shrinks, shared));
     }
-    let shared = shared.clone();
-    cluster.client("judge", move |node| {
-        clients::look_at_the_end(node, bootstrap, factor, GROUPS, nodes, shared)
-    });
+    // Whoever judges is cut off from nobody.
+    let (_, bootstrap, shared) = named("judge");
+    names.pop();
+    cluster.client("judge", move |node| clients::look_at_the_end(node, bootstrap, plan, GROUPS, shared));
     names
 }

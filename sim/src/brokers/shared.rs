@@ -6,7 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicIdPartition};
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_runtime::Runtime;
 
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Value};
@@ -14,12 +14,17 @@ use crate::check::power::PowerJudge;
 use crate::check::raft::{RaftJudge, Sight};
 use crate::check::verdict::{Verdict, Violation};
 use crate::events::Events;
+use crate::replica::Milestones;
 use crate::trace::Trace;
 
 /// The topic that all write to.
 pub(super) const TOPIC: &str = "events";
+/// The topic of which the newest value of each key stays.
+pub(super) const COMPACTED: &str = "states";
 /// Where groups' offsets are.
 pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
+/// A group that is there is seen so often, where a node of it runs.
+const SEEN_WITHIN: Duration = Duration::from_secs(1);
 /// The controller's log is flushed in every mode.
 const CONTROLLER: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
@@ -49,6 +54,8 @@ struct Inner {
     /// Nodes whose replicas' contents were compared.
     compared: Cell<usize>,
     topics: RefCell<BTreeMap<String, Topic>>,
+    /// Since the run began.
+    elapsed: Cell<Duration>,
     /// As the clients were told them.
     topic_ids: RefCell<BTreeMap<String, TopicId>>,
     events: Events,
@@ -58,20 +65,27 @@ struct Inner {
 #[derive(Default)]
 struct Replicas {
     /// Groups by number, in the order in which they were seen first.
-    groups: BTreeMap<TopicIdPartition, u32>,
+    groups: BTreeMap<(TopicIdPartition, usize), u32>,
+    /// The terms in which a single replica's log became a group's: entries are counted anew from there.
+    geneses: BTreeMap<TopicIdPartition, BTreeSet<LeaderEpoch>>,
     moving: RaftJudge,
     contents: RaftJudge,
     power: PowerJudge,
+    milestones: Milestones,
+    /// When each group was last seen.
+    seen: BTreeMap<u32, Duration>,
     verdict: Verdict,
 }
 
 /// What is known of a topic that was made while faults happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Topic {
     /// Its creation was acknowledged.
     Made {
-        /// How many partitions it has.
-        partitions: i32,
+        /// How many partitions it has: at least, and at most, as an attempt to add some may have been carried out.
+        partitions: (i32, i32),
+        /// What `max.message.bytes` may be: one, if every attempt to change it was answered.
+        batch_bytes_max: BTreeSet<String>,
     },
     /// Its deletion was acknowledged.
     Deleted,
@@ -111,6 +125,7 @@ impl Shared {
                 replicas: RefCell::default(),
                 compared: Cell::new(0),
                 topics: RefCell::default(),
+                elapsed: Cell::default(),
                 topic_ids: RefCell::default(),
                 events: Events::default(),
             }),
@@ -159,17 +174,37 @@ impl Shared {
 
     /// A machine lost its power, and its replicas do not flush before they answer.
     pub(super) fn power_cut(&self, node: NodeId) {
-        self.inner.replicas.borrow_mut().power.power_cut(node);
+        let Replicas { groups, power, .. } = &mut *self.inner.replicas.borrow_mut();
+        let flushed = groups.iter().find(|((at, _), _)| at.topic_id == CONTROLLER).map(|(_, group)| *group);
+        power.forget(node, |group| Some(group) != flushed);
+    }
+
+    /// A machine lost its disk.
+    pub(super) fn wiped(&self, node: NodeId) {
+        self.inner.replicas.borrow_mut().power.forget(node, |_| true);
+    }
+
+    /// Whether all that is there would be kept if this machine lost its disk now.
+    pub(super) fn bears_wipe(&self, node: NodeId) -> bool {
+        let now = self.inner.elapsed.get();
+        let replicas = self.inner.replicas.borrow();
+        let is_there = |group| replicas.seen.get(&group).is_some_and(|seen| now < *seen + SEEN_WITHIN);
+        replicas.power.bears(node, is_there)
+    }
+
+    pub(super) fn set_elapsed(&self, elapsed: Duration) {
+        self.inner.elapsed.set(elapsed);
     }
 
     /// Whether the topics that are judged would keep what they promised if this machine lost its power now.
     pub(super) fn bears_power_cut(&self, node: NodeId) -> bool {
         let ids = self.inner.topic_ids.borrow();
-        let judged: Vec<_> = [TOPIC, OFFSETS_TOPIC].iter().filter_map(|name| ids.get(*name)).collect();
+        let judged: Vec<_> =
+            [TOPIC, COMPACTED, OFFSETS_TOPIC].iter().filter_map(|name| ids.get(*name)).collect();
         let replicas = self.inner.replicas.borrow();
-        let groups = replicas.groups.iter().filter(|(at, _)| judged.contains(&&at.topic_id));
+        let groups = replicas.groups.iter().filter(|((at, _), _)| judged.contains(&&at.topic_id));
         let groups: Vec<_> = groups.map(|(_, group)| *group).collect();
-        replicas.power.bears_power_cut(node, &groups)
+        replicas.power.bears(node, |group| groups.contains(&group))
     }
 
     pub(super) fn events(&self) -> &Events {
@@ -189,8 +224,8 @@ impl Shared {
         let replicas = self.inner.replicas.borrow();
         let topic_id = self.inner.topic_ids.borrow().get(topic).copied();
         let at = topic_id.map(|topic_id| TopicIdPartition { topic_id, partition });
-        let group = at.and_then(|at| replicas.groups.get(&at));
-        self.inner.loss_admitted.get() || group.is_some_and(|group| replicas.power.is_loss_admitted(*group))
+        let mut groups = replicas.groups.iter().filter(|((found, _), _)| Some(*found) == at);
+        self.inner.loss_admitted.get() || groups.any(|(_, group)| replicas.power.is_loss_admitted(*group))
     }
 
     pub(super) fn admit_lies(&self) {
@@ -234,16 +269,20 @@ impl Shared {
     /// Judges what a replica looks like; with contents, among others that are seen with theirs.
     pub(super) fn see(&self, at: TopicIdPartition, sight: Sight, with_contents: bool) {
         let mut replicas = self.inner.replicas.borrow_mut();
-        let Replicas { groups, moving, contents, power, verdict } = &mut *replicas;
+        let Replicas { groups, geneses, moving, contents, power, milestones, seen, verdict } = &mut *replicas;
         let next = groups.len() as u32;
-        let group = *groups.entry(at).or_insert(next);
+        let geneses = geneses.entry(at).or_default();
+        let began = |head: &EntryId| head.index == EntryIndex(0) && head.term > LeaderEpoch(0);
+        geneses.extend(sight.head.filter(began).map(|head| head.term));
+        let generation = geneses.range(..=sight.epoch).count();
+        let group = *groups.entry((at, generation)).or_insert(next);
         let before = verdict.violations.len();
         let judge = if with_contents { contents } else { moving };
         let sight = Sight { group, ..sight };
+        seen.insert(group, self.inner.elapsed.get());
+        milestones.see(&sight, &self.inner.events);
         judge.see(&sight, verdict);
-        if at.topic_id != CONTROLLER {
-            power.see(&sight, verdict);
-        }
+        power.see(&sight, verdict);
         let news = verdict.violations.split_off(before);
         let counts = |violation: &Violation| {
             // A disk that lies may have its replica break every rule there is.

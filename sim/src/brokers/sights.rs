@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ouzel_broker::metrics::CoreSample;
 use ouzel_broker::node::NodeHandle;
 use ouzel_model::TopicIdPartition;
 use ouzel_raft::{RaftGroup, ReplicatedLog};
@@ -9,6 +10,7 @@ use ouzel_runtime::{Clock, CoreId};
 
 use super::shared::{Phase, Shared};
 use crate::check::raft::Sight;
+use crate::events::Events;
 use crate::replica;
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -19,6 +21,7 @@ type Seen = (TopicIdPartition, Sight);
 /// Looks at every replica of a node over and over, as long as its process runs; in the end at their contents.
 pub(super) async fn watch(handle: NodeHandle, clock: Clock, cores: u16, life: u32, shared: Shared) {
     let mut has_compared = false;
+    let mut counted = Counted::default();
     loop {
         clock.sleep(INTERVAL).await;
         let compares = shared.phase() == Phase::Comparing && !has_compared;
@@ -28,10 +31,35 @@ pub(super) async fn watch(handle: NodeHandle, clock: Clock, cores: u16, life: u3
                 shared.see(at, sight, compares);
             }
         }
+        if let Ok(sample) = handle.sample().await {
+            counted.tell(&sample, shared.events());
+        }
         if compares {
             has_compared = true;
             shared.node_compared();
         }
+    }
+}
+
+/// What a process has counted so far.
+#[derive(Default)]
+struct Counted {
+    losses: u64,
+    compactions: u64,
+    elections: u64,
+}
+
+impl Counted {
+    fn tell(&mut self, sample: &CoreSample, events: &Events) {
+        let now = Counted {
+            losses: sample.tails_given_up + sample.inherited + sample.reversions,
+            compactions: sample.cleaner.passes,
+            elections: sample.elections,
+        };
+        events.add("losses-told", now.losses.saturating_sub(self.losses));
+        events.add("compactions", now.compactions.saturating_sub(self.compactions));
+        events.add("elections", now.elections.saturating_sub(self.elections));
+        *self = now;
     }
 }
 

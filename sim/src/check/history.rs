@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ouzel_model::{LeaderEpoch, Offset};
 
+use super::newest::Upsert;
+
 /// A record's content. Every record that a client writes has one of its own; sending it again does not change it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value(pub u64);
@@ -34,6 +36,10 @@ pub struct History {
     pub asked: Vec<Asked>,
     /// What is there in the end, when all is healed; a partition that is missing is judged by its readers alone.
     pub partitions: BTreeMap<PartitionId, Final>,
+    /// What the only writer of a compacted topic wrote, in order.
+    pub upserts: Vec<Upsert>,
+    /// What that topic holds in the end.
+    pub compacted: Option<Final>,
     /// Groups whose commits are in partitions where loss is forgiven, as of [`Final::loss_admitted`].
     pub forgiven_groups: BTreeSet<u32>,
 }

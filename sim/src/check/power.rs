@@ -1,8 +1,8 @@
-//! Where nothing is flushed before it is acknowledged: which replicas may have lost what they acknowledged, and of which
-//! groups that makes a majority.
+//! Which replicas may have lost what they acknowledged, by a power cut where nothing is flushed before or with their disk,
+//! and of which groups that makes a majority.
 //!
 //! What is acknowledged with acks=all, or shown to a reader, is held by a majority of the voters. It is gone only where a
-//! majority of them lost their power while they were voters. A replica whose machine lost its power comes back as another
+//! majority of them forgot while they were voters. A replica whose machine forgot comes back as another
 //! one, so it is named here by its life: it is a voter who forgot until the group has other voters.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +12,12 @@ use ouzel_model::{EntryIndex, LeaderEpoch, NodeId, ReplicaId};
 use super::raft::Sight;
 use super::verdict::{Kind, Verdict};
 
-/// Follows groups of which no replica flushes before it answers.
+/// Follows groups, and the machines of their replicas.
 #[derive(Clone, Debug, Default)]
 pub struct PowerJudge {
     groups: BTreeMap<u32, Group>,
+    /// Machines that have forgotten since the run began.
+    forgot: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -24,10 +26,12 @@ struct Group {
     epoch: Option<LeaderEpoch>,
     /// Who may decide, oldest first: those before the last until the last are known to have been decided on.
     voters: Vec<Voters>,
-    /// Who was seen last on each node.
-    replicas: BTreeMap<NodeId, ReplicaId>,
-    /// Whose machine has lost its power.
+    /// Who was seen last on each node, and whether it had voted or followed anybody by then.
+    replicas: BTreeMap<NodeId, (ReplicaId, bool)>,
+    /// Whose machine has forgotten.
     forgetful: BTreeSet<ReplicaId>,
+    /// Whose machine has forgotten while nobody knew whether a replica there had promised anything.
+    doubtful: BTreeSet<NodeId>,
     is_loss_admitted: bool,
 }
 
@@ -39,28 +43,34 @@ struct Voters {
 }
 
 impl PowerJudge {
-    /// A machine lost its power, and with it what its page cache held.
-    pub fn power_cut(&mut self, node: NodeId) {
-        for group in self.groups.values_mut() {
-            group.forgetful.extend(group.replicas.get(&node));
-            let voters = group.voters.iter().flat_map(|voters| &voters.who);
-            group.forgetful.extend(voters.filter(|voter| voter.node == node));
+    /// A machine lost what its page cache held, or all of its disk, of these groups.
+    pub fn forget(&mut self, node: NodeId, forgets: impl Fn(u32) -> bool) {
+        self.forgot.insert(node);
+        for (_, group) in self.groups.iter_mut().filter(|(number, _)| forgets(**number)) {
+            match group.replicas.get(&node) {
+                Some((replica, true)) => _ = group.forgetful.insert(*replica),
+                // Who has promised nothing may come back; whether it has since then nobody saw.
+                Some((_, false)) | None => _ = group.doubtful.insert(node),
+            }
             group.judge_loss();
         }
     }
 
-    /// Whether these groups would keep what they promised if this machine lost its power now.
-    pub fn bears_power_cut(&self, node: NodeId, groups: &[u32]) -> bool {
-        let mut after = PowerJudge { groups: self.groups.clone() };
-        after.groups.retain(|number, _| groups.contains(number));
-        after.power_cut(node);
+    /// Whether these groups would keep what they promised if this machine forgot now.
+    pub fn bears(&self, node: NodeId, forgets: impl Fn(u32) -> bool) -> bool {
+        let mut after = self.clone();
+        after.groups.retain(|number, _| forgets(*number));
+        after.forget(node, |_| true);
         after.groups.values().all(|group| !group.is_loss_admitted)
     }
 
     /// Looks at a replica that is in service.
     pub fn see(&mut self, sight: &Sight, verdict: &mut Verdict) {
-        let group = self.groups.entry(sight.group).or_default();
-        group.replicas.insert(sight.replica.node, sight.replica);
+        let doubtful = || Group { doubtful: self.forgot.clone(), ..Group::default() };
+        let group = self.groups.entry(sight.group).or_insert_with(doubtful);
+        group.doubtful.remove(&sight.replica.node);
+        let has_begun = sight.epoch > LeaderEpoch(0) || sight.known.is_some();
+        group.replicas.insert(sight.replica.node, (sight.replica, has_begun));
         group.note_voters(sight);
         group.judge_loss();
         if group.forgetful.contains(&sight.replica) && !group.is_loss_admitted {
@@ -72,7 +82,7 @@ impl PowerJudge {
         }
     }
 
-    /// Whether what was promised may be lost: a majority of those who decided have lost their power.
+    /// Whether what was promised may be lost: a majority of those who decided have forgotten.
     pub fn is_loss_admitted(&self, group: u32) -> bool {
         self.groups.get(&group).is_some_and(|group| group.is_loss_admitted)
     }
@@ -97,7 +107,11 @@ impl Group {
 
     fn judge_loss(&mut self) {
         let is_gone = |voters: &Voters| {
-            2 * voters.who.iter().filter(|voter| self.forgetful.contains(voter)).count() > voters.who.len()
+            let forgot = voters
+                .who
+                .iter()
+                .filter(|voter| self.forgetful.contains(voter) || self.doubtful.contains(&voter.node));
+            2 * forgot.count() > voters.who.len()
         };
         self.is_loss_admitted |= self.voters.iter().any(is_gone);
     }

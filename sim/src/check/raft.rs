@@ -33,6 +33,8 @@ pub struct Sight {
     pub voters: Vec<ReplicaId>,
     /// Up to where it says the entries are committed.
     pub known: Option<EntryIndex>,
+    /// Up to where its log is only data: what `purged` says, where not all entries are looked at.
+    pub head: Option<EntryId>,
 }
 
 /// An entry as a replica holds it.

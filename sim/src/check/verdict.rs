@@ -56,6 +56,8 @@ pub enum Kind {
     CommitIndexWentBack,
     /// A replica that may have lost what it acknowledged is counted on as before, and a majority could do without it.
     TrustedTail,
+    /// Records are lost that were acknowledged, and no node counts a loss.
+    UntoldLoss,
     /// A topic whose creation was acknowledged is not there, or not as it was asked for.
     LostTopic,
     /// A topic whose deletion was acknowledged is there.
@@ -107,6 +109,10 @@ pub struct Counts {
     pub commits: u64,
     /// Commits of unknown fate that took effect late.
     pub late_commits: u64,
+    /// Values of a compacted topic that were acknowledged.
+    pub upserts: u64,
+    /// Those that are left there in the end.
+    pub upserts_left: u64,
 }
 
 /// All that the judges say of a run.

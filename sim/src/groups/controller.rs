@@ -9,7 +9,7 @@ use std::time::Duration;
 use ouzel_metadata::Partition;
 use ouzel_metadata::plan::{Loss, Stand, Verdict, judge_lost};
 use ouzel_model::{EntryId, ReplicaId};
-use ouzel_raft::{GroupStatus, RaftGroup, Role};
+use ouzel_raft::{GroupStatus, RaftGroup, ReplicaOffsets, ReplicatedLog, Role};
 
 use super::nemesis::leader_of;
 use super::process::Inside;
@@ -24,8 +24,12 @@ const ASK_INTERVAL_MS: u64 = 300;
 /// Sees to one group until the run ends: its replicas are opened where it is to be, its leader makes them its members,
 /// and who is none any more deletes what it has.
 pub(super) async fn govern(world: World, number: u32) {
+    let mut rng = world.fork(0x9000 + u64::from(number));
     loop {
         world.sleep_ms(INTERVAL_MS).await;
+        if world.retains && world.load.get() && rng.chance(1, 20) {
+            keep_house(&world, number, rng.chance(1, 8), rng.next()).await;
+        }
         let partition = world.groups[number as usize].partition.borrow().clone();
         for holder in partition.holders() {
             place(&world, number, holder).await;
@@ -33,6 +37,26 @@ pub(super) async fn govern(world: World, number: u32) {
         if partition.is_moving() && carry_out(&world, number, &partition).await {
             settle(&world, number, &partition).await;
         }
+    }
+}
+
+/// Has the leader let go of entries that all have, as its node does now and then; if it `trims`, also of records, up to an
+/// offset by chance.
+async fn keep_house(world: &World, number: u32, trims: bool, chance: u64) {
+    let Some((at, _)) = leader_of(world, number) else { return };
+    let outcome = world.ask(at, move |inside| {
+        let replica = inside.group(number);
+        Box::pin(async move {
+            let replica = replica?;
+            let ReplicaOffsets { log_start, high_watermark, .. } = replica.offsets();
+            let records = (high_watermark - log_start).unsigned_abs().max(1);
+            let from = log_start + if trims { (chance % records).cast_signed() } else { 0 };
+            replica.retain(from).await.ok().map(|()| from)
+        })
+    });
+    if let Some(Some(from)) = outcome.await.filter(|_| trims) {
+        world.note("controller", format_args!("group {number}: nobody needs what is below {from}"));
+        world.events.add("trims", 1);
     }
 }
 
@@ -127,7 +151,8 @@ async fn judge(world: &World, number: u32, asking: ReplicaId, last: Option<Entry
         });
         stands.extend(asked.await.flatten().filter(|(replica, _)| *replica == holder));
     }
-    let since = group.asked_since.get().unwrap_or_else(|| world.now());
+    let all_have_answered = stands.len() == partition.holders().count();
+    let since = group.asked_since.get().filter(|_| all_have_answered).unwrap_or_else(|| world.now());
     group.asked_since.set(Some(since));
     let verdict = judge_lost(&partition, asking, &stands, world.now() - since >= LASTING);
     if *group.partition.borrow() != partition {

@@ -250,8 +250,7 @@ impl Nemesis {
 
     /// Whether a machine may lose its power without a loss that would be admitted.
     fn may_cut(&self, node: NodeId) -> bool {
-        let all: Vec<_> = (0..).zip(&self.world.groups).map(|(number, _)| number).collect();
-        !self.spares || self.world.power.borrow().bears_power_cut(node, &all)
+        !self.spares || self.world.power.borrow().bears(node, |_| true)
     }
 
     fn cut(&mut self, from: NodeId, to: NodeId, lasts: Duration) {
@@ -272,7 +271,7 @@ impl Nemesis {
                 self.world.lies_told.set(true);
             }
             if self.world.durability != Durability::Durable {
-                self.world.power.borrow_mut().power_cut(node.id);
+                self.world.power.borrow_mut().forget(node.id, |_| true);
             }
             self.world.power_cut(at);
         } else {

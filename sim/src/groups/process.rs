@@ -210,9 +210,7 @@ impl World {
         }
         inside.lost.borrow_mut().remove(&number);
         close(inside, number).await;
-        let _ = inside.wal.commit(vec![Change::Remove(at)]).await;
-        let _ = inside.runtime.disk.remove_dir_all(&log_dir(number)).await;
-        let _ = inside.runtime.disk.sync_dir(std::path::Path::new(DATA_DIR)).await;
+        let _ = wipe(inside, &at, number).await;
     }
 
     /// Whether a replica says that it leads the group, or is about to: what nodes gossip.
@@ -276,6 +274,20 @@ enum Opened {
     Lost(Option<EntryId>),
 }
 
+/// Removes what a replica held: first the data, then what is known of it, as a crash in between is followed by the same.
+async fn wipe(inside: &Inside, at: &TopicIdPartition, number: u32) -> Result<(), String> {
+    let disk = &inside.runtime.disk;
+    let removed = async {
+        if disk.exists(&log_dir(number)).await? {
+            disk.remove_dir_all(&log_dir(number)).await?;
+            disk.sync_dir(std::path::Path::new(DATA_DIR)).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    removed.await.map_err(|error| error.to_string())?;
+    inside.wal.commit(vec![Change::Remove(*at)]).await.map_err(|error| error.to_string())
+}
+
 async fn close(inside: &Inside, number: u32) {
     let open = inside.groups.borrow_mut().remove(&number);
     if let Some(group) = open {
@@ -295,8 +307,7 @@ async fn open_group(
     let kept = inside.wal.get_group(&at);
     if kept.as_ref().is_some_and(|kept| kept.replica != replica) {
         // Another life of the replica was here: its log is not this one's.
-        inside.wal.commit(vec![Change::Remove(at)]).await.map_err(|error| error.to_string())?;
-        let _ = inside.runtime.disk.remove_dir_all(&log_dir(number)).await;
+        wipe(inside, &at, number).await?;
     }
     let kept = kept.filter(|kept| kept.replica == replica);
     let (stop, flushed) = stop_of(kept.as_ref().map(GroupState::as_solo).as_ref(), inside.boot, None);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use ouzel_model::Offset;
 use ouzel_raft::ReplicatedLog;
 use ouzel_runtime::sim::{self, Rng};
 use ouzel_storage::Durability;
@@ -14,7 +13,7 @@ use super::sights;
 use super::world::{Plan, World};
 use crate::check::history::{Final, PartitionId};
 use crate::check::verdict::Kind;
-use crate::check::{Verdict, judge};
+use crate::check::{Verdict, judge, judge_told};
 use crate::content;
 use crate::events::Events;
 use crate::trace::Trace;
@@ -97,6 +96,7 @@ pub fn run(options: &Options, trace: Trace) -> Report {
             members,
             durability: options.durability.unwrap_or(drawn),
             own_ticks: rng.chance(1, 2),
+            retains: Rng::new(options.seed).fork(0x2e7a).chance(2, 3),
             planted: options.planted,
         };
         let world = World::new(machine.runtime(), &plan, trace);
@@ -109,6 +109,9 @@ pub fn run(options: &Options, trace: Trace) -> Report {
         let raft = world.verdict.borrow().violations.clone();
         if !world.lies_told.get() {
             verdict.violations.extend(raft);
+        }
+        if !world.lies_told.get() {
+            judge_told(world.events.count("losses-told"), &mut verdict);
         }
         if verdict.counts.acknowledged_all == 0 {
             verdict.broken(Kind::NoProgress, "not one record was acknowledged");
@@ -182,9 +185,10 @@ async fn look_at_the_end(world: &World, group: PartitionId) {
         );
     }
     sights::compare_contents(world, group.0).await;
-    let Some((leader, _)) = leader_of(world, group.0) else { return };
+    let Some((leader, replica)) = leader_of(world, group.0) else { return };
     let mut last = Final::default();
-    let mut next = Offset(0);
+    let mut next = replica.offsets().log_start;
+    drop(replica);
     while world.now() < deadline + PATIENCE {
         let Some(Some(seen)) = read_once(world, leader, group.0, next).await else {
             world.sleep_ms(100).await;

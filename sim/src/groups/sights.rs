@@ -24,6 +24,7 @@ pub(super) fn look(world: &World) {
         let Some(inside) = node.inside.borrow().clone() else { continue };
         for (number, group) in &*inside.groups.borrow() {
             let sight = sight(world, &inside, *number, node.life.get(), group);
+            world.milestones.borrow_mut().see(&sight, &world.events);
             let mut verdict = world.verdict.borrow_mut();
             let before = verdict.violations.len();
             world.judge.borrow_mut().see(&sight, &mut verdict);

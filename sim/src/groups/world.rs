@@ -23,6 +23,7 @@ use crate::check::power::PowerJudge;
 use crate::check::raft::RaftJudge;
 use crate::check::verdict::Kind;
 use crate::events::Events;
+use crate::replica::Milestones;
 use crate::trace::Trace;
 
 /// How long a client waits for an answer.
@@ -40,6 +41,8 @@ pub(super) struct Inner {
     pub(super) durability: Durability,
     /// Whether groups tick themselves, or are served by their node.
     pub(super) own_ticks: bool,
+    /// Whether the heads of logs become data, and now and then go.
+    pub(super) retains: bool,
     pub(super) planted: Option<Planted>,
     pub(super) seed: u64,
     rng: RefCell<Rng>,
@@ -50,6 +53,7 @@ pub(super) struct Inner {
     pub(super) history: RefCell<History>,
     pub(super) judge: RefCell<RaftJudge>,
     pub(super) power: RefCell<PowerJudge>,
+    pub(super) milestones: RefCell<Milestones>,
     pub(super) events: Events,
     pub(super) verdict: RefCell<Verdict>,
     pub(super) load: Cell<bool>,
@@ -82,7 +86,7 @@ pub(super) struct Group {
     pub(super) at: TopicIdPartition,
     /// Where it is to be, as the controller has it.
     pub(super) partition: RefCell<Partition>,
-    /// Since when somebody asks what becomes of a replica.
+    /// Since when all have answered to whoever asks what becomes of a replica.
     pub(super) asked_since: Cell<Option<Duration>>,
     /// Who led when it was last seen.
     pub(super) leader: Cell<usize>,
@@ -96,6 +100,7 @@ pub(super) struct Plan {
     pub(super) members: usize,
     pub(super) durability: Durability,
     pub(super) own_ticks: bool,
+    pub(super) retains: bool,
     pub(super) planted: Option<Planted>,
 }
 
@@ -134,6 +139,7 @@ impl World {
                 runtime,
                 durability: plan.durability,
                 own_ticks: plan.own_ticks,
+                retains: plan.retains,
                 planted: plan.planted,
                 seed: plan.seed,
                 rng: RefCell::new(rng),
@@ -144,6 +150,7 @@ impl World {
                 history: RefCell::default(),
                 judge: RefCell::default(),
                 power: RefCell::default(),
+                milestones: RefCell::default(),
                 events: Events::default(),
                 verdict: RefCell::default(),
                 load: Cell::new(true),

@@ -108,9 +108,9 @@ mod tests {
         assert_eq!(finding.violations, Vec::<String>::new());
         let expected = [("faults", 16), ("lost admitted", 0), ("read", 44)];
         assert_eq!(finding.counts, expected.map(|(name, count)| (name.to_owned(), count)).into());
-        let by_kind = "seed 5: faults { crashes: 3, pauses: 2 }\n";
+        let by_kind = "seed 5: events { fault-kill: 3, snapshots-installed: 2 }\n";
         let counts = Finding::read(5, by_kind, true, None).counts;
-        assert_eq!(counts, [("crashes".to_owned(), 3), ("pauses".to_owned(), 2)].into());
+        assert_eq!(counts, [("fault-kill".to_owned(), 3), ("snapshots-installed".to_owned(), 2)].into());
     }
 
     #[test]

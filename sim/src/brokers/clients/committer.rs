@@ -10,7 +10,7 @@ use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Rng, SimRuntime};
 
 use super::super::shared::{Phase, Shared, TOPIC};
-use super::wire::Wire;
+use super::wire::{Wire, judge_error};
 use crate::check::history::{Asked, Committed, Outcome, PartitionId, Span};
 
 pub(in super::super) fn group_name(group: u32) -> String {
@@ -61,6 +61,7 @@ async fn commit_one(
     let outcome = if answer.is_ok() { Outcome::Done(()) } else { Outcome::Unknown };
     shared.note(runtime, &group_name(group), format_args!("commits {offset} on {}: {answer:?}", partition.0));
     if let Err(error) = &answer {
+        judge_error(shared, &group_name(group), error, &[]);
         wire.failed(error);
     }
     let span = Span { begun, ended: shared.now(runtime) };
@@ -76,6 +77,7 @@ pub(super) async fn ask(wire: &mut Wire, group: u32, runtime: &Runtime, shared: 
         Ok(found) => found,
         Err(error) => {
             shared.note(runtime, &group_name(group), format_args!("asks: {error}"));
+            judge_error(shared, &group_name(group), &error, &[]);
             wire.failed(&error);
             return false;
         }

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use ouzel_client::{ClientError, Election, NewTopic, Topics};
+use ouzel_client::{ClientError, Election, NewTopic, OffsetSpec, Topics};
 use ouzel_model::{Offset, TimestampMs};
 use ouzel_protocol::ErrorCode;
 use ouzel_runtime::Runtime;
 use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::SimRuntime;
 
-use super::super::shared::{OFFSETS_TOPIC, Phase, Shared, TOPIC};
+use super::super::run::Plan;
+use super::super::shared::{COMPACTED, OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::committer::ask;
 use super::maker::is_as_asked;
+use super::upserter::read_what_is_left;
 use super::wire::Wire;
 use crate::check::history::{Acks, Final, Outcome, PartitionId, Place, Produced, Span};
 use crate::check::verdict::{Kind, Violation};
@@ -24,33 +26,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(in super::super) async fn look_at_the_end(
     node: SimRuntime,
     bootstrap: String,
-    replication_factor: i16,
+    plan: Plan,
     groups: u32,
-    nodes: usize,
     shared: Shared,
 ) -> CoreResult {
     let runtime = node.runtime();
     let mut wire = Wire::new(&runtime, &bootstrap);
     let partitions = shared.partitions().count();
-    let topic = NewTopic {
-        name: TOPIC.to_owned(),
-        partitions: i32::try_from(partitions).ok(),
-        replication_factor: Some(replication_factor),
-        configs: [("segment.ms".to_owned(), "3000".to_owned())].into(),
-    };
-    patiently(&runtime, async || {
-        let created = wire.client().create_topic(&topic, false).await;
-        match created {
-            Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => {
-                shared.note(&runtime, "judge", format_args!("create the topic: {error}"));
-                wire.failed(&error);
-                None
-            }
-            _ => Some(()),
-        }
-    })
-    .await
-    .ok_or("the topic cannot be created")?;
+    let mut settings = vec![("segment.ms", "3000")];
+    if plan.retains {
+        settings.push(("retention.ms", "5000"));
+    }
+    let topic = new_topic(TOPIC, partitions, plan.replicas_at_first, &settings);
+    create(&runtime, &mut wire, &topic, &shared).await?;
+    let settings = [("cleanup.policy", "compact"), ("segment.ms", "1500"), ("delete.retention.ms", "1000")];
+    let topic = new_topic(COMPACTED, 1, plan.replicas, &settings);
+    create(&runtime, &mut wire, &topic, &shared).await?;
     name_topics(&runtime, &mut wire, &shared).await;
     shared.enter(Phase::Load);
     while shared.phase() == Phase::Load {
@@ -65,6 +56,7 @@ pub(in super::super) async fn look_at_the_end(
         serve_on(&runtime, &mut wire, partition, &shared).await;
         read_all(&runtime, &mut wire, partition, &shared).await;
     }
+    read_compacted(&runtime, &bootstrap, &shared).await;
     for group in 0..groups {
         let answered = at_any_cost(&runtime, &mut wire, &shared, async |wire| {
             ask(wire, group, &runtime, &shared).await.then_some(())
@@ -89,11 +81,48 @@ pub(in super::super) async fn look_at_the_end(
         shared.broken(violation);
     }
     shared.enter(Phase::Comparing);
-    let compared = patiently(&runtime, async || (shared.compared() >= nodes).then_some(()));
+    let compared = patiently(&runtime, async || (shared.compared() >= plan.nodes).then_some(()));
     if compared.await.is_none() {
         shared.broken(no_progress(format!("only {} nodes show their replicas", shared.compared())));
     }
     Ok(())
+}
+
+fn new_topic(name: &str, partitions: usize, replicas: i16, settings: &[(&str, &str)]) -> NewTopic {
+    NewTopic {
+        name: name.to_owned(),
+        partitions: i32::try_from(partitions).ok(),
+        replication_factor: Some(replicas),
+        configs: settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+    }
+}
+
+async fn create(runtime: &Runtime, wire: &mut Wire, topic: &NewTopic, shared: &Shared) -> CoreResult {
+    let created = patiently(runtime, async || {
+        let created = wire.client().create_topic(topic, false).await;
+        match created {
+            Err(error) if error.code() != Some(ErrorCode::TopicAlreadyExists) => {
+                shared.note(runtime, "judge", format_args!("create {}: {error}", topic.name));
+                wire.failed(&error);
+                None
+            }
+            _ => Some(()),
+        }
+    });
+    created.await.ok_or_else(|| format!("topic {} cannot be created", topic.name))?;
+    Ok(())
+}
+
+/// Reads what is left of the compacted topic.
+async fn read_compacted(runtime: &Runtime, bootstrap: &str, shared: &Shared) {
+    let mut wire = Wire::of(runtime, bootstrap, COMPACTED);
+    let left =
+        at_any_cost(runtime, &mut wire, shared, async |wire| read_what_is_left(runtime, wire, shared).await);
+    match left.await {
+        Some(last) => shared.record(|history| history.compacted = Some(last)),
+        None if shared.is_given_up(COMPACTED, |_| true) => {}
+        None => shared.broken(no_progress(format!("{COMPACTED} cannot be read"))),
+    }
 }
 
 /// Takes note of which topic is which.
@@ -167,7 +196,10 @@ async fn read_all(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, sh
                     shared.note(runtime, "judge", format_args!("read {} from {next}: {error}", partition.0));
                     if error.code() == Some(ErrorCode::OffsetOutOfRange) {
                         // Retention has been here.
-                        next = next.max(last.log_start + 1);
+                        let place = (TOPIC.to_owned(), partition.0.cast_signed());
+                        let wanted = [(place.0.clone(), place.1, OffsetSpec::Earliest)];
+                        let found = wire.client().list_offsets(&wanted).await.unwrap_or_default();
+                        next = found.get(&place).and_then(|found| found.offset).unwrap_or(next);
                     }
                     if let ClientError::Corrupt { .. } = error {
                         shared.broken(no_progress(format!("partition {}: {error}", partition.0)));

@@ -11,7 +11,7 @@ use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Rng, SimRuntime};
 
 use super::super::shared::{Phase, Shared, TOPIC};
-use super::wire::Wire;
+use super::wire::{Wire, judge_error, passes};
 use crate::check::history::{Acks, Outcome, PartitionId, Place, Produced, ProducerLife, Span};
 use crate::check::verdict::{Kind, Violation};
 use crate::content::{self, Mark};
@@ -68,6 +68,7 @@ impl Producer {
                     Ok(identity) => self.identity = Some(identity),
                     Err(error) => {
                         self.note(&format!("no producer id: {error}"));
+                        judge_error(&self.shared, &self.name, &error, &[]);
                         self.runtime.clock.sleep(Duration::from_millis(50)).await;
                         continue;
                     }
@@ -167,9 +168,4 @@ impl Producer {
     fn note(&self, event: &str) {
         self.shared.note(&self.runtime, &self.name, format_args!("{event}"));
     }
-}
-
-/// Whether asking again may help. A broker that dies while it is greeted has not answered like one.
-fn passes(error: &ClientError) -> bool {
-    error.is_retriable() || matches!(error, ClientError::NotKafka { .. })
 }

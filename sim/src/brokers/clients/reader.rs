@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use ouzel_client::ClientError;
 use ouzel_model::Offset;
 use ouzel_protocol::ErrorCode;
 use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Rng, SimRuntime};
 
 use super::super::shared::{Phase, Shared};
-use super::wire::Wire;
+use super::wire::{Wire, judge_error};
 use crate::check::history::{Fetched, Span};
 
 /// Reads until the load is over: a partition for a while, from its start or from near the end, then another.
@@ -26,14 +25,14 @@ pub(in super::super) async fn read(
         runtime.clock.sleep(Duration::from_millis(20)).await;
     }
     let partitions: Vec<_> = shared.partitions().collect();
-    let mut end = Offset(0);
+    let mut ends = vec![Offset(0); partitions.len()];
     while shared.phase() == Phase::Load {
         let partition = partitions[rng.below(partitions.len() as u64) as usize];
         let session = shared.next_session();
         let mut from = if rng.chance(1, 3) {
             Offset(0)
         } else {
-            Offset(rng.below(end.0.cast_unsigned() + 1).cast_signed())
+            Offset(rng.below(ends[partition.0 as usize].0.cast_unsigned() + 1).cast_signed())
         };
         for _ in 0..rng.below(40) {
             let begun = shared.now(&runtime);
@@ -61,12 +60,14 @@ pub(in super::super) async fn read(
                     };
                     shared.record(|history| history.fetched.push(fetched));
                     from = next;
-                    end = found.high_watermark;
+                    ends[partition.0 as usize] = found.high_watermark;
                 }
                 Err(error) => {
                     shared.note(&runtime, &name, format_args!("read {} from {from}: {error}", partition.0));
-                    if is_out_of_range(&error) {
-                        // Beyond an end that fewer know, or that is not known yet.
+                    // Beyond the end of one that leads no more and has not heard of it; or retention was faster.
+                    let expected = [ErrorCode::OffsetOutOfRange];
+                    judge_error(&shared, &name, &error, &expected);
+                    if error.code() == Some(ErrorCode::OffsetOutOfRange) {
                         break;
                     }
                     runtime.clock.sleep(Duration::from_millis(50)).await;
@@ -80,8 +81,4 @@ pub(in super::super) async fn read(
         }
     }
     Ok(())
-}
-
-fn is_out_of_range(error: &ClientError) -> bool {
-    error.code() == Some(ErrorCode::OffsetOutOfRange)
 }

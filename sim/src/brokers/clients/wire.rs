@@ -10,8 +10,9 @@ use ouzel_protocol::messages::kafka::InitProducerIdRequest;
 use ouzel_protocol::{ErrorCode, StrBytes};
 use ouzel_runtime::Runtime;
 
-use super::super::shared::TOPIC;
+use super::super::shared::{Shared, TOPIC};
 use crate::check::history::{PartitionId, Value};
+use crate::check::verdict::{Kind, Violation};
 use crate::content;
 
 /// The last version of Produce and Fetch that names topics by name.
@@ -21,6 +22,7 @@ const FETCH_BYTES_MAX: i32 = 64 << 10;
 /// A client with short patience.
 pub(super) struct Wire {
     runtime: Runtime,
+    topic: &'static str,
     config: ClientConfig,
     client: Client,
 }
@@ -28,6 +30,8 @@ pub(super) struct Wire {
 /// What a fetch found.
 pub(super) struct Found {
     pub(super) records: Vec<(Offset, Value, LeaderEpoch)>,
+    /// The offset after what was found.
+    pub(super) next: Offset,
     pub(super) log_start: Offset,
     pub(super) high_watermark: Offset,
     pub(super) epoch: Option<LeaderEpoch>,
@@ -35,6 +39,11 @@ pub(super) struct Found {
 
 impl Wire {
     pub(super) fn new(runtime: &Runtime, bootstrap: &str) -> Wire {
+        Wire::of(runtime, bootstrap, TOPIC)
+    }
+
+    /// For another topic than that of the records.
+    pub(super) fn of(runtime: &Runtime, bootstrap: &str, topic: &'static str) -> Wire {
         let config = ClientConfig {
             connect_timeout: Duration::from_millis(500),
             request_timeout: Duration::from_millis(1000),
@@ -42,7 +51,7 @@ impl Wire {
             retry_backoff: Duration::from_millis(50),
             ..ClientConfig::new(bootstrap)
         };
-        Wire { runtime: runtime.clone(), client: Client::new(runtime, config.clone()), config }
+        Wire { runtime: runtime.clone(), topic, client: Client::new(runtime, config.clone()), config }
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -53,7 +62,7 @@ impl Wire {
     pub(super) fn failed(&mut self, error: &ClientError) {
         match error {
             ClientError::Timeout { .. } => self.client = Client::new(&self.runtime, self.config.clone()),
-            _ => self.client.forget_topic(TOPIC),
+            _ => self.client.forget_topic(self.topic),
         }
     }
 
@@ -78,9 +87,9 @@ impl Wire {
         acks: i16,
     ) -> Result<Option<Offset>, ClientError> {
         let index = partition.0.cast_signed();
-        let leader = self.client.leader(TOPIC, index).await?;
+        let leader = self.client.leader(self.topic, index).await?;
         let wait = Duration::from_millis(500);
-        let answer = ouzel_client::producer::produce(&leader, TOPIC, index, batch, acks, wait).await?;
+        let answer = ouzel_client::producer::produce(&leader, self.topic, index, batch, acks, wait).await?;
         let Some(answer) = answer else { return Ok(None) };
         if answer.error_code == ErrorCode::DuplicateSequenceNumber.code() {
             return Ok(None);
@@ -100,10 +109,11 @@ impl Wire {
 
     async fn try_fetch(&self, partition: PartitionId, from: Offset) -> Result<Found, ClientError> {
         let index = partition.0.cast_signed();
-        let leader = self.client.leader(TOPIC, index).await?;
+        let leader = self.client.leader(self.topic, index).await?;
         let version_max = if leader.topic_id.is_zero() { NAMES_UNTIL } else { i16::MAX };
         let wait = Duration::from_millis(200);
-        let response = leader.connection.call_within(fetch_request(&leader, index, from), version_max, wait);
+        let response =
+            leader.connection.call_within(fetch_request(&leader, self.topic, index, from), version_max, wait);
         let response = response.await?;
         let what = || format!("fetch {index} from {from}");
         ClientError::check(response.error_code, None, what)?;
@@ -112,13 +122,14 @@ impl Wire {
         ClientError::check(answer.error_code, None, what)?;
         let pieces: Vec<_> = answer.record_pieces().cloned().collect();
         let records = content::records(&pieces, from).map_err(|reason| ClientError::Corrupt {
-            topic: TOPIC.to_owned(),
+            topic: self.topic.to_owned(),
             partition: index,
             offset: from.value(),
             reason,
         })?;
         Ok(Found {
             records,
+            next: content::next_offset(&pieces).unwrap_or(from),
             log_start: Offset(answer.log_start_offset),
             high_watermark: Offset(answer.high_watermark),
             epoch: (leader.leader_epoch >= 0).then_some(LeaderEpoch(leader.leader_epoch)),
@@ -144,13 +155,13 @@ impl Wire {
     }
 }
 
-fn fetch_request(leader: &Leader, index: i32, from: Offset) -> FetchRequest {
+fn fetch_request(leader: &Leader, topic: &'static str, index: i32, from: Offset) -> FetchRequest {
     FetchRequest {
         max_wait_ms: 200,
         min_bytes: 1,
         max_bytes: FETCH_BYTES_MAX,
         topics: vec![FetchTopic {
-            name: StrBytes::from_static_str(TOPIC),
+            name: StrBytes::from_static_str(topic),
             topic_id: leader.topic_id,
             partitions: vec![FetchPartition {
                 partition: index,
@@ -161,5 +172,45 @@ fn fetch_request(leader: &Leader, index: i32, from: Offset) -> FetchRequest {
             }],
         }],
         ..FetchRequest::default()
+    }
+}
+
+/// Whether asking again may help. A broker that dies while it is greeted has not answered like one.
+pub(super) fn passes(error: &ClientError) -> bool {
+    error.is_retriable() || matches!(error, ClientError::NotKafka { .. })
+}
+
+/// A client that did everything right is told to try again, or one of these.
+pub(super) fn unexpected(who: &str, error: &ClientError, expected: &[ErrorCode]) -> Option<Violation> {
+    let is_expected = passes(error) || error.code().is_some_and(|code| expected.contains(&code));
+    (!is_expected).then(|| Violation { kind: Kind::UnexpectedError, facts: format!("{who}: {error}") })
+}
+
+/// Takes note of an [`unexpected`] error; where disks have lied any may come.
+pub(super) fn judge_error(shared: &Shared, who: &str, error: &ClientError, expected: &[ErrorCode]) {
+    if let Some(violation) = unexpected(who, error, expected).filter(|_| !shared.are_lies_told()) {
+        shared.broken(violation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_for_good_is_unexpected() {
+        let refused = |code: ErrorCode| {
+            ClientError::check(code.code(), None, || "produce to 0".to_owned()).unwrap_err()
+        };
+        let kind = |error: &ClientError, expected: &[ErrorCode]| {
+            unexpected("producer0", error, expected).map(|violation| violation.kind)
+        };
+        let unknown = refused(ErrorCode::UnknownServerError);
+        assert_eq!(kind(&unknown, &[]), Some(Kind::UnexpectedError));
+        assert_eq!(kind(&unknown, &[ErrorCode::UnknownServerError]), None);
+        assert_eq!(kind(&refused(ErrorCode::NotLeaderOrFollower), &[]), None);
+        let corrupt =
+            ClientError::Corrupt { topic: "t".to_owned(), partition: 0, offset: 7, reason: "crc".to_owned() };
+        assert_eq!(kind(&corrupt, &[]), Some(Kind::UnexpectedError));
     }
 }
