@@ -270,6 +270,13 @@ fn what_is_left_of_a_partition_goes_on_when_it_is_told_to() {
     let led = cluster.await_in_sync("t", 3);
     assert!(led.leader_epoch > left.leader_epoch, "{led:?} after {left:?}");
     cluster.node(left.leader).await_log("this replica goes on alone, by an unclean election");
+    // Whoever looks at numbers alone hears of it as well, and of no other cause.
+    let (status, metrics) = cluster.node(left.leader).get("/metrics");
+    assert_eq!(status, 200);
+    for (cause, events) in [("unclean", 1), ("power", 0), ("disk", 0)] {
+        let line = format!("ouzel_data_loss_events_total{{cause=\"{cause}\"}} {events}");
+        assert!(metrics.lines().any(|shown| shown == line), "{line} is missing:\n{metrics}");
+    }
     // It goes on once: neither a restart nor a node that loses its files again makes it do so a second time.
     cluster.stop(left.leader);
     cluster.start(left.leader);

@@ -35,7 +35,7 @@ pub(in super::super) async fn look_at_the_end(
     let partitions = shared.partitions().count();
     let mut settings = vec![("segment.ms", "3000")];
     if plan.retains {
-        settings.push(("retention.ms", "5000"));
+        settings.push(("retention.ms", "12000"));
     }
     let topic = new_topic(TOPIC, partitions, plan.replicas_at_first, &settings);
     create(&runtime, &mut wire, &topic, &shared).await?;
