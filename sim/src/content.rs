@@ -35,7 +35,7 @@ pub fn batch(values: &[Value], mark: Option<Mark>, record_bytes: usize, now: Tim
     builder.build().into()
 }
 
-/// Makes a batch of one value with its key, padded as those of [`batch`].
+/// Makes a batch of one value with its key, padded as those of [`batch()`].
 pub fn keyed(value: Value, record_bytes: usize, now: TimestampMs) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None);
     let mut content = value.0.to_be_bytes().to_vec();
