@@ -69,22 +69,26 @@ fn a_failed_flush_fences_the_log_and_is_never_tried_again() {
 /// on the same boot, took the tail it could read, flushed it (the kernel, which had taken the pages for clean, said yes),
 /// noted it as flushed, served it and acknowledged more on top of it. The next power cut left a hole below the flushed
 /// offset: records that readers had seen and producers had been promised were gone, and the partition out of service.
+///
+/// With `os` it was left at that, for nothing is promised there. But what counts as flushed is believed in every mode: groups of
+/// seed 3000387 lost a replica that way, as one with a damaged disk, which would have begun a new life else.
 #[test]
 fn what_a_failed_flush_left_behind_is_written_again_before_it_counts_as_flushed() {
     for seed in 0..40 {
-        sim::run(seed, |node| async move {
-            let config = LogConfig::default();
+        sim::run(seed, move |node| async move {
+            let durability = if seed % 2 == 0 { Durability::Durable } else { Durability::Os };
+            let config = LogConfig { durability, ..LogConfig::default() };
             let log = bench(&node, 0).open(&config).await;
             append(&log, one(0));
-            log.wait_flushed(Offset(2)).await.unwrap();
+            log.flush().await.unwrap();
             node.disk().fail_sync_after(0);
             append(&log, one(1));
-            log.wait_flushed(Offset(4)).await.unwrap_err();
+            log.flush().await.unwrap_err();
             node.disk().kill();
             let log = bench(&node, 0).reopen(&config, Stop::UncleanSameBoot, Offset(2)).await.unwrap();
             assert_eq!(log.offsets().flushed_end, Offset(4), "it can be read, so it is served");
             append(&log, one(2));
-            log.wait_flushed(Offset(6)).await.unwrap();
+            log.flush().await.unwrap();
             node.disk().power_cut();
             let log = bench(&node, 0).reopen(&config, Stop::UncleanOtherBoot, Offset(6)).await.unwrap();
             let values: Vec<_> = read_log(&log).await.into_iter().map(|record| record.value).collect();

@@ -9,7 +9,6 @@ use ouzel_runtime::disk::OpenMode;
 
 use super::{EpochsFile, Recovery, io_error, merge, read_error};
 use crate::checkpoint::{self, OffsetCheckpoint};
-use crate::config::Durability;
 use crate::error::OpenError;
 use crate::layout;
 use crate::producers::{Producers, snapshot};
@@ -243,9 +242,10 @@ impl Recovery {
     }
 
     /// Whether what can be read may not be on the medium although a flush of it would succeed: the last process's flush may
-    /// have failed, and the kernel takes pages for clean then that it has not written. Another boot has read the medium.
+    /// have failed, and the kernel takes pages for clean then that it has not written. Another boot has read the medium. So in
+    /// every durability mode: none promises much, but what is said to be flushed is.
     fn may_be_falsely_clean(&self) -> bool {
-        self.options.stop == Stop::UncleanSameBoot && self.config.durability != Durability::Os
+        self.options.stop == Stop::UncleanSameBoot
     }
 
     /// Nothing may be shown or built upon that a power cut could still take.
