@@ -89,9 +89,9 @@ fn both_policies_do_their_part_on_every_replica() {
         let dir = cluster.data_dir(node).join("t-0");
         loop {
             let (first, bytes) = segments(&dir);
-            // The newest of the replaced ones, and the active segment. For a moment of a swap the first one has no name of its own:
-            // what goes though it is not old stays gone.
-            if first == first_new && bytes < 2 * VALUE_BYTES as u64 + 10_000 {
+            // The newest of the replaced ones, and the active segment. The log may begin anywhere between: a segment that
+            // compaction has emptied may go with the old one before it.
+            if (first_new..=first_new + 3).contains(&first) && bytes < 2 * VALUE_BYTES as u64 + 10_000 {
                 break;
             }
             assert!(Instant::now() < deadline, "node {node} begins at {first} and has {bytes} bytes");
@@ -100,9 +100,10 @@ fn both_policies_do_their_part_on_every_replica() {
     }
     let left = with_client(&cluster.bootstrap(), async move |client, _| {
         let start = client.list_offsets(&[("t".to_owned(), 0, OffsetSpec::Earliest)]).await.unwrap();
-        assert_eq!(start[&("t".to_owned(), 0)].offset, Some(Offset(first_new)));
+        let start = start[&("t".to_owned(), 0)].offset.expect("it begins somewhere");
+        assert!((Offset(first_new)..=Offset(first_new + 3)).contains(&start), "{start}");
         let mut consumer = Consumer::new(&client, ConsumerConfig::default());
-        consumer.seek("t", 0, Offset(first_new));
+        consumer.seek("t", 0, start);
         let mut left = BTreeMap::new();
         loop {
             for consumed in consumer.poll().await.unwrap() {
