@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
-use ouzel_model::{PartitionIndex, TopicId, TopicIdPartition};
+use ouzel_model::{LeaderEpoch, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_raft::{RaftGroup, ReplicatedLog};
 use ouzel_runtime::cores::{CoresConfig, CoresError};
 use ouzel_runtime::disk::{self, BackendChoice, DiskBackend};
@@ -196,6 +196,24 @@ impl NodeHandle {
         F: Future<Output = R> + 'static,
     {
         self.shared.cores.call(core, |core| look(core.groups())).await
+    }
+
+    /// The partitions of a core that have a single replica, each with its epoch; as [`NodeHandle::look_at_groups`].
+    ///
+    /// # Errors
+    /// As [`NodeHandle::look_at_groups`].
+    pub async fn single_replicas(
+        &self,
+        core: CoreId,
+    ) -> Result<Vec<(TopicIdPartition, LeaderEpoch)>, Stopped> {
+        let epochs = |core: &Rc<Core>| {
+            let all = core.partitions.all();
+            let alone = all.iter().filter(|partition| partition.group().is_none());
+            let alone: Vec<_> =
+                alone.map(|partition| (*partition.at(), partition.standing().epoch)).collect();
+            async move { alone }
+        };
+        self.shared.cores.call(core, epochs).await
     }
 
     /// What keeps the node from being whole, in words; empty if nothing does.

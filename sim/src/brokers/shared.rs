@@ -66,7 +66,7 @@ struct Inner {
 struct Replicas {
     /// Groups by number, in the order in which they were seen first.
     groups: BTreeMap<(TopicIdPartition, usize), u32>,
-    /// The terms in which a single replica's log became a group's: entries are counted anew from there.
+    /// The terms in which a partition had a single replica, or became a group's: entries are counted anew from there.
     geneses: BTreeMap<TopicIdPartition, BTreeSet<LeaderEpoch>>,
     moving: RaftJudge,
     contents: RaftJudge,
@@ -266,6 +266,12 @@ impl Shared {
         all
     }
 
+    /// A partition has a single replica: what groups of it come later have nothing to do with those before. (A group may have
+    /// let go of its first entries before anybody looks at it.)
+    pub(super) fn see_alone(&self, at: TopicIdPartition, epoch: LeaderEpoch) {
+        self.inner.replicas.borrow_mut().geneses.entry(at).or_default().insert(epoch);
+    }
+
     /// Judges what a replica looks like; with contents, among others that are seen with theirs.
     pub(super) fn see(&self, at: TopicIdPartition, sight: Sight, with_contents: bool) {
         let mut replicas = self.inner.replicas.borrow_mut();
@@ -274,7 +280,9 @@ impl Shared {
         let geneses = geneses.entry(at).or_default();
         let began = |head: &EntryId| head.index == EntryIndex(0) && head.term > LeaderEpoch(0);
         geneses.extend(sight.head.filter(began).map(|head| head.term));
-        let generation = geneses.range(..=sight.epoch).count();
+        // By its entries, not by its vote: one that was left over from a group before may vote on for ever.
+        let newest = sight.entries.last().map(|entry| entry.id.term).max(sight.head.map(|head| head.term));
+        let generation = geneses.range(..=newest.unwrap_or(sight.epoch)).count();
         let group = *groups.entry((at, generation)).or_insert(next);
         let before = verdict.violations.len();
         let judge = if with_contents { contents } else { moving };

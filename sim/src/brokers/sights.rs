@@ -26,6 +26,9 @@ pub(super) async fn watch(handle: NodeHandle, clock: Clock, cores: u16, life: u3
         clock.sleep(INTERVAL).await;
         let compares = shared.phase() == Phase::Comparing && !has_compared;
         for core in (0..cores).map(CoreId) {
+            for (at, epoch) in handle.single_replicas(core).await.unwrap_or_default() {
+                shared.see_alone(at, epoch);
+            }
             let seen = handle.look_at_groups(core, move |groups| look(groups, life, compares)).await;
             for (at, sight) in seen.unwrap_or_default() {
                 shared.see(at, sight, compares);
