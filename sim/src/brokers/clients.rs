@@ -4,6 +4,7 @@ mod committer;
 mod judge;
 mod maker;
 mod operator;
+mod placement;
 mod producer;
 mod reader;
 mod upserter;

@@ -6,6 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ouzel_client::Place;
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_runtime::Runtime;
 
@@ -42,7 +43,7 @@ struct Inner {
     /// Whether a disk forgot what it had said to be safe.
     lies_told: Cell<bool>,
     /// Partitions that nobody is left to lead, as the controller says: those who hold them have damaged files.
-    given_up: RefCell<BTreeSet<(String, i32)>>,
+    given_up: RefCell<BTreeSet<Place>>,
     trace: Trace,
     phase: Cell<Phase>,
     partitions: u32,
@@ -54,6 +55,7 @@ struct Inner {
     /// Nodes whose replicas' contents were compared.
     compared: Cell<usize>,
     topics: RefCell<BTreeMap<String, Topic>>,
+    placements: RefCell<BTreeMap<Place, Asked>>,
     /// Since the run began.
     elapsed: Cell<Duration>,
     /// As the clients were told them.
@@ -93,6 +95,15 @@ pub(super) enum Topic {
     Unknown,
 }
 
+/// Where a partition was asked to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// On these nodes, the first one leading: the move was acknowledged.
+    Acknowledged(Vec<i32>),
+    /// Nobody knows which of several requests were carried out, or one was given up.
+    Unknown,
+}
+
 /// Which phase of its run it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
@@ -125,6 +136,7 @@ impl Shared {
                 replicas: RefCell::default(),
                 compared: Cell::new(0),
                 topics: RefCell::default(),
+                placements: RefCell::default(),
                 elapsed: Cell::default(),
                 topic_ids: RefCell::default(),
                 events: Events::default(),
@@ -238,7 +250,7 @@ impl Shared {
         self.inner.lies_told.get()
     }
 
-    pub(super) fn give_up(&self, partition: (String, i32)) {
+    pub(super) fn give_up(&self, partition: Place) {
         self.inner.given_up.borrow_mut().insert(partition);
     }
 
@@ -313,6 +325,19 @@ impl Shared {
 
     pub(super) fn set_topic(&self, name: &str, topic: Topic) {
         self.inner.topics.borrow_mut().insert(name.to_owned(), topic);
+    }
+
+    /// A partition was asked to be elsewhere. Once it is not known what was carried out, a request that is late may still be.
+    pub(super) fn set_placement(&self, place: Place, asked: Asked) {
+        let mut placements = self.inner.placements.borrow_mut();
+        let known = placements.entry(place).or_insert_with(|| asked.clone());
+        if *known != Asked::Unknown {
+            *known = asked;
+        }
+    }
+
+    pub(super) fn placements(&self) -> BTreeMap<Place, Asked> {
+        self.inner.placements.borrow().clone()
     }
 
     pub(super) fn topics(&self) -> BTreeMap<String, Topic> {

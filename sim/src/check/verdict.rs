@@ -62,6 +62,8 @@ pub enum Kind {
     LostTopic,
     /// A topic whose deletion was acknowledged is there.
     TopicCameBack,
+    /// A partition is not where the last move that was acknowledged has put it.
+    LostMove,
     /// A client that did everything right was refused with more than a request to try again.
     UnexpectedError,
     /// A healed cluster does not serve.

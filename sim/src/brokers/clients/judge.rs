@@ -13,6 +13,7 @@ use super::super::run::Plan;
 use super::super::shared::{COMPACTED, OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::committer::ask;
 use super::maker::is_as_asked;
+use super::placement::is_settled;
 use super::upserter::read_what_is_left;
 use super::wire::Wire;
 use crate::check::history::{Acks, Final, Outcome, PartitionId, Place, Produced, Span};
@@ -66,20 +67,8 @@ pub(in super::super) async fn look_at_the_end(
         }
     }
     name_topics(&runtime, &mut wire, &shared).await;
-    let mut wrong = None;
-    let right = patiently(&runtime, async || match is_as_asked(&mut wire, &shared).await {
-        Ok(()) => Some(()),
-        Err(violation) => {
-            wrong = Some(violation);
-            None
-        }
-    });
-    if right.await.is_none()
-        && let Some(violation) = wrong
-        && !shared.are_lies_told()
-    {
-        shared.broken(violation);
-    }
+    in_the_end(&runtime, &shared, async || is_as_asked(&mut wire, &shared).await).await;
+    in_the_end(&runtime, &shared, async || is_settled(&mut wire, &shared).await).await;
     shared.enter(Phase::Comparing);
     let compared = patiently(&runtime, async || (shared.compared() >= plan.nodes).then_some(()));
     if compared.await.is_none() {
@@ -262,6 +251,28 @@ async fn at_any_cost<T>(
     })
     .await;
     patiently(runtime, async || attempt(wire).await).await
+}
+
+/// What must come to be right, and where it does not is broken. Where disks have lied nothing must.
+async fn in_the_end(
+    runtime: &Runtime,
+    shared: &Shared,
+    mut is_right: impl AsyncFnMut() -> Result<(), Violation>,
+) {
+    let mut wrong = None;
+    let right = patiently(runtime, async || match is_right().await {
+        Ok(()) => Some(()),
+        Err(violation) => {
+            wrong = Some(violation);
+            None
+        }
+    });
+    if right.await.is_none()
+        && let Some(violation) = wrong
+        && !shared.are_lies_told()
+    {
+        shared.broken(violation);
+    }
 }
 
 /// Repeats an attempt until it gives something, or patience ends.

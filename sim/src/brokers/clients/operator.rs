@@ -9,7 +9,7 @@ use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Rng, SimRuntime};
 
 use super::super::run::OFFSETS_PARTITIONS;
-use super::super::shared::{COMPACTED, OFFSETS_TOPIC, Phase, Shared, TOPIC};
+use super::super::shared::{Asked, COMPACTED, OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::wire::Wire;
 
 const WHO: &str = "operator";
@@ -76,7 +76,12 @@ impl Operator {
         let replicas = if self.shrinks { [1, 1, 2, 3, 3][self.rng.below(5) as usize] } else { 3 };
         to.truncate(replicas);
         let event = if to.len() == 1 { "asked-move-to-one" } else { "asked-move" };
-        let moved = self.wire.client().reassign(&[((topic.to_owned(), partition), Some(to.clone()))]).await;
+        let place = (topic.to_owned(), partition);
+        let moved = self.wire.client().reassign(&[(place.clone(), Some(to.clone()))]).await;
+        let is_acknowledged =
+            moved.as_ref().is_ok_and(|outcomes| outcomes.get(&place).is_some_and(Result::is_ok));
+        let asked = if is_acknowledged { Asked::Acknowledged(to.clone()) } else { Asked::Unknown };
+        self.shared.set_placement(place, asked);
         self.tell(event, &format!("moves {topic}-{partition} to {to:?}"), moved);
     }
 
@@ -86,6 +91,8 @@ impl Operator {
         let Some(moving) = under_way.ok().and_then(|moving| moving.into_iter().next()) else { return };
         let place = (moving.topic, moving.partition);
         let words = format!("gives up the move of {}-{}", place.0, place.1);
+        // Where it is then is where it was before the move began, of which others may have been made meanwhile.
+        self.shared.set_placement(place.clone(), Asked::Unknown);
         let given_up = self.wire.client().reassign(&[(place, None)]).await;
         self.tell("asked-to-give-up-a-move", &words, given_up);
     }
