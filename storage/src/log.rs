@@ -57,8 +57,8 @@ use crate::tail_cache::{Tail, TailCache};
 
 pub use compact::{CompactError, Compacted, CompactionHold};
 use gate::Gate;
-use lookup::Floor;
 pub use lookup::TimedOffset;
+use lookup::{Floor, Wanted};
 use progress::Progress;
 pub use slices::{FileRange, LogSlices, Slice};
 use writer::Job;
@@ -464,7 +464,7 @@ impl Log {
         bytes_max: usize,
         at_least_one: bool,
     ) -> Result<ReadSlices, ReadError> {
-        self.inner.read(from, bound, bytes_max, at_least_one, Floor::LogStart).await
+        self.inner.read(Wanted { from, bound, bytes_max, at_least_one }, Floor::LogStart).await
     }
 }
 

@@ -251,7 +251,7 @@ impl Pass {
         let touched = segments.partition_point(|segment| segment.base < to);
         let mut facts = Vec::with_capacity(touched);
         for segment in &segments[..touched] {
-            let index_bytes = self.log.indexes_of(segment).await?.borrow().bytes_max();
+            let index_bytes = self.log.inner.indexes_of(segment).await?.borrow().bytes_max();
             facts.push(SegmentFacts {
                 base: segment.base,
                 end: segment.end.get(),
@@ -317,8 +317,13 @@ impl Pass {
             segment.end.get() > found.first_dirty && segment.base < found.cleanable_end
         };
         for segment in segments.iter().filter(dirty) {
-            let begin =
-                self.log.indexes_of(segment).await?.borrow().position_before(segment.base, found.first_dirty);
+            let begin = self
+                .log
+                .inner
+                .indexes_of(segment)
+                .await?
+                .borrow()
+                .position_before(segment.base, found.first_dirty);
             let mut chunks = Chunks::of(segment, begin);
             while let Some(chunk) = self.next_chunk(&mut chunks).await? {
                 bytes_mapped += chunk.len() as u64;

@@ -14,7 +14,7 @@ use ouzel_model::batch::{BatchView, batches};
 use ouzel_model::{EntryId, EntryIndex, Offset, ProducerId, TimestampMs};
 use ouzel_runtime::disk::OpenMode;
 
-use super::lookup::Floor;
+use super::lookup::{Floor, Wanted};
 use super::truncate::{Cutting, to_its_end};
 use super::writer::Job;
 use super::{Appended, Inner, Log, State, whole_batch};
@@ -159,8 +159,9 @@ impl Log {
                 Place::Batch { base, end } => {
                     if batches_ahead.is_empty() {
                         let cuts = inner.cuts.get();
-                        let left = bytes_max.saturating_sub(bytes);
-                        let slices = inner.read(base, log_end, left, true, Floor::Entries).await?;
+                        let bytes_max = bytes_max.saturating_sub(bytes);
+                        let wanted = Wanted { from: base, bound: log_end, bytes_max, at_least_one: true };
+                        let slices = inner.read(wanted, Floor::Entries).await?;
                         if inner.cuts.get() != cuts || self.entry_id(next) != Some(id) {
                             // Cut meanwhile: what was read may be another entry's.
                             if read.is_empty() {

@@ -1,6 +1,6 @@
 //! Reads: by offset, by time. From the tail cache where it reaches, else from the files, never blocking the core.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -11,6 +11,7 @@ use ouzel_model::{Offset, TimestampMs};
 use super::slices::{Give, LogSlices, Slice};
 use super::{Inner, Log, ReadSlices};
 use crate::error::{Damage, ReadError};
+use crate::index::Indexes;
 use crate::segment::Segment;
 
 /// What is read to find the first batch: an index interval and a batch of ordinary size.
@@ -27,6 +28,16 @@ pub struct TimedOffset {
     pub timestamp: TimestampMs,
 }
 
+/// What a read is to give: whole batches below `bound`, the first of them the one that holds `from` or comes next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) from: Offset,
+    pub(super) bound: Offset,
+    pub(super) bytes_max: usize,
+    /// Also if the first one alone is larger than `bytes_max`.
+    pub(super) at_least_one: bool,
+}
+
 /// How far back a read may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Floor {
@@ -40,15 +51,8 @@ pub(super) enum Floor {
 const ATTEMPTS_MAX: usize = 16;
 
 impl Inner {
-    pub(super) async fn read(
-        &self,
-        from: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-        floor: Floor,
-    ) -> Result<ReadSlices, ReadError> {
-        let read = self.read_with(from, bound, bytes_max, at_least_one, floor, Give::Bytes).await?;
+    pub(super) async fn read(&self, wanted: Wanted, floor: Floor) -> Result<ReadSlices, ReadError> {
+        let read = self.read_with(wanted, floor, Give::Bytes).await?;
         let only_bytes = |slice| match slice {
             Slice::Bytes(bytes) => bytes,
             Slice::Range(_) => unreachable!("none was asked for"),
@@ -58,20 +62,17 @@ impl Inner {
 
     pub(super) async fn read_with(
         &self,
-        from: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
+        wanted: Wanted,
         floor: Floor,
         give: Give,
     ) -> Result<LogSlices, ReadError> {
         for _ in 0..ATTEMPTS_MAX {
             let cuts = self.cuts.get();
-            let slices = self.try_read(from, bound, bytes_max, at_least_one, floor, give).await;
+            let slices = self.try_read(wanted, floor, give).await;
             // What was read across a cut may mix the bytes of two batches.
             if self.cuts.get() == cuts {
                 return match slices {
-                    Err(_) if from < self.floor(floor) => Err(self.out_of_range(from)),
+                    Err(_) if wanted.from < self.floor(floor) => Err(self.out_of_range(wanted.from)),
                     Ok(slices) => {
                         self.gives_away(&slices);
                         Ok(slices)
@@ -105,15 +106,8 @@ impl Inner {
         ReadError::OutOfRange { from, log_start: state.log_start, log_end: state.log_end }
     }
 
-    async fn try_read(
-        &self,
-        from: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-        floor: Floor,
-        give: Give,
-    ) -> Result<LogSlices, ReadError> {
+    async fn try_read(&self, wanted: Wanted, floor: Floor, give: Give) -> Result<LogSlices, ReadError> {
+        let Wanted { from, bound, bytes_max, at_least_one } = wanted;
         let mut read = LogSlices::default();
         let mut next = from;
         loop {
@@ -121,12 +115,16 @@ impl Inner {
             if next < self.floor(floor) || next > log_end {
                 return Err(self.out_of_range(from));
             }
-            let left = bytes_max.saturating_sub(read.bytes);
-            let one = at_least_one && read.bytes == 0;
-            if next >= bound.min(log_end) || (left == 0 && !one) {
+            let rest = Wanted {
+                from: next,
+                bound,
+                bytes_max: bytes_max.saturating_sub(read.bytes),
+                at_least_one: at_least_one && read.bytes == 0,
+            };
+            if next >= bound.min(log_end) || (rest.bytes_max == 0 && !rest.at_least_one) {
                 return Ok(read);
             }
-            if let Some((batches, end)) = self.tail.read(next, bound, left, one) {
+            if let Some((batches, end)) = self.tail.read(next, bound, rest.bytes_max, rest.at_least_one) {
                 batches.into_iter().for_each(|batch| read.push(Slice::Bytes(batch), end));
                 return Ok(read);
             }
@@ -134,7 +132,7 @@ impl Inner {
             let Some(_inside) = self.gate.enter() else { return Err(ReadError::Deleted) };
             let sliced = match give {
                 Give::Bytes => None,
-                Give::Ranges => self.slice_of(&segment, next, bound, left, one).await?,
+                Give::Ranges => self.slice_of(&segment, rest).await?,
             };
             if let Some((slice, end)) = sliced {
                 let Some(slice) = slice else { return Ok(read) };
@@ -142,7 +140,7 @@ impl Inner {
                 next = end;
                 continue;
             }
-            let Some(piece) = self.read_segment(&segment, next, bound, left, one).await? else {
+            let Some(piece) = self.read_segment(&segment, rest).await? else {
                 // Nothing at or behind `next` in this file: the next one goes on, if there is one.
                 // By the next one's base, not by this one's end, where offsets are missing between the two. But this one
                 // may have been replaced meanwhile, by one that goes beyond it.
@@ -173,32 +171,28 @@ impl Inner {
         state.segments.get(after).map(|next| next.base)
     }
 
-    /// Reads one file; `None` if no batch at or behind `from` is in it.
-    async fn read_segment(
-        &self,
-        segment: &Rc<Segment>,
-        from: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-    ) -> Result<Option<Piece>, ReadError> {
-        let shared = &self.shared;
-        let disk = &shared.runtime.disk;
+    pub(super) async fn indexes_of(&self, segment: &Rc<Segment>) -> Result<Rc<RefCell<Indexes>>, ReadError> {
         let interval_bytes = self.state.borrow().config.index_interval_bytes;
-        let indexes = segment.indexes(disk, &shared.open_segments, interval_bytes).await?;
-        shared.open_segments.touch(segment);
-        let begin = indexes.borrow().position_before(segment.base, from);
-        match self.read_file(segment, begin, from, bound, bytes_max, at_least_one).await {
+        segment.indexes(&self.shared.runtime.disk, &self.shared.open_segments, interval_bytes).await
+    }
+
+    /// Reads one file; `None` if no batch at or behind `from` is in it.
+    async fn read_segment(&self, segment: &Rc<Segment>, wanted: Wanted) -> Result<Option<Piece>, ReadError> {
+        let indexes = self.indexes_of(segment).await?;
+        self.shared.open_segments.touch(segment);
+        let begin = indexes.borrow().position_before(segment.base, wanted.from);
+        match self.read_file(segment, begin, wanted).await {
             Ok(Some(Found { led_beyond: false, piece })) => Ok(Some(piece)),
             Err(error @ (ReadError::Io { .. } | ReadError::OutOfRange { .. } | ReadError::Deleted)) => {
                 Err(error)
             }
             // The index led to no batch, or beyond the one that was looked for: it lies, or the file is damaged.
             _ if begin > 0 && segment.sealed.get() => {
-                segment.rebuild_indexes(disk, interval_bytes).await?;
-                let begin = segment.indexes(disk, &shared.open_segments, interval_bytes).await?;
-                let begin = begin.borrow().position_before(segment.base, from);
-                let found = self.read_file(segment, begin, from, bound, bytes_max, at_least_one).await?;
+                let interval_bytes = self.state.borrow().config.index_interval_bytes;
+                segment.rebuild_indexes(&self.shared.runtime.disk, interval_bytes).await?;
+                let begin = self.indexes_of(segment).await?;
+                let begin = begin.borrow().position_before(segment.base, wanted.from);
+                let found = self.read_file(segment, begin, wanted).await?;
                 Ok(found.map(|found| found.piece))
             }
             other => other.map(|found| found.map(|found| found.piece)),
@@ -210,11 +204,9 @@ impl Inner {
         &self,
         segment: &Rc<Segment>,
         begin: u64,
-        from: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
+        wanted: Wanted,
     ) -> Result<Option<Found>, ReadError> {
+        let Wanted { from, bytes_max, at_least_one, .. } = wanted;
         let disk = &self.shared.runtime.disk;
         let end = segment.written_bytes.get();
         let file = segment.file(disk).await.map_err(|source| segment.failed(source))?;
@@ -256,7 +248,7 @@ impl Inner {
                 want = first.size_bytes().max(bytes_max.min(READ_BYTES_MAX));
                 continue;
             }
-            let piece = take_batches(&chunk.slice(at..), from, bound, bytes_max, at_least_one);
+            let piece = take_batches(&chunk.slice(at..), wanted);
             return Ok(Some(Found { led_beyond, piece }));
         }
         Ok(None)
@@ -294,7 +286,8 @@ fn next_header(file: &Path, bytes: &[u8], position: u64) -> Result<Option<Header
 }
 
 /// The longest run of whole batches below `bound` that fits.
-fn take_batches(bytes: &Bytes, from: Offset, bound: Offset, bytes_max: usize, at_least_one: bool) -> Piece {
+fn take_batches(bytes: &Bytes, wanted: Wanted) -> Piece {
+    let Wanted { from, bound, bytes_max, at_least_one } = wanted;
     let (mut taken, mut end) = (0, from);
     while taken + HEADER_BYTES <= bytes.len() {
         let Ok(header) = Header::parse(&bytes[taken..]) else { break };
@@ -320,7 +313,7 @@ impl Log {
     ) -> Result<Option<TimedOffset>, ReadError> {
         for segment in self.segments_below(bound) {
             let (max_timestamp, begin) = {
-                let indexes = self.indexes_of(&segment).await?;
+                let indexes = self.inner.indexes_of(&segment).await?;
                 let indexes = indexes.borrow();
                 (indexes.max_timestamp(), indexes.offset_before_time(segment.base, target))
             };
@@ -357,7 +350,7 @@ impl Log {
             }
         }
         let Some((max, segment)) = best else { return Ok(None) };
-        let begin = self.indexes_of(&segment).await?.borrow().offset_before_time(segment.base, max);
+        let begin = self.inner.indexes_of(&segment).await?.borrow().offset_before_time(segment.base, max);
         let matches = |_: Offset, timestamp: TimestampMs| timestamp == max;
         self.search(begin, segment.end.get().min(bound), |h| h.max_timestamp >= max, matches).await
     }
@@ -371,7 +364,7 @@ impl Log {
     ) -> Result<TimestampMs, ReadError> {
         // The time index knows the largest up to each of its entries, unless a trim took the record.
         let known = if segment.base >= log_start {
-            self.indexes_of(segment).await?.borrow().largest_entry_below(segment.base, bound)
+            self.inner.indexes_of(segment).await?.borrow().largest_entry_below(segment.base, bound)
         } else {
             None
         };
@@ -396,16 +389,7 @@ impl Log {
 
     /// The largest timestamp of a segment, from its indexes.
     pub(super) async fn max_timestamp_of(&self, segment: &Rc<Segment>) -> Result<TimestampMs, ReadError> {
-        Ok(self.indexes_of(segment).await?.borrow().max_timestamp())
-    }
-
-    pub(super) async fn indexes_of(
-        &self,
-        segment: &Rc<Segment>,
-    ) -> Result<Rc<std::cell::RefCell<crate::index::Indexes>>, ReadError> {
-        let interval_bytes = self.inner.state.borrow().config.index_interval_bytes;
-        let shared = &self.inner.shared;
-        segment.indexes(&shared.runtime.disk, &shared.open_segments, interval_bytes).await
+        Ok(self.inner.indexes_of(segment).await?.borrow().max_timestamp())
     }
 
     fn segments_below(&self, bound: Offset) -> Vec<Rc<Segment>> {
@@ -426,7 +410,8 @@ impl Log {
         let log_start = self.offsets().log_start;
         let mut from = begin.max(log_start);
         while from < end {
-            let slices = self.inner.read(from, end, SEARCH_BYTES, true, Floor::LogStart).await?;
+            let wanted = Wanted { from, bound: end, bytes_max: SEARCH_BYTES, at_least_one: true };
+            let slices = self.inner.read(wanted, Floor::LogStart).await?;
             let before = from;
             for batch in slices.batches.iter().flat_map(|chunk| batches(chunk)) {
                 let batch = batch.map_err(|error| self.unreadable(from, error))?;

@@ -20,7 +20,7 @@ use ouzel_model::batch::{HEADER_BYTES, Header};
 use ouzel_runtime::File;
 use ouzel_runtime::disk::SharedFile;
 
-use super::lookup::Floor;
+use super::lookup::{Floor, Wanted};
 use super::{Inner, Log};
 use crate::error::ReadError;
 use crate::segment::Segment;
@@ -99,7 +99,8 @@ impl Log {
         bytes_max: usize,
         at_least_one: bool,
     ) -> Result<LogSlices, ReadError> {
-        self.inner.read_with(from, bound, bytes_max, at_least_one, Floor::LogStart, Give::Ranges).await
+        let wanted = Wanted { from, bound, bytes_max, at_least_one };
+        self.inner.read_with(wanted, Floor::LogStart, Give::Ranges).await
     }
 }
 
@@ -118,17 +119,14 @@ impl Inner {
     pub(super) async fn slice_of(
         &self,
         segment: &Rc<Segment>,
-        from: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
+        wanted: Wanted,
     ) -> Result<Option<(Option<Slice>, Offset)>, ReadError> {
         let disk = &self.shared.runtime.disk;
         let file = segment.file(disk).await.map_err(|source| segment.failed(source))?;
-        let found = self.find(segment, &file, from, bound, bytes_max, at_least_one).await?;
+        let found = self.find(segment, &file, wanted).await?;
         let Some(Found { position, bytes, end }) = found else { return Ok(None) };
         if bytes == 0 {
-            return Ok(Some((None, from)));
+            return Ok(Some((None, wanted.from)));
         }
         if bytes < RANGE_BYTES_MIN {
             let read = file.read_resident(position, bytes).map_err(|source| segment.failed(source))?;
@@ -143,15 +141,11 @@ impl Inner {
         &self,
         segment: &Rc<Segment>,
         file: &File,
-        from: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
+        wanted: Wanted,
     ) -> Result<Option<Found>, ReadError> {
-        let shared = &self.shared;
-        let interval_bytes = self.state.borrow().config.index_interval_bytes;
-        let indexes = segment.indexes(&shared.runtime.disk, &shared.open_segments, interval_bytes).await?;
-        shared.open_segments.touch(segment);
+        let Wanted { from, bound, bytes_max, at_least_one } = wanted;
+        let indexes = self.indexes_of(segment).await?;
+        self.shared.open_segments.touch(segment);
         // Both of one moment: the file grows meanwhile.
         let file_bytes = segment.written_bytes.get();
         let file_end = match file_bytes == segment.size_bytes.get() {
