@@ -200,7 +200,7 @@ impl Publisher {
             .await?;
         }
         if let Some(membership) = &core.node.membership {
-            membership.settings_changed(&core.broker_config());
+            membership.settings_changed(&core.broker_config(), core.runtime.clock.now());
         }
         for (owner, partitions) in new {
             core.post(owner, move |core| {

@@ -19,6 +19,7 @@ use ouzel_raft::peers::{
     Admitted, NodeIdentity, PeerIdentity, PeerService, Peers, PeersConfig, RecoveryRate, ServeResult,
 };
 use ouzel_raft::{LocalBoxFuture, PeerMessage};
+use ouzel_runtime::clock::Instant;
 use ouzel_runtime::{CoreId, Runtime};
 use ouzel_storage::checkpoint::MetaProperties;
 
@@ -49,8 +50,8 @@ pub(crate) struct Membership {
 
 impl Membership {
     /// Obeys the settings as they are now.
-    pub(crate) fn settings_changed(&self, broker: &BrokerConfig) {
-        self.rate.set(broker.recovery_bytes_per_s.unwrap_or(RECOVERY_BYTES_PER_S));
+    pub(crate) fn settings_changed(&self, broker: &BrokerConfig, now: Instant) {
+        self.rate.set(broker.recovery_bytes_per_s.unwrap_or(RECOVERY_BYTES_PER_S), now);
     }
 
     /// The replicas that founded the controller's log.

@@ -92,7 +92,7 @@ pub static BROKER_CONFIGS: &[ConfigDef] = &[
     key("leader.imbalance.check.interval.seconds", Long, "300").at_least(1)
         .doc("How often leadership is compared with the preferred leaders."),
     key("leader.replication.throttled.rate", Long, "9223372036854775807").at_least(0).dynamic()
-        .doc("Bytes per second that the node sends to replicas that catch up; 100 MiB if it is left alone."),
+        .doc("Bytes per second that the node sends to replicas that catch up: 100 MiB if it is left alone, none at 0."),
     key("listener.security.protocol.map", String, "PLAINTEXT:PLAINTEXT").shown("--kafka-listener")
         .doc("What protects each listener."),
     key("listeners", List, "PLAINTEXT://:9092").shown("--kafka-listener")

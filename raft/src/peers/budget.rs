@@ -1,8 +1,7 @@
 //! What peers may use: memory for what they receive, and bytes a second for recovery.
 
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ouzel_runtime::clock::Instant;
@@ -47,52 +46,103 @@ impl ReceiveBudget {
 /// How fast a node may send recovery traffic, all its cores and peers together. What one core does not use, another
 /// may: there is one meter. Clones share it, and may be sent to other cores.
 ///
-/// The meter is the time at which all bytes granted so far will have left at the given rate; who asks is told how
-/// long to wait until then. A burst of a quarter of a second's worth is let through.
+/// Whoever sends takes a turn behind all that was taken before, and asks it how long to wait. What is owed is kept in
+/// bytes, so that a change of the rate holds for those that wait already. A burst of a quarter of a second's worth is
+/// let through.
 #[derive(Clone, Debug)]
 pub struct RecoveryRate {
-    meter: Arc<Meter>,
+    // Taken once for each piece of many kilobytes, and held for a few additions.
+    meter: Arc<Mutex<Meter>>,
 }
 
+/// Bytes are counted in millionths: at the rate of a byte a second, a millisecond counts as well.
 #[derive(Debug)]
 struct Meter {
-    epoch: Instant,
-    bytes_per_s: AtomicU64,
-    /// Microseconds since `epoch`.
-    paid_until_us: AtomicU64,
+    bytes_per_s: u64,
+    /// Up to when `paid` is reckoned.
+    at: Instant,
+    /// All that was taken.
+    taken: u128,
+    /// How much of it may have left; beyond `taken` by no more than a burst.
+    paid: u128,
+}
+
+/// Some bytes' place in the order in which recovery leaves. If it is dropped before they may leave, they are not
+/// counted: a connection that ends takes its debt along.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    meter: Arc<Mutex<Meter>>,
+    /// What was taken before.
+    behind: u128,
+    /// Its own, until they may leave.
+    owed: u128,
 }
 
 impl RecoveryRate {
-    /// A rate of `bytes_per_s` from `now`.
+    /// A rate of `bytes_per_s` from `now`; 0 lets nothing leave.
     pub fn new(bytes_per_s: u64, now: Instant) -> RecoveryRate {
-        RecoveryRate {
-            meter: Arc::new(Meter {
-                epoch: now,
-                bytes_per_s: AtomicU64::new(bytes_per_s.max(1)),
-                paid_until_us: AtomicU64::new(0),
-            }),
+        RecoveryRate { meter: Arc::new(Mutex::new(Meter { bytes_per_s, at: now, taken: 0, paid: 0 })) }
+    }
+
+    /// Changes the rate from `now` on, for the bytes that wait as well.
+    pub fn set(&self, bytes_per_s: u64, now: Instant) {
+        let mut meter = lock(&self.meter);
+        meter.advance(now);
+        meter.bytes_per_s = bytes_per_s;
+    }
+
+    /// A place for `bytes` behind all that was taken before.
+    pub(crate) fn take(&self, bytes: usize, now: Instant) -> Turn {
+        let owed = bytes as u128 * MILLION;
+        let mut meter = lock(&self.meter);
+        meter.advance(now);
+        let behind = meter.taken;
+        meter.taken += owed;
+        Turn { meter: self.meter.clone(), behind, owed }
+    }
+}
+
+impl Turn {
+    /// How long its bytes have to wait if the rate stays as it is; zero, once they may leave.
+    pub(crate) fn wait(&mut self, now: Instant) -> Duration {
+        let mut meter = lock(&self.meter);
+        meter.advance(now);
+        let ahead = self.behind.saturating_sub(meter.paid);
+        if ahead == 0 {
+            self.owed = 0;
+            return Duration::ZERO;
+        }
+        match meter.bytes_per_s {
+            0 => Duration::MAX,
+            rate => {
+                Duration::from_micros(u64::try_from(ahead.div_ceil(u128::from(rate))).unwrap_or(u64::MAX))
+            }
         }
     }
+}
 
-    /// Changes the rate for bytes from now on.
-    pub fn set(&self, bytes_per_s: u64) {
-        self.meter.bytes_per_s.store(bytes_per_s.max(1), Ordering::Relaxed);
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Those behind do not move up: it is as if these bytes had left.
+        lock(&self.meter).paid += self.owed;
     }
+}
 
-    /// Takes `bytes`, and returns how long to wait before they are sent.
-    pub fn take(&self, bytes: usize, now: Instant) -> Duration {
-        const BURST_US: u64 = 250_000;
-        let meter = &*self.meter;
-        let now_us =
-            u64::try_from(now.saturating_duration_since(meter.epoch).as_micros()).unwrap_or(u64::MAX);
-        let rate = u128::from(meter.bytes_per_s.load(Ordering::Relaxed));
-        let cost_us = u64::try_from(bytes as u128 * 1_000_000 / rate).unwrap_or(u64::MAX);
-        // One number, moved on by a single atomic step: no order with other memory is needed.
-        let grant = |paid: u64| Some(paid.max(now_us.saturating_sub(BURST_US)).saturating_add(cost_us));
-        let before = meter.paid_until_us.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grant);
-        let (Ok(paid) | Err(paid)) = before;
-        Duration::from_micros(paid.max(now_us.saturating_sub(BURST_US)).saturating_sub(now_us))
+impl Meter {
+    fn advance(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.at);
+        let rate = u128::from(self.bytes_per_s);
+        let burst = rate * MILLION / 4;
+        self.paid = (self.paid + rate * passed.as_micros()).min(self.taken + burst);
+        self.at += Duration::from_micros(u64::try_from(passed.as_micros()).unwrap_or(u64::MAX));
     }
+}
+
+const MILLION: u128 = 1_000_000;
+
+fn lock(meter: &Mutex<Meter>) -> MutexGuard<'_, Meter> {
+    // Its numbers are right between any two steps, whoever panicked.
+    meter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The budgets a core's lanes receive into: calls and answers apart, so that a handler that itself waits for an
@@ -105,6 +155,8 @@ pub(crate) struct ReceiveBudgets {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     #[test]
@@ -114,21 +166,66 @@ mod tests {
             let start = clock.now();
             let rate = RecoveryRate::new(1_000_000, start);
             let at = |ms| start + Duration::from_millis(ms);
-            let wait_ms = |bytes, ms| rate.take(bytes, at(ms)).as_millis();
+            let turns = RefCell::new(Vec::new());
+            let take_from = |rate: &RecoveryRate, bytes, ms| {
+                let mut turn = rate.take(bytes, at(ms));
+                let wait_ms = turn.wait(at(ms)).as_millis();
+                turns.borrow_mut().push(turn);
+                wait_ms
+            };
+            let wait_ms = |bytes, ms| take_from(&rate, bytes, ms);
             assert_eq!(wait_ms(100_000, 0), 0);
             assert_eq!(wait_ms(100_000, 0), 100, "what was taken before must have left");
             assert_eq!(wait_ms(100_000, 0), 200);
             assert_eq!(wait_ms(100_000, 300), 0);
             let other_core = rate.clone();
-            assert_eq!(other_core.take(1_000_000, at(300)).as_millis(), 100, "one meter for all cores");
+            assert_eq!(take_from(&other_core, 1_000_000, 300), 100, "one meter for all cores");
             // A long pause: a quarter of a second may leave at once, no more.
             assert_eq!(wait_ms(250_000, 60_000), 0);
             assert_eq!(wait_ms(1, 60_000), 0);
             assert_eq!(wait_ms(500_000, 60_000), 0);
             assert_eq!(wait_ms(1, 60_000), 500);
-            rate.set(2_000_000);
+            rate.set(2_000_000, at(60_000));
             assert_eq!(wait_ms(1_000_000, 61_000), 0);
             assert_eq!(wait_ms(1, 61_000), 250);
+        });
+    }
+
+    /// What was owed was kept as a time, reckoned at the rate of the moment: who lowered the rate to a byte a second for
+    /// a moment had recovery stand still for a day and a half, whatever the rate was afterwards.
+    #[test]
+    fn a_change_of_the_rate_holds_for_those_that_wait_already() {
+        ouzel_runtime::sim::run(1, |node| async move {
+            let start = node.runtime().clock.now();
+            let at = |ms| start + Duration::from_millis(ms);
+            let rate = RecoveryRate::new(1, start);
+            let (mut first, mut second) = (rate.take(128 << 10, start), rate.take(128 << 10, start));
+            assert_eq!((first.wait(at(0)), second.wait(at(0)).as_secs()), (Duration::ZERO, 128 << 10));
+            rate.set(0, at(2_000));
+            assert_eq!(second.wait(at(3_000)), Duration::MAX);
+            rate.set(100 << 20, at(4_000));
+            assert_eq!(second.wait(at(4_000)).as_millis(), 1);
+            assert_eq!(second.wait(at(4_002)), Duration::ZERO);
+            // And a lower one: what is owed still takes its time.
+            let (_, mut last) = (rate.take(100 << 20, at(5_000)).wait(at(5_000)), rate.take(1, at(5_000)));
+            rate.set(1 << 20, at(5_000));
+            assert!(last.wait(at(5_000)) > Duration::from_secs(60));
+        });
+    }
+
+    #[test]
+    fn who_gives_up_waiting_leaves_no_debt_behind() {
+        ouzel_runtime::sim::run(1, |node| async move {
+            let start = node.runtime().clock.now();
+            let rate = RecoveryRate::new(1_000, start);
+            assert_eq!(rate.take(1_000, start).wait(start), Duration::ZERO);
+            for _ in 0..100 {
+                // A connection that ends before its turn comes, again and again.
+                assert_eq!(rate.take(128 << 10, start).wait(start).as_millis(), 1_000);
+            }
+            let mut last = rate.take(1, start);
+            assert_eq!(last.wait(start).as_millis(), 1_000);
+            assert_eq!(last.wait(start + Duration::from_secs(1)), Duration::ZERO);
         });
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ouzel_runtime::Clock;
@@ -18,6 +19,8 @@ const SLICES_MAX: usize = 64;
 /// Recovery asks its rate for this much at a time: what it was granted leaves in one go, so this bounds for how long
 /// recovery has the network card to itself.
 const RATED_BYTES: usize = 128 * 1024;
+/// Who waits for its turn looks this often whether the rate has changed.
+const RATE_ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why no more frames come.
 #[derive(Debug, thiserror::Error)]
@@ -115,9 +118,14 @@ impl FrameWriter {
                 && (granted == 0 || granted == usize::MAX)
             {
                 granted = chunks.iter().map(Bytes::len).sum::<usize>().min(RATED_BYTES);
-                let wait = rate.take(granted, clock.now());
-                if !wait.is_zero() {
-                    clock.sleep(wait).await;
+                let mut turn = rate.take(granted, clock.now());
+                loop {
+                    let wait = turn.wait(clock.now());
+                    if wait.is_zero() {
+                        break;
+                    }
+                    // The rate may be raised meanwhile.
+                    clock.sleep(wait.min(RATE_ASKED_AGAIN)).await;
                 }
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];

@@ -570,6 +570,25 @@ fn recovery_keeps_to_its_rate_and_live_traffic_does_not_wait_for_it() {
     cluster.run().unwrap();
 }
 
+/// What was owed at the old rate was slept through at one go: lowered to a byte a second and raised again, recovery
+/// stood still for a day and a half.
+#[test]
+fn recovery_goes_on_as_soon_as_its_rate_is_raised() {
+    let mut cluster = simulate(5, 1, |runtime, one| async move {
+        let piece = |at| PeerMessage { bodies: vec![Bytes::from(vec![2; 300_000])], ..number(at) };
+        let pieces: Vec<_> = (0..3).map(|at| one.call(NodeId(2), Lane::Recovery, TEST, piece(at))).collect();
+        runtime.clock.sleep(Duration::from_secs(5)).await;
+        let raised = runtime.clock.now();
+        one.common().rate.set(100 << 20, raised);
+        for piece in pieces {
+            piece.await.unwrap();
+        }
+        let took = runtime.clock.now() - raised;
+        assert!(took < Duration::from_secs(2), "virtual time: it looks each second, so not {took:?}");
+    });
+    cluster.run().unwrap();
+}
+
 /// A handler that takes long is no dead peer: the connection stays, and so do the calls behind it.
 #[test]
 fn a_slow_answer_does_not_cost_the_connection() {
