@@ -213,8 +213,8 @@ pub(crate) struct OpenFile {
 
 impl OpenFile {
     pub(crate) fn new(file: fs::File, pool: Pool, read_in: Pool, inline_write_bytes_max: usize) -> Self {
-        let file = ManuallyDrop::new(file);
-        Self { file, pool, read_in, inline_write_bytes_max, residency: Residency::new() }
+        let residency = Residency::of(&file);
+        Self { file: ManuallyDrop::new(file), pool, read_in, inline_write_bytes_max, residency }
     }
 
     pub(crate) fn raw_fd(&self) -> RawFd {

@@ -10,7 +10,8 @@
 //! | `mmap`, `mincore`, `munmap` | 6 us | 9 us | pages that can be read |
 //!
 //! The first is right for a file that was only written: its pages were full when they came. Once anything was, or may have
-//! been, read from the disk into a file's pages, the second one is asked.
+//! been, read from the disk into a file's pages, the second one is asked. So it is of every file that held something when it
+//! was opened: who had it open before may have asked for pages that are still on their way.
 
 use std::fs;
 use std::io;
@@ -43,9 +44,14 @@ pub(crate) struct Residency {
 }
 
 impl Residency {
-    pub(crate) fn new() -> Self {
-        let ahead_from = AtomicU64::new(NOWHERE);
-        Self { is_filled: AtomicBool::new(false), ahead_from, is_advised: AtomicBool::new(false) }
+    /// Of a file that was just opened.
+    pub(crate) fn of(file: &fs::File) -> Self {
+        let is_empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+        Self {
+            is_filled: AtomicBool::new(!is_empty),
+            ahead_from: AtomicU64::new(NOWHERE),
+            is_advised: AtomicBool::new(false),
+        }
     }
 
     /// Notes that bytes are being read from the disk, or may be.
@@ -145,10 +151,11 @@ mod tests {
 
     const FILE_BYTES: usize = 8 << 20;
 
-    fn file() -> fs::File {
+    fn file() -> (fs::File, Residency) {
         let file = tempfile::tempfile().unwrap();
+        let residency = Residency::of(&file);
         file.write_all_at(&vec![7; FILE_BYTES], 0).unwrap();
-        file
+        (file, residency)
     }
 
     /// Puts a file's pages out of memory; false where the file system keeps them there (tmpfs).
@@ -160,7 +167,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_there_by_either_probe() {
-        let (file, residency) = (file(), Residency::new());
+        let (file, residency) = file();
         assert!(residency.covers(&file, 0, FILE_BYTES));
         assert!(residency.covers(&file, 4095, 2), "two pages for two bytes");
         residency.fills();
@@ -169,9 +176,20 @@ mod tests {
         assert!(residency.covers(&file, 5, 0), "nothing is always there");
     }
 
+    /// A file opened again was believed to be only written: pages that somebody else had asked for, and that the disk
+    /// was still filling, counted as there, and the core waited for them.
+    #[test]
+    fn only_a_file_that_was_empty_when_opened_is_known_to_be_only_written() {
+        let (file, residency) = file();
+        assert!(!residency.is_filled.load(Ordering::Relaxed));
+        let again = Residency::of(&file.try_clone().unwrap());
+        assert!(again.is_filled.load(Ordering::Relaxed));
+        assert!(again.covers(&file, 0, FILE_BYTES), "the other probe finds the same");
+    }
+
     #[test]
     fn what_is_not_there_is_seen_and_read_in() {
-        let (file, residency) = (file(), Residency::new());
+        let (file, residency) = file();
         if !evict(&file) {
             eprintln!("skipped: this file system keeps its pages");
             return;
@@ -193,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_range_beyond_the_end_is_not_there() {
-        let (file, residency) = (file(), Residency::new());
+        let (file, residency) = file();
         assert!(!residency.covers(&file, FILE_BYTES as u64 - 10, 8192));
         assert!(
             residency.read_in(&file, FILE_BYTES as u64 + 5, 100).is_ok(),
