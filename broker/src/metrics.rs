@@ -60,14 +60,6 @@ fn count(cell: &Cell<u64>, more: u64) {
     cell.set(cell.get() + more);
 }
 
-fn sum(one: FileSent, other: FileSent) -> FileSent {
-    FileSent {
-        resident: one.resident + other.resident,
-        read_in: one.read_in + other.read_in,
-        copied: one.copied + other.copied,
-    }
-}
-
 impl CoreMetrics {
     /// A response is about to leave.
     pub fn request_answered(&self, response: &Response, took: Duration) {
@@ -88,7 +80,9 @@ impl CoreMetrics {
 
     /// A range of a file went out.
     pub fn file_sent(&self, sent: FileSent) {
-        self.file_slices.set(sum(self.file_slices.get(), sent));
+        let mut all = self.file_slices.get();
+        all += sent;
+        self.file_slices.set(all);
     }
 
     /// A connection began.
@@ -421,7 +415,7 @@ impl CoreSample {
         }
         self.bytes_received += other.bytes_received;
         self.bytes_sent += other.bytes_sent;
-        self.file_slices = sum(self.file_slices, other.file_slices);
+        self.file_slices += other.file_slices;
         self.connections_opened += other.connections_opened;
         self.connections_closed += other.connections_closed;
         self.connections_refused += other.connections_refused;

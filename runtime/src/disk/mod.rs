@@ -30,7 +30,8 @@ use bytes::Bytes;
 
 pub(crate) use plan::{DiskPlan, plan};
 pub(crate) use pool::Pool;
-use real::{RealDisk, RealFile, RealLock, RealShared};
+pub(crate) use real::RealShared;
+use real::{RealDisk, RealFile, RealLock};
 pub(crate) use real::{flush_this_thread, leave_this_thread};
 pub(crate) use syscalls::file_offset;
 

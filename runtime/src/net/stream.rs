@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp;
 
-use crate::disk::SharedFile;
+use crate::disk::{RealShared, SharedFile};
 
 /// One `sendfile` call moves at most this much, so that one connection does not hold the core.
 const SEND_FILE_SLICE_BYTES: usize = 256 * 1024;
@@ -122,15 +123,31 @@ impl Stream {
     }
 }
 
-/// How the slices of a file went out; one is what a single call of `sendfile` was to take.
+/// How the slices of a file went out, of 256 KiB each: what a single call of `sendfile` is to take at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileSent {
     /// They were in memory.
     pub resident: u64,
-    /// They had to be read from the disk first.
+    /// Some of them had to be read from the disk first.
     pub read_in: u64,
-    /// They did not stay in memory, and went through a buffer of ours.
+    /// Some of them did not stay in memory, and went through a buffer of ours.
     pub copied: u64,
+}
+
+impl AddAssign for FileSent {
+    fn add_assign(&mut self, other: FileSent) {
+        self.resident += other.resident;
+        self.read_in += other.read_in;
+        self.copied += other.copied;
+    }
+}
+
+/// How bytes went out, the cheapest way first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum How {
+    Resident,
+    ReadIn,
+    Copied,
 }
 
 async fn send_file(stream: &TcpStream, file: &SharedFile, offset: u64, len: usize) -> io::Result<FileSent> {
@@ -140,46 +157,68 @@ async fn send_file(stream: &TcpStream, file: &SharedFile, offset: u64, len: usiz
     let mut sent = FileSent::default();
     let mut next = crate::disk::file_offset(offset)?;
     let end = crate::disk::file_offset(offset + len as u64)?;
+    // What was counted, and how the bytes behind it went out so far.
+    let (mut counted, mut how) = (next, How::Resident);
     while next < end {
-        let slice = usize::try_from(end - next).unwrap_or(usize::MAX).min(SEND_FILE_SLICE_BYTES);
-        // Probed once there is room to send: a slow peer may take minutes, in which the kernel takes pages back.
-        stream.writable().await?;
-        let mut read_ins = 0;
-        while !real.covers(next as u64, slice) && read_ins < READ_INS_MAX {
-            real.read_in(next as u64, slice).await?;
-            read_ins += 1;
-        }
-        if read_ins == READ_INS_MAX && !real.covers(next as u64, slice) {
-            let bytes = real.read_copy(next as u64, slice).await?;
-            if bytes.is_empty() {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+        let most = usize::try_from(end - next).unwrap_or(usize::MAX).min(SEND_FILE_SLICE_BYTES);
+        let these = send_some(stream, real, &mut next, most).await?;
+        how = how.max(these);
+        while counted < end && next >= end.min(counted + SEND_FILE_SLICE_BYTES as libc::off_t) {
+            match how {
+                How::Resident => sent.resident += 1,
+                How::ReadIn => sent.read_in += 1,
+                How::Copied => sent.copied += 1,
             }
-            write_all(stream, &bytes).await?;
-            next += bytes.len() as libc::off_t;
-            sent.copied += 1;
-            continue;
-        }
-        let written = stream.try_io(Interest::WRITABLE, || {
-            // SAFETY: both descriptors are open for as long as their owners are borrowed here; the offset is a live
-            // integer that the kernel moves on.
-            let sent =
-                unsafe { libc::sendfile(stream.as_raw_fd(), real.file().as_raw_fd(), &raw mut next, slice) };
-            usize::try_from(sent).map_err(|_| io::Error::last_os_error())
-        });
-        match written {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(_) => {
-                let count = if read_ins == 0 { &mut sent.resident } else { &mut sent.read_in };
-                *count += 1;
-                real.read_ahead(next as u64);
-                // A socket that keeps up would never make us wait: let others have the core between slices.
-                tokio::task::consume_budget().await;
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error),
+            counted += SEND_FILE_SLICE_BYTES as libc::off_t;
+            how = if next > counted { these } else { How::Resident };
         }
     }
     Ok(sent)
+}
+
+/// Sends up to `most` bytes from `next` on, as many as the socket takes, and moves it on.
+async fn send_some(
+    stream: &TcpStream,
+    file: &RealShared,
+    next: &mut libc::off_t,
+    most: usize,
+) -> io::Result<How> {
+    // Probed once there is room to send: a slow peer may take minutes, in which the kernel takes pages back.
+    stream.writable().await?;
+    let mut read_ins = 0;
+    while !file.covers(*next as u64, most) && read_ins < READ_INS_MAX {
+        file.read_in(*next as u64, most).await?;
+        read_ins += 1;
+    }
+    if read_ins == READ_INS_MAX && !file.covers(*next as u64, most) {
+        let bytes = file.read_copy(*next as u64, most).await?;
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        write_all(stream, &bytes).await?;
+        *next += bytes.len() as libc::off_t;
+        return Ok(How::Copied);
+    }
+    let how = if read_ins == 0 { How::Resident } else { How::ReadIn };
+    let written = stream.try_io(Interest::WRITABLE, || {
+        // SAFETY: both descriptors are open for as long as their owners are borrowed here; the offset is a live
+        // integer that the kernel moves on.
+        let sent = unsafe { libc::sendfile(stream.as_raw_fd(), file.file().as_raw_fd(), next, most) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    });
+    match written {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(_) => {
+            file.read_ahead(*next as u64);
+            // A socket that keeps up would never make us wait: let others have the core between slices.
+            tokio::task::consume_budget().await;
+            Ok(how)
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(how)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
