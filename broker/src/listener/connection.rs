@@ -6,7 +6,7 @@
 //! places of the former one's batches are fixed, and waits for their safety together with it.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -54,23 +54,26 @@ pub(super) async fn serve(core: Rc<Core>, stream: Stream, peer: SocketAddr, coun
     let (slots, queue) = mpsc::channel(SLOTS_MAX);
     // Counts answered requests up, so that the reader can wait until all before it are done.
     let (answered, progress) = watch::channel(0u64);
-    let writing = ouzel_runtime::spawn(write(core.clone(), peer, writer, queue, answered));
+    let writing = ouzel_runtime::spawn(write(core.clone(), writer, queue, answered));
     let client = Client::new(peer);
-    let why = read(&core, reader, &client, slots, progress).await;
+    let of_reader = read(&core, reader, &client, slots, progress).await;
+    // Responses that are on their way still leave, unless nobody is there any more.
+    if matches!(of_reader, Some(Ended::ByPeer)) {
+        writing.abort();
+    }
+    // Where the writer ended of itself, the reader only followed.
+    let of_writer = writing.await.unwrap_or_default();
+    let why = of_writer.or(of_reader).unwrap_or(Ended::ByPeer);
     match &why {
         Ended::ByPeer | Ended::Stopping | Ended::Idle => {
             tracing::debug!(%peer, client = %client.describe(), %why, "connection closed")
         }
-        _ => {
+        Ended::Unsent(_) => tracing::info!(%peer, client = %client.describe(), %why, "connection closed"),
+        Ended::Trickle | Ended::NoMemory { .. } | Ended::Frame(_) | Ended::Request(_) | Ended::Broken(_) => {
             core.metrics.connection_refused();
             tracing::info!(%peer, client = %client.describe(), %why, "connection closed");
         }
     }
-    // Responses that are on their way still leave, unless the stream cannot be trusted any more.
-    if matches!(why, Ended::ByPeer) {
-        writing.abort();
-    }
-    let _ = writing.await;
     core.metrics.connection_closed();
     drop(counted);
 }
@@ -92,17 +95,35 @@ enum Ended {
     Frame(#[from] frame::FrameError),
     #[error(transparent)]
     Request(#[from] Unanswerable),
-    #[error("the broker ends it")]
-    Writer,
+    #[error("{0}")]
+    Broken(String),
+    #[error("a response could not be sent: {0}")]
+    Unsent(io::Error),
 }
 
+impl Ended {
+    /// What an error of writing to the client says.
+    fn by_write(error: io::Error) -> Ended {
+        use io::ErrorKind::{
+            BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkDown, NetworkUnreachable,
+            NotConnected, TimedOut,
+        };
+        match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset | HostUnreachable | NetworkDown
+            | NetworkUnreachable | NotConnected | TimedOut => Ended::ByPeer,
+            _ => Ended::Unsent(error),
+        }
+    }
+}
+
+/// Has requests handled until there are no more; `None` where the writer has ended.
 async fn read(
     core: &Rc<Core>,
     reader: OwnedReadHalf,
     client: &Client,
     slots: mpsc::Sender<Slot>,
     mut progress: watch::Receiver<u64>,
-) -> Ended {
+) -> Option<Ended> {
     let mut stopping = core.stopping.clone();
     let mut frames = Frames { reader, received: BytesMut::new(), budget: core.budget.clone() };
     let bytes_max = core.node.config.request_bytes_max();
@@ -111,20 +132,20 @@ async fn read(
     loop {
         let (request, reserved) = tokio::select! {
             biased;
-            _ = stopping.wait_for(|stopping| *stopping) => return Ended::Stopping,
-            () = slots.closed() => return Ended::Writer,
+            _ = stopping.wait_for(|stopping| *stopping) => return Some(Ended::Stopping),
+            () = slots.closed() => return None,
             frame = frames.next(core, bytes_max, idle_max) => match frame {
                 Ok(frame) => frame,
-                Err(ended) => return ended,
+                Err(ended) => return Some(ended),
             },
         };
         core.metrics.bytes_received(request.len() + frame::LENGTH_BYTES);
         let request = match dispatch::parse(core, client, request) {
             Ok(request) => request,
-            Err(error) => return error.into(),
+            Err(error) => return Some(error.into()),
         };
         if !request.overlaps() && progress.wait_for(|answered| *answered == asked).await.is_err() {
-            return Ended::Writer;
+            return None;
         }
         let may_park = request.may_park();
         let handling = dispatch::handle(core, client, request);
@@ -132,14 +153,14 @@ async fn read(
             tokio::select! {
                 biased;
                 answer = handling => answer,
-                ended = frames.peer_gone() => return ended,
+                ended = frames.peer_gone() => return Some(ended),
             }
         } else {
             handling.await
         };
         asked += 1;
         if slots.send(Slot { answer, reserved }).await.is_err() {
-            return Ended::Writer;
+            return None;
         }
     }
 }
@@ -248,45 +269,46 @@ impl Frames {
     }
 }
 
+/// Sends responses until the reader has no more; says why where it ends of itself.
 async fn write(
     core: Rc<Core>,
-    peer: SocketAddr,
     mut writer: OwnedWriteHalf,
     mut queue: mpsc::Receiver<Slot>,
     answered: watch::Sender<u64>,
-) {
+) -> Option<Ended> {
+    let mut why = None;
     while let Some(slot) = queue.recv().await {
-        match slot.answer.await {
+        let sent = match slot.answer.await {
             Outcome::Response(chain) => {
                 core.metrics.bytes_sent(chain.len());
-                if send(&core, &mut writer, chain).await.is_err() {
-                    break;
-                }
+                send(&core, &mut writer, chain).await
             }
-            Outcome::Silence => {}
+            Outcome::Silence => Ok(()),
             // The order of responses leaves no way to skip one.
-            Outcome::Broken(reason) => {
-                tracing::info!(%peer, reason, "a connection is ended");
-                break;
-            }
-        }
+            Outcome::Broken(reason) => Err(Ended::Broken(reason)),
+        };
         drop(slot.reserved);
+        if let Err(ended) = sent {
+            why = Some(ended);
+            break;
+        }
         answered.send_modify(|count| *count += 1);
     }
     let _ = writer.shutdown().await;
+    why
 }
 
 /// Writes a response frame, its pieces from where they lie.
-async fn send(core: &Core, writer: &mut OwnedWriteHalf, chain: Chain) -> std::io::Result<()> {
+async fn send(core: &Core, writer: &mut OwnedWriteHalf, chain: Chain) -> Result<(), Ended> {
     let mut pieces: VecDeque<Piece> = chain.into_segments().into();
     while let Some(front) = pieces.front() {
         if let Piece::Elsewhere(elsewhere) = front {
             let Some(range) = elsewhere.place::<FileRange>() else {
-                return Err(std::io::Error::other("a piece of a response that lies nowhere"));
+                return Err(Ended::Unsent(io::Error::other("a piece of it lies nowhere")));
             };
             // A file that is shorter than promised ends the connection: what followed would be taken for records.
-            let sent = writer.send_file(&range.file, range.position, range.bytes).await?;
-            core.metrics.file_sent(sent);
+            let sent = writer.send_file(&range.file, range.position, range.bytes).await;
+            core.metrics.file_sent(sent.map_err(Ended::by_write)?);
             pieces.pop_front();
             continue;
         }
@@ -294,15 +316,15 @@ async fn send(core: &Core, writer: &mut OwnedWriteHalf, chain: Chain) -> std::io
         let slices: Vec<_> = in_memory.take(SLICES_MAX).map(|bytes| IoSlice::new(bytes)).collect();
         let written = match pieces.get(slices.len()) {
             // The few bytes before a file's go with it, not in a packet of their own.
-            Some(_) => writer.write_more(&slices).await?,
-            None => writer.write_vectored(&slices).await?,
+            Some(_) => writer.write_more(&slices).await,
+            None => writer.write_vectored(&slices).await,
         };
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
+        match written.map_err(Ended::by_write)? {
+            0 => return Err(Ended::Unsent(io::ErrorKind::WriteZero.into())),
+            written => advance(&mut pieces, written),
         }
-        advance(&mut pieces, written);
     }
-    writer.flush().await
+    writer.flush().await.map_err(Ended::by_write)
 }
 
 /// Takes off what was written of the pieces in memory at the front.

@@ -2,7 +2,6 @@
 //! is what Kafka's compaction would have left.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use ouzel_broker::{RunningNode, start};
 use ouzel_model::batch::Codec;
@@ -12,7 +11,7 @@ use ouzel_protocol::messages::kafka::offset_commit_request::{
 use ouzel_protocol::messages::kafka::offset_fetch_request::OffsetFetchRequestTopic;
 use ouzel_protocol::messages::kafka::{GroupId, OffsetCommitRequest, OffsetFetchRequest};
 
-use crate::support::PATIENCE;
+use crate::support::await_that;
 use crate::support::node::setup;
 use crate::support::records::{Keyed, keyed_batch, keyed_batch_at, keyed_records};
 use crate::support::wire::{Wire, name, text};
@@ -42,15 +41,6 @@ fn log_bytes(dir: &Path) -> u64 {
     let logs = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".log"));
     // One that was replaced or dropped meanwhile counts for nothing.
     logs.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
-}
-
-#[track_caller]
-fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 const PARTITIONS: i32 = 500;

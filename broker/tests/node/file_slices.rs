@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use ouzel_broker::metrics::CoreSample;
 use ouzel_broker::node::{RunningNode, start};
@@ -11,6 +10,7 @@ use ouzel_protocol::messages::fetch::{FetchPartition, FetchRequest};
 use ouzel_protocol::messages::kafka::DeleteTopicsRequest;
 use ouzel_protocol::messages::kafka::delete_topics_request::DeleteTopicState;
 
+use crate::support::await_that;
 use crate::support::node::setup;
 use crate::support::records::{batch, records};
 use crate::support::wire::{Wire, fetch_request, from_offset, name};
@@ -43,6 +43,12 @@ impl Life {
         let handle = self.node.as_ref().unwrap().handle();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(handle.sample()).unwrap()
+    }
+
+    /// What is counted once a connection has ended.
+    fn one_closed(&self) -> CoreSample {
+        await_that("a connection has ended", || self.sample().connections_closed > 0);
+        self.sample()
     }
 
     fn segment(&self, partition: i32) -> PathBuf {
@@ -175,17 +181,13 @@ fn a_topic_deleted_while_it_is_being_sent_is_sent_to_its_end() {
     let sent = life.sample().bytes_sent;
     reader.send(12, fetch_request(TOPIC, vec![all_of(0)]));
     let asked = reader.last_correlation_id();
-    while life.sample().bytes_sent < sent + (8 << 20) {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    await_that("megabytes are on their way", || life.sample().bytes_sent >= sent + (8 << 20));
     let mut other = life.connect();
     let delete = DeleteTopicsRequest::default()
         .with_timeout_ms(10_000)
         .with_topics(vec![DeleteTopicState::default().with_name(Some(name(TOPIC)))]);
     assert_eq!(other.call(6, delete).responses[0].error_code, 0);
-    while life.segment(0).exists() {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    await_that("its segment is gone", || !life.segment(0).exists());
     let answer = reader.receive::<FetchRequest>(12, asked);
     let found: Vec<String> =
         records(&answer.topics[0].partitions[0]).into_iter().map(|(_, value)| value).collect();
@@ -204,8 +206,25 @@ fn a_file_that_is_shorter_than_promised_ends_the_connection() {
     file.set_len(file.metadata().unwrap().len() - 50_000).unwrap();
     reader.send(12, fetch_request(TOPIC, vec![all_of(0)]));
     assert!(reader.receive_frame().is_err(), "no whole answer");
+    assert_eq!(life.one_closed().connections_refused, 0, "that was not the client's fault");
     // The others are served as before.
     let mut other = life.connect();
     let answer = other.call(12, fetch_request(TOPIC, vec![all_of(1)]));
     assert_eq!(records(&answer.topics[0].partitions[0]).len(), 14);
+}
+
+/// It was counted among those that are closed because of what they sent: the writer found the client gone, and the
+/// reader, which waited for the writer with the next request in hand, did not know why it had ended.
+#[test]
+fn a_client_that_leaves_during_a_response_is_not_counted_as_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let life = filled(dir.path(), 1, 300);
+    let mut reader = life.connect();
+    let before = life.sample();
+    assert_eq!((before.connections_closed, before.connections_refused), (0, 0));
+    reader.send(12, fetch_request(TOPIC, vec![all_of(0)]));
+    reader.send(12, fetch_request(TOPIC, vec![all_of(1)]));
+    await_that("a response is on its way", || life.sample().bytes_sent > before.bytes_sent);
+    drop(reader);
+    assert_eq!(life.one_closed().connections_refused, 0);
 }
