@@ -51,13 +51,18 @@ pub(crate) struct Membership {
 impl Membership {
     /// Obeys the settings as they are now.
     pub(crate) fn settings_changed(&self, broker: &BrokerConfig, now: Instant) {
-        self.rate.set(broker.recovery_bytes_per_s.unwrap_or(RECOVERY_BYTES_PER_S), now);
+        self.rate.set(rate_of(broker), now);
     }
 
     /// The replicas that founded the controller's log.
     pub(crate) fn founders(&self) -> Vec<ReplicaId> {
         self.card.founders.iter().map(|founder| keeper(founder.node, founder.directory_id)).collect()
     }
+}
+
+/// What catching up may take, in bytes a second, as these settings say.
+fn rate_of(broker: &BrokerConfig) -> u64 {
+    broker.recovery_bytes_per_s.unwrap_or(RECOVERY_BYTES_PER_S)
 }
 
 /// A node that belongs to a cluster, on its first core, before its other cores are up.
@@ -228,7 +233,7 @@ pub(super) async fn join(
         None => newborn_id(runtime, config).await?,
     };
     let process_id = runtime.entropy.u64();
-    let rate = RecoveryRate::new(RECOVERY_BYTES_PER_S, runtime.clock.now());
+    let rate = RecoveryRate::new(rate_of(&config.broker), runtime.clock.now());
     let identity = NodeIdentity {
         cluster_id: card.as_ref().map(|card| card.cluster_id.clone()),
         node: config.node_id,
@@ -349,4 +354,24 @@ fn open(core: &Rc<Core>, peers: Peers, membership: &Membership, first: Option<Fi
 fn others(core: &Core, membership: &Membership) -> Vec<(NodeId, String)> {
     let own = core.node.config.node_id;
     membership.card.members.iter().filter(|(node, _)| *node != own).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ouzel_metadata::{Layers, StaticConfig};
+
+    use super::*;
+
+    /// The settings were looked at only when the cluster's metadata were published for the first time: until then a node
+    /// sent at 100 MiB a second what its configuration file had limited.
+    #[test]
+    fn recovery_begins_at_the_configured_rate() {
+        let rate = |settings: &[(&str, &str)]| {
+            let settings = StaticConfig::from_settings(settings.iter().copied()).unwrap();
+            rate_of(&BrokerConfig::resolve(&Layers::of_static(&settings)))
+        };
+        assert_eq!(rate(&[]), 100 << 20);
+        assert_eq!(rate(&[("leader.replication.throttled.rate", "5000000")]), 5_000_000);
+        assert_eq!(rate(&[("leader.replication.throttled.rate", "0")]), 0);
+    }
 }
