@@ -3,7 +3,7 @@
 //! data; docs/performance.md says what each figure is and which rules keep the comparison fair.
 //!
 //! Reading order: `workload` (the table), `contender` (the brokers and what they promise), `driving` (how a row is
-//! played), `usage` (what it cost), `row`, `ratio` (what is compared), `goal` (what is to be reached), `report` and `plot`.
+//! played), `warmth`, `usage` (what it cost), `row`, `ratio` (what is compared), `goal` (what is to be reached), `report` and `plot`.
 
 mod contender;
 mod driving;
@@ -17,6 +17,7 @@ mod ratio;
 mod report;
 mod row;
 mod usage;
+mod warmth;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use self::contender::{Contender, Place};
-use self::driving::{Bench, Phases, Starting};
+use self::driving::{Bench, Outcome, Phases, Starting};
 use self::pinning::Pinning;
 use self::report::Report;
 use self::row::Row;
@@ -345,7 +346,7 @@ impl Hall<'_> {
             data: cluster.data_dirs(),
             makes_topics: contender != Contender::Null,
         };
-        let (load, usage) = bench
+        let Outcome { warm_up, load, usage } = bench
             .carry_out(workload.load, &mut cluster, starting)
             .map_err(|reason| format!("{reason}\n{}", cluster.last_words()))?;
         if !cluster.is_running() {
@@ -354,7 +355,7 @@ impl Hall<'_> {
         cluster.stop()?;
         // A row that failed leaves its folder to be looked at.
         provision::remove_dir(&room)?;
-        Ok(Row { contender, round, nodes: workload.nodes, load, usage, ready_ms })
+        Ok(Row { contender, round, nodes: workload.nodes, warm_up, load, usage, ready_ms })
     }
 }
 

@@ -116,7 +116,13 @@ impl Verdict {
             to_floor: None,
         };
         let Some(rows) = rows else { return verdict };
-        let fit: Vec<Row> = rows.iter().filter(|row| row.unfit_for(goal.metric).is_none()).cloned().collect();
+        let is_fit = |row: &&Row| match row.unfit_for(goal.metric) {
+            None => true,
+            // The short form is cold as a whole, says so, and judges nothing.
+            Some(Unfit::Cold) => is_short_form,
+            Some(_) => false,
+        };
+        let fit: Vec<Row> = rows.iter().filter(is_fit).cloned().collect();
         verdict.figure = goal.bound.figure(&fit, goal.metric);
         verdict.kafkas = match goal.bound {
             Bound::AtMostAndKafkas(_) => median(&fit, Contender::Kafka, goal.metric),
@@ -266,6 +272,7 @@ impl Lack {
 #[cfg(test)]
 mod tests {
     use super::super::row::tests::row;
+    use super::super::warmth::WarmUp;
     use super::super::workload::WORKLOADS;
     use super::*;
 
@@ -346,6 +353,18 @@ mod tests {
         assert_eq!(verdict.figure.unwrap().max, 0.2);
         rows[0].usage.neighbours_cpu = Duration::from_secs(8);
         assert_eq!(judge(&GOAL, &rows).word(), "not judged: disturbed");
+    }
+
+    /// A cold Kafka costs more than it does, and a ratio to it flatters.
+    #[test]
+    fn a_cold_round_judges_nothing_and_is_shown_by_the_short_form() {
+        static GOAL: Goal = of(Metric::CpuPerGb, Bound::TimesKafka(0.25));
+        let mut rows = cpu(2, 8, 1);
+        rows[1].warm_up = rows[1].warm_up.map(|warm_up| WarmUp { trend: Some(0.8), ..warm_up });
+        assert_eq!(judge(&GOAL, &rows).word(), "not judged: cold");
+        let short = Verdict::of(&GOAL, "y", Some(&rows), true);
+        assert_eq!(short.word(), "not judged: short form");
+        assert!(short.figures().starts_with("0.250 x Kafka"), "{}", short.figures());
     }
 
     #[test]

@@ -139,6 +139,12 @@ pub(super) fn says(line: &str, what: &str) -> bool {
     serde_json::from_str::<Value>(line).is_ok_and(|said| said["t"] == what)
 }
 
+/// How many records went through so far, if the line says so.
+pub(super) fn progress(line: &str) -> Option<f64> {
+    let said: Value = serde_json::from_str(line).ok()?;
+    (said["t"] == "progress").then(|| said["records"].as_f64()).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +181,7 @@ mod tests {
         assert_eq!(fetched.value_bytes, 50_000.0);
         assert!(Task::of(BATCHES).result(r#"{"t":"closed"}"#).is_none());
         assert!(says(r#"{"t":"closed"}"#, "closed") && !says("closed", "closed"));
+        assert_eq!(progress(r#"{"t":"progress","records":7}"#), Some(7.0));
+        assert_eq!(progress(line), None, "a result is no progress");
     }
 }

@@ -53,12 +53,13 @@ impl Report {
         let rows: Vec<&Row> = self.played.iter().flat_map(|(_, rows)| rows).collect();
         let marked = |mark| rows.iter().filter(|row| row.marks().contains(&mark)).count();
         let mut text = format!(
-            "{} rows, {} s warm and {} s measured each; {} driver-bound, {} disturbed by others",
+            "{} rows, at most {} s warm and {} s measured each; {} driver-bound, {} disturbed by others, {} cold",
             rows.len(),
             self.phases.warm.as_secs(),
             self.phases.measured.as_secs(),
             marked("driver-bound"),
-            marked("disturbed")
+            marked("disturbed"),
+            marked("cold")
         );
         if self.quick {
             text.push_str(". The short form: Kafka's compiler is not at rest after so short a warm-up, so nothing beside Kafka is judged by it");
@@ -140,6 +141,9 @@ impl Report {
         for contender in workload.contenders() {
             text.push_str(&format!("    {:<6} {}\n", contender.name(), workload.mode.of(contender)));
         }
+        if let Some(line) = warm_line(workload, rows) {
+            text.push_str(&line);
+        }
         let header = ["", "ouzel", "kafka", "null", "ouzel / kafka", "ouzel / null"];
         text.push_str(&line(&header.map(str::to_owned)));
         for metric in Metric::ALL {
@@ -211,6 +215,11 @@ impl Report {
             .into_iter()
             .map(|contender| (contender.name().to_owned(), workload.mode.of(contender).into()))
             .collect();
+        let warm_s: serde_json::Map<String, Value> = workload
+            .contenders()
+            .into_iter()
+            .map(|contender| (contender.name().to_owned(), span_json(warm_s(rows, contender))))
+            .collect();
         json!({
             "name": workload.name,
             "mode": workload.mode.word(),
@@ -220,9 +229,24 @@ impl Report {
             "load": format!("{:?}", workload.load),
             "settings": workload.settings,
             "figures": figures,
+            "warm_s": warm_s,
             "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
         })
     }
+}
+
+/// How long a contender was warmed.
+fn warm_s(rows: &[Row], contender: Contender) -> Option<Span> {
+    let its = rows.iter().filter(|row| row.contender == contender);
+    Span::of(its.filter_map(|row| Some(row.warm_up?.seconds)).collect())
+}
+
+/// How long each was warmed: a phase that is full ends before its time.
+fn warm_line(workload: &Workload, rows: &[Row]) -> Option<String> {
+    let of =
+        |contender| Some(format!("{} {}", Contender::name(contender), span(Some(warm_s(rows, contender)?))));
+    let each: Vec<String> = workload.contenders().into_iter().filter_map(of).collect();
+    (!each.is_empty()).then(|| format!("    warmed for, s: {}\n", each.join(", ")))
 }
 
 /// What stands on the rows of a cluster.
@@ -291,6 +315,7 @@ pub(super) mod tests {
             "0.200 (0.200-0.200)",
             "2.00 (2.00-2.00)",
             "[no flush]",
+            "warmed for, s: ouzel 60.0 (60.0-60.0), kafka 60.0 (60.0-60.0), null 60.0 (60.0-60.0)",
             "log.ouzel.durability=os",
             "0.200 x Kafka (<= 0.25), 2.00 x null (<= 1.4): met",
             "idle                                       - (<= 32)",

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::contender::Contender;
 use super::usage::Usage;
+use super::warmth::WarmUp;
 
 /// What one broker did in one round.
 #[derive(Debug, Clone)]
@@ -13,6 +14,8 @@ pub(super) struct Row {
     pub(super) round: usize,
     /// Brokers of the cluster. Several share one core here, and only what they cost says anything of them.
     pub(super) nodes: u32,
+    /// None where the load is about a broker that has just been started, or does nothing.
+    pub(super) warm_up: Option<WarmUp>,
     pub(super) load: Loaded,
     pub(super) usage: Usage,
     /// From the start of the process until it serves, in milliseconds.
@@ -75,6 +78,8 @@ pub(super) enum Unfit {
     DriverBound,
     DriverLate,
     NotHeld,
+    /// What a record cost still fell at the end of the warm-up, or could not be told.
+    Cold,
 }
 
 impl Unfit {
@@ -85,6 +90,7 @@ impl Unfit {
             Unfit::DriverLate => "driver-late",
             Unfit::NotHeld => "not-held",
             Unfit::Disturbed => "disturbed",
+            Unfit::Cold => "cold",
         }
     }
 }
@@ -176,6 +182,10 @@ impl Row {
             Unfit::DriverBound | Unfit::NotHeld => is_throughput,
             Unfit::DriverLate => is_latency,
             Unfit::Disturbed => !matches!(metric, Metric::RssPeak | Metric::IdleRss),
+            // A quarter of an hour is long beside any compiler's work.
+            Unfit::Cold => {
+                is_latency && metric != Metric::Drift || is_throughput || metric == Metric::CpuPerGb
+            }
         })
     }
 
@@ -195,6 +205,9 @@ impl Row {
             && late * 2.0 > latency.p99
         {
             unfit.push(Unfit::DriverLate);
+        }
+        if self.warm_up.is_some_and(WarmUp::leaves_cold) {
+            unfit.push(Unfit::Cold);
         }
         unfit
     }
@@ -242,6 +255,10 @@ impl Row {
             usage.neighbours_cpu.as_secs_f64(),
             usage.stolen.as_secs_f64(),
         ));
+        if let Some(WarmUp { seconds, trend }) = self.warm_up {
+            let trend = trend.map_or("-".to_owned(), |trend| format!("{trend:.2} x"));
+            words.push(format!(", warmed for {seconds:.1} s, CPU of a record {trend} at its end"));
+        }
         for mark in self.marks() {
             words.push(format!("[{mark}]"));
         }
@@ -256,6 +273,8 @@ impl Row {
             "round": self.round,
             "nodes": self.nodes,
             "marks": self.marks(),
+            "warm_s": self.warm_up.map(|warm_up| warm_up.seconds),
+            "warm_up_trend": self.warm_up.and_then(|warm_up| warm_up.trend),
             "seconds": self.load.seconds,
             "records": self.load.records,
             "value_bytes": self.load.value_bytes,
@@ -300,6 +319,7 @@ pub(super) mod tests {
             contender,
             round,
             nodes: 1,
+            warm_up: Some(WarmUp { seconds: 60.0, trend: Some(1.0) }),
             load: Loaded { seconds: 10.0, records: value_bytes / 1000.0, value_bytes, ..Loaded::default() },
             usage: Usage {
                 wall,
@@ -359,6 +379,23 @@ pub(super) mod tests {
         assert_eq!(row.unfit_for(Metric::CpuPerGb), None);
         row.usage.neighbours_cpu = Duration::from_secs(3);
         assert_eq!(row.unfit_for(Metric::RssPeak), None);
+    }
+
+    #[test]
+    fn a_broker_that_still_became_faster_proves_what_it_keeps_and_not_what_it_costs() {
+        let mut row = row(Contender::Kafka, 1, 4, 1e9);
+        row.warm_up = Some(WarmUp { seconds: 8.0, trend: Some(0.5) });
+        assert_eq!(row.marks(), ["cold"]);
+        for metric in [Metric::CpuPerGb, Metric::Throughput, Metric::P99] {
+            assert_eq!(row.unfit_for(metric), Some(Unfit::Cold));
+        }
+        for metric in [Metric::RssPeak, Metric::Drift, Metric::IdleRss, Metric::FirstRecord] {
+            assert_eq!(row.unfit_for(metric), None);
+        }
+        assert!(row.text().contains("warmed for 8.0 s, CPU of a record 0.50 x at its end"), "{}", row.text());
+        assert_eq!(row.json()["warm_s"], 8.0);
+        row.warm_up = None;
+        assert!(row.marks().is_empty(), "a start is as cold as it is");
     }
 
     /// Three brokers on one core: their throughput is that of the core, not theirs.

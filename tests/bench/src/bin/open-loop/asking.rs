@@ -22,7 +22,7 @@ pub(crate) fn await_leaders(task: &Task) -> io::Result<()> {
     let began = Instant::now();
     loop {
         let led = leaders(task.port)?;
-        if led >= task.partitions as usize && records(task).is_ok() {
+        if led >= task.partitions as usize && ends(task).is_ok() {
             return Ok(());
         }
         if began.elapsed() > LEADERS_MAX {
@@ -74,17 +74,22 @@ fn leaders(port: u16) -> io::Result<usize> {
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 
-/// The log end offsets of all partitions together; an error if one of them does not serve.
-pub(crate) fn records(task: &Task) -> io::Result<i64> {
+/// The log end offset of each partition; an error if one of them does not serve.
+pub(crate) fn ends(task: &Task) -> io::Result<Vec<i64>> {
     offsets(task, LATEST)
+}
+
+/// The log end offsets of all partitions together.
+pub(crate) fn records(task: &Task) -> io::Result<i64> {
+    Ok(ends(task)?.iter().sum())
 }
 
 /// The first offsets of all partitions together: how many records are there no more.
 pub(crate) fn records_before(task: &Task) -> io::Result<i64> {
-    offsets(task, EARLIEST)
+    Ok(offsets(task, EARLIEST)?.iter().sum())
 }
 
-fn offsets(task: &Task, which: i64) -> io::Result<i64> {
+fn offsets(task: &Task, which: i64) -> io::Result<Vec<i64>> {
     let mut body = Vec::new();
     body.put_i32(-1); // no replica
     body.put_i32(1);
@@ -99,16 +104,21 @@ fn offsets(task: &Task, which: i64) -> io::Result<i64> {
     reader.i32()?; // correlation id
     reader.i32()?; // one topic
     reader.string()?;
-    let mut records = 0;
+    let mut offsets = vec![0; task.partitions as usize];
     for _ in 0..reader.i32()? {
         let (partition, code) = (reader.i32()?, reader.i16()?);
         reader.i64()?; // timestamp
-        records += reader.i64()?;
-        if code != 0 {
-            return Err(io::Error::other(format!("partition {partition} tells no end, but error {code}")));
+        let offset = reader.i64()?;
+        match offsets.get_mut(partition as usize) {
+            Some(place) if code == 0 => *place = offset,
+            _ => {
+                return Err(io::Error::other(format!(
+                    "partition {partition} tells no offset, but error {code}"
+                )));
+            }
         }
     }
-    Ok(records)
+    Ok(offsets)
 }
 
 /// One request and its answer, without the answer's length.

@@ -1,4 +1,4 @@
-//! One connection that fetches all partitions, from their first offset on.
+//! One connection that fetches all partitions, from given offsets on.
 
 use std::io;
 use std::net::TcpStream;
@@ -35,10 +35,11 @@ pub(crate) struct Got {
 }
 
 impl Consumer {
-    pub(crate) fn connect(task: &Task) -> io::Result<Consumer> {
+    /// Connects; `offsets` are where it begins, one for each partition.
+    pub(crate) fn connect(task: &Task, offsets: &[i64]) -> io::Result<Consumer> {
         Ok(Consumer {
             connection: Connection::new(TcpStream::connect(("127.0.0.1", task.port))?)?,
-            offsets: vec![0; task.partitions as usize],
+            offsets: offsets.to_vec(),
             is_at_end: false,
             fetch_bytes: task.fetch_bytes,
             again: task.again,

@@ -3,7 +3,8 @@
 //! was due: safe against coordinated omission. Without one it keeps as many requests under way as it may, and tells no
 //! latency, because a closed loop that is held up measures less often.
 //!
-//! Says `{"t":"measuring"}` when it is warm, `{"t":"closed"}` when the window has ended, and then the result, each one line.
+//! Says `{"t":"measuring"}` when it is warm, `{"t":"closed"}` when the window has ended, and then the result, each one line;
+//! every second beside these `{"t":"progress","records":N}`, how many went through so far.
 #![forbid(unsafe_code)]
 
 mod asking;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ouzel_bench::schedule::Schedule;
 use rustix::event::epoll;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::asking;
 use crate::consumer::Consumer;
@@ -18,6 +18,8 @@ use crate::task::Task;
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Without anything to do, phases are looked at this often.
 const TICK: Duration = Duration::from_millis(20);
+/// Who watches is told this often how far the run has come.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// What goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +52,19 @@ struct Run<'a> {
     /// Batches that have become due.
     taken_up: u64,
     began: Instant,
-    /// When each batch of each partition was due, by its place in the partition, while end-to-end latency is asked for.
+    /// Where each partition is begun to be fetched.
+    bases: Vec<i64>,
+    /// When each batch of each partition was due, by its place behind the base, while end-to-end latency is asked for.
     due: Vec<Vec<Duration>>,
     phase: Phase,
     phase_began: Duration,
     /// Records of all phases up to the present one, and of all of them, for the limit of a phase.
     records_before_phase: u64,
     records: u64,
+    /// Records that consumers were given, in all phases.
+    fetched: u64,
+    /// When who watches is told again.
+    next_progress: Duration,
     /// Records in the topic when the window was opened, where nobody acknowledges any.
     records_at_opening: i64,
     /// Producers that could send more at once.
@@ -71,8 +79,12 @@ impl<'a> Run<'a> {
         let producers = (0..task.producers)
             .map(|index| Producer::connect(task, index, &batches))
             .collect::<io::Result<Vec<_>>>()?;
+        let bases = match task.fetches_the_tail() {
+            true => asking::ends(task)?,
+            false => vec![0; task.partitions as usize],
+        };
         let consumers =
-            (0..task.consumers).map(|_| Consumer::connect(task)).collect::<io::Result<Vec<_>>>()?;
+            (0..task.consumers).map(|_| Consumer::connect(task, &bases)).collect::<io::Result<Vec<_>>>()?;
         let both = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         let sockets = producers.iter().map(|producer| &producer.connection.socket);
         let sockets = sockets.chain(consumers.iter().map(|consumer| &consumer.connection.socket));
@@ -89,11 +101,14 @@ impl<'a> Run<'a> {
             schedule: task.rate.map(Schedule::new),
             taken_up: 0,
             began: Instant::now(),
+            bases,
             due: vec![Vec::new(); task.partitions as usize],
             phase: Phase::Warm,
             phase_began: Duration::ZERO,
             records_before_phase: 0,
             records: 0,
+            fetched: 0,
+            next_progress: PROGRESS_EVERY,
             records_at_opening: 0,
             eager: BTreeSet::new(),
         })
@@ -190,13 +205,15 @@ impl<'a> Run<'a> {
     fn serve_consumer(&mut self, index: usize) -> io::Result<()> {
         let now = self.now();
         let (tally, due, records) = (&mut self.tally, &self.due, i64::from(self.task.records));
-        let end_to_end = self.task.end_to_end;
+        let (bases, fetched, end_to_end) = (&self.bases, &mut self.fetched, self.task.end_to_end);
         let consumer = &mut self.consumers[index];
         consumer.connection.send()?;
         consumer.receive(|got| {
             tally.fetched(now, (got.to - got.from) as u64);
+            *fetched += (got.to - got.from) as u64;
             if end_to_end {
-                for batch in got.from / records..got.to / records {
+                let base = bases[got.partition];
+                for batch in (got.from - base) / records..(got.to - base) / records {
                     if let Some(due) = due[got.partition].get(batch as usize) {
                         tally.answered(*due, now);
                     }
@@ -208,6 +225,11 @@ impl<'a> Run<'a> {
     /// Whether the run goes on.
     fn advance_phase(&mut self) -> io::Result<bool> {
         let (now, in_phase) = (self.now(), self.now() - self.phase_began);
+        if now >= self.next_progress {
+            self.next_progress = now + PROGRESS_EVERY;
+            let records = if self.producers.is_empty() { self.fetched } else { self.records };
+            tell(&json!({"t": "progress", "records": records}))?;
+        }
         let bytes = (self.records - self.records_before_phase) * self.task.value_bytes as u64;
         let is_full = bytes >= self.task.phase_bytes_max;
         let is_over = match self.phase {
@@ -227,12 +249,12 @@ impl<'a> Run<'a> {
                     self.records_at_opening = asking::records(self.task)?;
                 }
                 self.tally.open(self.now());
-                say("measuring")?;
+                tell(&json!({"t": "measuring"}))?;
             }
             Phase::Measured => {
                 self.phase = Phase::Drain;
                 self.tally.close(now);
-                say("closed")?;
+                tell(&json!({"t": "closed"}))?;
                 if self.task.acks == 0 {
                     // What a socket took may still lie in a buffer; what the broker has is what counts.
                     let records = asking::records(self.task)? - self.records_at_opening;
@@ -257,8 +279,8 @@ impl<'a> Run<'a> {
         self.producers.iter().all(Producer::is_idle)
             && (!self.task.end_to_end
                 || self.consumers.iter().all(|consumer| {
-                    let pairs = consumer.offsets.iter().zip(&self.due);
-                    pairs.into_iter().all(|(offset, due)| *offset >= due.len() as i64 * records)
+                    let mut places = consumer.offsets.iter().zip(&self.bases).zip(&self.due);
+                    places.all(|((offset, base), due)| *offset - base >= due.len() as i64 * records)
                 }))
     }
 
@@ -266,8 +288,8 @@ impl<'a> Run<'a> {
     fn count_left(&mut self, now: Duration) {
         if self.task.end_to_end {
             for consumer in &self.consumers {
-                for (offset, due) in consumer.offsets.iter().zip(&self.due) {
-                    let seen = (*offset / i64::from(self.task.records)) as usize;
+                for ((offset, base), due) in consumer.offsets.iter().zip(&self.bases).zip(&self.due) {
+                    let seen = ((*offset - base) / i64::from(self.task.records)) as usize;
                     due.iter().skip(seen).for_each(|due| self.tally.left(*due, now));
                 }
             }
@@ -280,7 +302,7 @@ impl<'a> Run<'a> {
     }
 }
 
-fn say(what: &str) -> io::Result<()> {
-    println!("{{\"t\":\"{what}\"}}");
+fn tell(event: &Value) -> io::Result<()> {
+    println!("{event}");
     io::stdout().flush()
 }

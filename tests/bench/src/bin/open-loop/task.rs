@@ -27,7 +27,7 @@ pub(crate) struct Task {
     pub(crate) again: bool,
     /// The window ends when all consumers have read to the end.
     pub(crate) to_the_end: bool,
-    /// Latency is that from when a batch was due until a consumer has it. The topic must be new.
+    /// Latency is that from when a batch was due until a consumer has it. Nobody else may write to the topic.
     pub(crate) end_to_end: bool,
     /// Retention must have deleted something when the run ends; otherwise the run proves nothing of it.
     pub(crate) sheds: bool,
@@ -85,6 +85,11 @@ impl Task {
             }
             task => Ok(task),
         }
+    }
+
+    /// Whether consumers fetch at the tail what is produced beside them, and nothing that was there before.
+    pub(crate) fn fetches_the_tail(&self) -> bool {
+        self.producers > 0 && !self.to_the_end
     }
 
     fn set(&mut self, name: &str, value: &str) -> Option<()> {

@@ -2,8 +2,8 @@
 //! `perf fetch` reads a topic from its beginning again and again. Everything but what the command line says is librdkafka's
 //! own default: its batches, its lingering, its queues.
 //!
-//! Says `{"t":"measuring"}` when it is warm, `{"t":"closed"}` when the window has ended, and then the result, each one line:
-//! what tests/bench's driver says.
+//! Says `{"t":"measuring"}` when it is warm, `{"t":"closed"}` when the window has ended, and then the result, each one line;
+//! every second beside these `{"t":"progress","records":N}`: what tests/bench's driver says.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -24,6 +24,8 @@ use serde_json::json;
 
 /// Nothing came or went for so long: the run is broken.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Who watches is told this often how far the run has come.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// The clock is looked at once for so many records.
 const LOOK_EVERY: u32 = 256;
 
@@ -96,11 +98,12 @@ struct Phases<'a> {
     began: Option<(Instant, u64)>,
     measures: bool,
     last_progress: (Instant, u64),
+    told: Instant,
 }
 
 impl Phases<'_> {
     fn new(task: &Task) -> Phases<'_> {
-        Phases { task, began: None, measures: false, last_progress: (Instant::now(), 0) }
+        Phases { task, began: None, measures: false, last_progress: (Instant::now(), 0), told: Instant::now() }
     }
 
     /// Whether the run goes on; the warm-up begins with the first record.
@@ -110,6 +113,10 @@ impl Phases<'_> {
             self.last_progress = (now, records);
         } else if now - self.last_progress.0 > SILENCE_MAX {
             return Err(format!("no record for {SILENCE_MAX:?}"));
+        }
+        if now - self.told >= PROGRESS_EVERY {
+            self.told = now;
+            say(&json!({"t": "progress", "records": records}));
         }
         let Some((began, before)) = self.began else {
             self.began = (records > 0).then_some((now, records));
