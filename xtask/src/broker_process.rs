@@ -199,6 +199,7 @@ impl BrokerProcess {
 
     /// SIGKILL: the process is gone between two of its instructions, the machine and its page cache stay.
     pub(crate) fn kill(&mut self) {
+        self.is_frozen = false;
         if let Some(mut child) = self.child.take() {
             // Fails only if the process has ended by itself, and then it is gone as asked.
             let _ = child.kill();
@@ -219,19 +220,22 @@ impl BrokerProcess {
         Ok(())
     }
 
-    pub(crate) fn is_frozen(&self) -> bool {
-        self.is_frozen
-    }
-
     /// Whether it was started, and neither taken down nor frozen since.
     pub(crate) fn answers(&self) -> bool {
         self.was_started() && !self.is_frozen
     }
 
-    /// A frozen process goes on; how long until it serves.
-    pub(crate) fn thaw(&mut self) -> Result<Duration, String> {
+    /// Has a broker that was taken down or frozen serve again: it is started, or goes on. How long until it serves; one that
+    /// does not is left dead, and never frozen.
+    pub(crate) fn revive(&mut self) -> Result<Duration, String> {
+        if !self.is_frozen {
+            return self.start();
+        }
         let began = Instant::now();
-        self.signal("-CONT")?;
+        if let Err(reason) = self.signal("-CONT") {
+            self.kill();
+            return Err(reason);
+        }
         self.is_frozen = false;
         self.await_serving(began)
     }
@@ -246,9 +250,14 @@ impl BrokerProcess {
     }
 
     /// SIGTERM alone.
-    pub(crate) fn terminate(&self) {
-        // Fails only if the process has ended by itself; whoever waits for the end finds that.
+    pub(crate) fn terminate(&mut self) {
+        // Both fail only if the process has ended by itself; whoever waits for the end finds that.
         let _ = self.signal("-TERM");
+        if self.is_frozen {
+            // A frozen process takes no signal up until it goes on.
+            let _ = self.signal("-CONT");
+            self.is_frozen = false;
+        }
     }
 
     /// Waits for the end of a broker that was told to stop.
@@ -357,6 +366,53 @@ mod tests {
         assert!(message.contains("no room here"), "{message}");
         assert!(!broker.is_running());
         provision::remove_dir(&folder).unwrap();
+    }
+
+    /// A process that sleeps, on a port that somebody listens on: as far as anybody can see it serves.
+    fn sleeper(test: &str) -> (TcpListener, BrokerProcess) {
+        let folder = std::env::temp_dir().join(format!("ouzel-xtask-{test}-{}", std::process::id()));
+        provision::create_dir(&folder).unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let command = ["sleep", "600"].map(str::to_owned).to_vec();
+        let port = listener.local_addr().unwrap().port();
+        (listener, BrokerProcess::of_command(command, &folder, port))
+    }
+
+    /// T is a process that was stopped.
+    fn state(broker: &BrokerProcess) -> String {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", broker.pid().unwrap())).unwrap();
+        stat.rsplit(") ").next().unwrap()[..1].to_owned()
+    }
+
+    /// When nobody took over from a frozen node in time, it was started as if it had been killed, and the harness panicked
+    /// because it ran already; frozen it was, and frozen it would have stayed.
+    #[test]
+    fn a_frozen_broker_goes_on_as_the_same_process_and_a_dead_one_is_started() {
+        let (_listener, mut broker) = sleeper("revived");
+        broker.start().unwrap();
+        let pid = broker.pid();
+        broker.freeze().unwrap();
+        while state(&broker) != "T" {}
+        assert!(!broker.answers());
+        broker.revive().unwrap();
+        assert!(broker.answers() && broker.pid() == pid && state(&broker) != "T");
+        broker.freeze().unwrap();
+        broker.kill();
+        assert!(!broker.was_started());
+        broker.revive().unwrap();
+        assert!(broker.answers() && broker.pid() != pid);
+        provision::remove_dir(&broker.folder).unwrap();
+    }
+
+    /// A stop of a frozen broker waited a minute for a process that could not hear it.
+    #[test]
+    fn a_frozen_broker_that_is_told_to_stop_ends() {
+        let (_listener, mut broker) = sleeper("frozen-stop");
+        broker.start().unwrap();
+        broker.freeze().unwrap();
+        broker.stop().unwrap();
+        assert!(!broker.was_started());
+        provision::remove_dir(&broker.folder).unwrap();
     }
 
     #[test]

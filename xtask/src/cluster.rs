@@ -152,8 +152,10 @@ impl Cluster {
             let led = self.await_view_every(WATCH_EVERY, what, |view| view.is_led_without(node));
             // Whoever goes on after a failure is not to find a node less.
             if let Err(reason) = led {
-                self.nodes[index].start()?;
-                return Err(reason);
+                return Err(match self.nodes[index].revive() {
+                    Ok(_) => reason,
+                    Err(worse) => format!("{reason}; and the node does not come back: {worse}"),
+                });
             }
         }
         Ok(TakenDown { node, led, others_lead_after: began.elapsed() })
@@ -161,8 +163,7 @@ impl Cluster {
 
     /// Starts a node that was taken down, and waits until the cluster is whole. How long it took to serve.
     pub(crate) fn bring_back(&mut self, node: i32) -> Result<Duration, String> {
-        let broker = &mut self.nodes[node as usize - 1];
-        let took = if broker.is_frozen() { broker.thaw()? } else { broker.start()? };
+        let took = self.nodes[node as usize - 1].revive()?;
         self.await_whole()?;
         Ok(took)
     }
@@ -177,7 +178,7 @@ impl Cluster {
 
     /// Stops all nodes in order, each of which may need the others for that.
     pub(crate) fn stop(&mut self) -> Result<(), String> {
-        self.nodes.iter().for_each(BrokerProcess::terminate);
+        self.nodes.iter_mut().for_each(BrokerProcess::terminate);
         let ends: Vec<Result<(), String>> = self.nodes.iter_mut().map(BrokerProcess::await_end).collect();
         ends.into_iter().collect()
     }
