@@ -8,6 +8,7 @@ mod failover;
 mod idle;
 mod machine;
 mod metadata;
+mod process;
 mod statistics;
 
 use std::io::{BufRead, BufReader};
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::broker_process::free_ports;
 use crate::provision;
+use process::{Memory, process_cpu};
 use statistics::Spread;
 
 const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
@@ -108,12 +110,12 @@ fn smoke(root: &Path, runs: usize) -> Result<(), String> {
 
     std::thread::sleep(SETTLE);
     let pid = broker.child.id();
-    let cpu_before = machine::cpu_time(pid)?;
+    let cpu_before = process_cpu(pid)?;
     let began = Instant::now();
     std::thread::sleep(IDLE_FOR);
-    let idle_cpu = machine::cpu_time(pid)?.saturating_sub(cpu_before);
+    let idle_cpu = process_cpu(pid)?.saturating_sub(cpu_before);
     let idle_cpu_percent = idle_cpu.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
-    let (rss_kib, rss_peak_kib, threads) = machine::memory(pid)?;
+    let memory = Memory::of(pid)?;
     broker.stop()?;
     let mut ready_with_topics = Vec::with_capacity(runs);
     for _ in 0..runs {
@@ -124,10 +126,10 @@ fn smoke(root: &Path, runs: usize) -> Result<(), String> {
     let measured = Measured {
         ready_empty: Spread::of(ready_empty),
         ready_with_topics: Spread::of(ready_with_topics),
-        rss_kib,
-        rss_peak_kib,
+        rss_kib: memory.resident_kib,
+        rss_peak_kib: memory.resident_peak_kib,
         idle_cpu_percent,
-        threads,
+        threads: memory.threads,
     };
     let facts = machine::facts(root, &work);
     print!("{}", text(&measured, runs, &facts));
@@ -156,7 +158,7 @@ fn text(measured: &Measured, runs: usize, facts: &Value) -> String {
          idle RSS            {:.1} MiB with {TOPICS} topics (peak {:.1} MiB, {} threads); aim {} MiB: {}\n\
          ready, empty        {}\n\
          ready, {TOPICS} topics    {}\n\
-         idle CPU            {:.3} % of a core over {} s; aim under {IDLE_CPU_MAX_PERCENT} %: {}\n\n",
+         idle CPU            {:.1} % of a core over {} s; aim under {IDLE_CPU_MAX_PERCENT} %: {}\n\n",
         fact("cpu"),
         facts["cores"],
         facts["memory_mib"],

@@ -8,13 +8,15 @@ use serde_json::{Value, json};
 
 use super::machine;
 use super::metadata::create_topics;
+use super::process::{Memory, process_cpu};
 use crate::broker_process::Against;
 use crate::cluster::Cluster;
 use crate::provision;
 
 /// After the last topic was made; timers of all kinds have run by then.
 const SETTLE: Duration = Duration::from_secs(15);
-const IDLE_FOR: Duration = Duration::from_secs(20);
+/// Long beside the hundredths of a second that Linux counts in.
+const IDLE_FOR: Duration = Duration::from_secs(60);
 /// Of one topic: making them takes one request then.
 const TOPIC_PARTITIONS: usize = 100;
 
@@ -68,14 +70,15 @@ fn measure(root: &Path, folder: &Path, case: &Case) -> Result<Cost, String> {
     cluster.await_partitions(case.partitions)?;
     std::thread::sleep(SETTLE);
     let pids = cluster.pids();
-    let cpu = |pid: &u32| machine::cpu_time(*pid);
+    let cpu = |pid: &u32| process_cpu(*pid);
     let before = pids.iter().map(cpu).collect::<Result<Vec<_>, _>>()?;
     let began = Instant::now();
     std::thread::sleep(IDLE_FOR);
     let after = pids.iter().map(cpu).collect::<Result<Vec<_>, _>>()?;
     let took = began.elapsed();
     let spent = before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before)).max();
-    let own = pids.iter().map(|pid| machine::own_memory(*pid)).collect::<Result<Vec<_>, _>>()?;
+    let own =
+        pids.iter().map(|pid| Ok(Memory::of(*pid)?.without_files_kib)).collect::<Result<Vec<_>, String>>()?;
     cluster.stop()?;
     Ok(Cost {
         own_kib: own.into_iter().max().unwrap_or(0),

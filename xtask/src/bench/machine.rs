@@ -1,39 +1,10 @@
-//! What Linux tells of a process and of the machine under it.
+//! What Linux tells of the machine and its build.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-
-/// Time on a core of all threads of the process so far, in nanoseconds' precision.
-pub(super) fn cpu_time(pid: u32) -> Result<Duration, String> {
-    let folder = format!("/proc/{pid}/task");
-    let mut nanos = 0;
-    for task in fs::read_dir(&folder).map_err(|e| format!("read {folder}: {e}"))? {
-        let path = task.map_err(|e| format!("read {folder}: {e}"))?.path().join("schedstat");
-        // A thread that ended meanwhile has nothing more to tell.
-        let Ok(text) = fs::read_to_string(&path) else { continue };
-        nanos += first_number(&text).ok_or_else(|| format!("{}: no number in {text:?}", path.display()))?;
-    }
-    Ok(Duration::from_nanos(nanos))
-}
-
-/// Resident memory in KiB now and at its peak, and the number of threads.
-pub(super) fn memory(pid: u32) -> Result<(u64, u64, u64), String> {
-    let path = format!("/proc/{pid}/status");
-    let text = fs::read_to_string(&path).map_err(|e| format!("read {path}: {e}"))?;
-    let field = |name: &str| status_field(&text, name).ok_or_else(|| format!("{path} has no {name}"));
-    Ok((field("VmRSS")?, field("VmHWM")?, field("Threads")?))
-}
-
-/// Memory that is the process's own, in KiB: neither its program nor pages of files.
-pub(super) fn own_memory(pid: u32) -> Result<u64, String> {
-    let path = format!("/proc/{pid}/status");
-    let text = fs::read_to_string(&path).map_err(|e| format!("read {path}: {e}"))?;
-    status_field(&text, "RssAnon").ok_or_else(|| format!("{path} has no RssAnon"))
-}
 
 fn status_field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| first_number(line.strip_prefix(name)?.strip_prefix(':')?))
@@ -92,14 +63,6 @@ fn mount_of(mounts: &str, path: &str) -> (Option<String>, Option<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn our_own_process_can_be_read() {
-        let pid = std::process::id();
-        assert!(cpu_time(pid).unwrap() > Duration::ZERO);
-        let (rss_kib, peak_kib, threads) = memory(pid).unwrap();
-        assert!(rss_kib > 0 && peak_kib >= rss_kib && threads > 0);
-    }
 
     #[test]
     fn the_innermost_mount_is_named() {

@@ -1,5 +1,6 @@
 //! What a window of time cost: the broker's CPU seconds, memory and written bytes, and who else was on the cores.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,9 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::pinning::Pinning;
+use crate::bench::process::{Disk, Memory, ProcessStat, TICK, process_cpu, threads_not_held};
 
-/// Linux counts a process's time for others in hundredths of a second on every machine (USER_HZ).
-const TICK: Duration = Duration::from_millis(10);
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 /// What one window cost.
@@ -84,14 +84,13 @@ pub(super) struct Watched {
     pub(super) pinning: Pinning,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Reading {
     at: Instant,
     brokers_cpu: Duration,
     /// The driver's and the harness's own, with that of drivers that have ended.
     drivers_cpu: Duration,
-    /// Of the kernel's threads that were last on one of both cores.
-    kernel_cpu: Duration,
+    kernel_threads: KernelThreads,
     written_bytes: u64,
     broker_core: CoreTimes,
     driver_core: CoreTimes,
@@ -106,16 +105,15 @@ impl Reading {
         let mut reading = Reading {
             at: Instant::now(),
             brokers_cpu: Duration::ZERO,
-            drivers_cpu: process_stat("self")?.with_children(),
-            kernel_cpu: kernel_cpu([broker_core, driver_core])?,
+            drivers_cpu: ProcessStat::of("self")?.with_children(),
+            kernel_threads: KernelThreads::look()?,
             written_bytes: 0,
             broker_core: core(broker_core)?,
             driver_core: core(driver_core)?,
         };
         for pid in &watched.brokers {
             reading.brokers_cpu += process_cpu(*pid)?;
-            let io = read(&format!("/proc/{pid}/io"))?;
-            reading.written_bytes += written_bytes(&io).ok_or("no written bytes")?;
+            reading.written_bytes += Disk::of(*pid)?.written_bytes;
         }
         if let Some(driver) = watched.driver {
             reading.drivers_cpu += process_cpu(driver)?;
@@ -128,12 +126,12 @@ impl Window {
     /// Opens a window on the brokers' processes.
     pub(super) fn open(watched: Watched) -> Result<Window, String> {
         let closing = Arc::new(AtomicBool::new(false));
-        let rss_peak_kib = Arc::new(AtomicU64::new(memory(&watched.brokers)?.without_files_kib));
+        let rss_peak_kib = Arc::new(AtomicU64::new(Memory::of_all(&watched.brokers)?.without_files_kib));
         let (until, peak) = (Arc::clone(&closing), Arc::clone(&rss_peak_kib));
         let brokers = watched.brokers.clone();
         let sampler = std::thread::spawn(move || {
             while !until.load(Ordering::Relaxed) {
-                if let Ok(memory) = memory(&brokers) {
+                if let Ok(memory) = Memory::of_all(&brokers) {
                     peak.fetch_max(memory.without_files_kib, Ordering::Relaxed);
                 }
                 std::thread::sleep(SAMPLE_EVERY);
@@ -152,19 +150,18 @@ impl Window {
     /// Closes it: what it cost.
     pub(super) fn close(mut self) -> Result<Usage, String> {
         let closed = Reading::take(&self.watched)?;
-        let memory = memory(&self.watched.brokers)?;
+        let memory = Memory::of_all(&self.watched.brokers)?;
         self.end_sampler();
-        let mut threads_not_held = 0;
-        for pid in &self.watched.brokers {
-            threads_not_held += threads_not_held_of(*pid, self.watched.pinning.broker_core)?;
-        }
-        let opened = self.opened;
+        let Pinning { broker_core: number, driver_core: other } = self.watched.pinning;
+        let not_held = self.watched.brokers.iter().map(|pid| threads_not_held(*pid, number));
+        let not_held = not_held.sum::<Result<u64, String>>()?;
+        let opened = &self.opened;
         let broker_cpu = closed.brokers_cpu.saturating_sub(opened.brokers_cpu);
         let broker_core = closed.broker_core.since(opened.broker_core);
         let driver_core = closed.driver_core.since(opened.driver_core);
         let ours = broker_cpu
             + closed.drivers_cpu.saturating_sub(opened.drivers_cpu)
-            + closed.kernel_cpu.saturating_sub(opened.kernel_cpu)
+            + closed.kernel_threads.since(&opened.kernel_threads, [number, other])
             + TICK * (broker_core.interrupts + driver_core.interrupts) as u32;
         Ok(Usage {
             wall: closed.at - opened.at,
@@ -173,7 +170,7 @@ impl Window {
             rss_peak_kib: self.rss_peak_kib.load(Ordering::Relaxed).max(memory.without_files_kib),
             resident_kib: memory.resident_kib,
             threads: memory.threads,
-            threads_not_held,
+            threads_not_held: not_held,
             driver_core_busy: driver_core.busy_share(),
             broker_core_busy: broker_core.busy_share(),
             foreign_cpu: (TICK * broker_core.busy as u32).saturating_sub(broker_cpu),
@@ -234,119 +231,48 @@ fn core_times(stat: &str, core: usize) -> Option<CoreTimes> {
     Some(CoreTimes { busy: user + nice + system + interrupts, interrupts, idle: idle + iowait, stolen })
 }
 
-/// CPU time of a process, of threads that have ended as well.
-pub(super) fn process_cpu(pid: u32) -> Result<Duration, String> {
-    Ok(process_stat(&pid.to_string())?.own_cpu)
+/// The kernel's own threads: they write back, and are nobody's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct KernelThreads {
+    /// By number and start, since numbers are used again.
+    by_id: BTreeMap<(u32, u64), KernelThread>,
 }
 
-/// What `/proc/PID/stat` tells of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ProcessStat {
-    own_cpu: Duration,
-    /// Of children that ended and were waited for.
-    children_cpu: Duration,
-    is_kernels: bool,
+struct KernelThread {
+    cpu: Duration,
     /// The core that it was on last.
     core: usize,
 }
 
-impl ProcessStat {
-    fn with_children(self) -> Duration {
-        self.own_cpu + self.children_cpu
-    }
-
-    /// The name may hold spaces and brackets: fields are counted behind the last bracket, from the third on.
-    fn parse(stat: &str) -> Option<ProcessStat> {
-        /// `PF_KTHREAD` of Linux.
-        const KERNEL_THREAD: u64 = 0x0020_0000;
-        let (_, fields) = stat.rsplit_once(')')?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
-        let time = |first: usize| Some(TICK * u32::try_from(field(first)? + field(first + 1)?).ok()?);
-        Some(ProcessStat {
-            own_cpu: time(14)?,
-            children_cpu: time(16)?,
-            is_kernels: field(9)? & KERNEL_THREAD != 0,
-            core: field(39)? as usize,
-        })
-    }
-}
-
-fn process_stat(process: &str) -> Result<ProcessStat, String> {
-    let path = format!("/proc/{process}/stat");
-    ProcessStat::parse(&read(&path)?).ok_or_else(|| format!("{path} cannot be read"))
-}
-
-/// CPU time of all threads of the kernel that were last on one of these cores: they write back, and are nobody's.
-fn kernel_cpu(cores: [usize; 2]) -> Result<Duration, String> {
-    let mut cpu = Duration::ZERO;
-    for entry in fs::read_dir("/proc").map_err(|e| format!("read /proc: {e}"))?.flatten() {
-        // Whatever is no process, or ended meanwhile, cannot be read and has nothing to tell.
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let Some(stat) = ProcessStat::parse(&stat) else { continue };
-        if stat.is_kernels && cores.contains(&stat.core) {
-            cpu += stat.own_cpu;
+impl KernelThreads {
+    fn look() -> Result<KernelThreads, String> {
+        let mut threads = KernelThreads::default();
+        for entry in fs::read_dir("/proc").map_err(|e| format!("read /proc: {e}"))?.flatten() {
+            // Whatever is no process, or ended meanwhile, cannot be read and has nothing to tell.
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+            let Some(stat) = ProcessStat::parse(&stat).filter(|stat| stat.is_kernels) else { continue };
+            let thread = KernelThread { cpu: stat.own_cpu, core: stat.core };
+            threads.by_id.insert((pid, stat.started), thread);
         }
+        Ok(threads)
     }
-    Ok(cpu)
-}
 
-/// What was dirtied, less what was taken back by deleting it before it was written.
-fn written_bytes(io: &str) -> Option<u64> {
-    let field = |name: &str| -> Option<u64> {
-        io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
-    };
-    Some(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
-}
-
-/// What processes have in memory.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Memory {
-    /// Anonymous and shared.
-    without_files_kib: u64,
-    resident_kib: u64,
-    threads: u64,
-}
-
-/// Memory of all processes together.
-fn memory(pids: &[u32]) -> Result<Memory, String> {
-    let mut sums = Memory::default();
-    for pid in pids {
-        let path = format!("/proc/{pid}/status");
-        let memory = memory_of_status(&read(&path)?).ok_or_else(|| format!("{path} cannot be read"))?;
-        sums.without_files_kib += memory.without_files_kib;
-        sums.resident_kib += memory.resident_kib;
-        sums.threads += memory.threads;
+    /// Their time on these cores since `before`. A thread tells how long it ran and on which core it was last, not how long on
+    /// which: only who was on one of these both times is taken to have been there all along, and who is new. What cannot be told
+    /// apart stays with the neighbours, where it spoils a row instead of hiding somebody.
+    fn since(&self, before: &KernelThreads, cores: [usize; 2]) -> Duration {
+        let here = |thread: &KernelThread| cores.contains(&thread.core);
+        let spent = self.by_id.iter().filter(|(_, thread)| here(thread)).map(|(id, thread)| {
+            match before.by_id.get(id) {
+                None => thread.cpu,
+                Some(earlier) if here(earlier) => thread.cpu.saturating_sub(earlier.cpu),
+                Some(_) => Duration::ZERO,
+            }
+        });
+        spent.sum()
     }
-    Ok(sums)
-}
-
-fn memory_of_status(status: &str) -> Option<Memory> {
-    let field = |name: &str| -> Option<u64> {
-        status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
-    };
-    Some(Memory {
-        without_files_kib: field("RssAnon:")? + field("RssShmem:")?,
-        resident_kib: field("VmRSS:")?,
-        threads: field("Threads:")?,
-    })
-}
-
-/// How many threads may run on another core than this one.
-fn threads_not_held_of(pid: u32, core: usize) -> Result<u64, String> {
-    let folder = format!("/proc/{pid}/task");
-    let mut count = 0;
-    for task in fs::read_dir(&folder).map_err(|e| format!("read {folder}: {e}"))?.flatten() {
-        // A thread that has just ended runs nowhere.
-        let Ok(status) = fs::read_to_string(task.path().join("status")) else { continue };
-        count += u64::from(!is_held(&status, core));
-    }
-    Ok(count)
-}
-
-fn is_held(status: &str, core: usize) -> bool {
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    allowed.is_some_and(|list| list.trim() == core.to_string())
 }
 
 fn read(path: &str) -> Result<String, String> {
@@ -370,18 +296,6 @@ mod tests {
     }
 
     #[test]
-    fn a_process_name_may_look_like_fields() {
-        let rest = (18..=40).map(|field| field.to_string()).collect::<Vec<_>>().join(" ");
-        let stat = format!("7 (a) b (c) 1) S 1 2 3 4 5 2097152 7 8 9 10 250 50 60 40 {rest}\n");
-        // Fields 14 and 15 are the process's own, 16 and 17 its children's; 39 is the core.
-        let read = ProcessStat::parse(&stat).unwrap();
-        assert_eq!(read.own_cpu, Duration::from_secs(3));
-        assert_eq!(read.with_children(), Duration::from_secs(4));
-        assert!(read.is_kernels && read.core == 39);
-        assert_eq!(ProcessStat::parse("7 (a"), None);
-    }
-
-    #[test]
     fn a_neighbour_is_seen_and_the_kernel_is_none() {
         let usage = Usage {
             wall: Duration::from_secs(10),
@@ -393,25 +307,25 @@ mod tests {
         assert_eq!(Usage::default().disturbed_share(), 0.0, "an empty window");
     }
 
+    /// A worker of the kernel that had run for hours elsewhere, and was on the broker's core at the second look, had all of its
+    /// hours counted into the window: whatever neighbours did was hidden behind them.
     #[test]
-    fn bytes_that_were_deleted_unwritten_do_not_count() {
-        let io = "rchar: 1\nwrite_bytes: 8192\ncancelled_write_bytes: 4096\n";
-        assert_eq!(written_bytes(io), Some(4096));
-    }
-
-    #[test]
-    fn mapped_files_are_page_cache() {
-        let status =
-            "VmRSS:\t  900 kB\nRssAnon:\t  300 kB\nRssFile:\t  500 kB\nRssShmem:\t 100 kB\nThreads:\t7\n";
-        let memory = Memory { without_files_kib: 400, resident_kib: 900, threads: 7 };
-        assert_eq!(memory_of_status(status), Some(memory));
-    }
-
-    #[test]
-    fn a_thread_is_held_on_one_core_alone() {
-        let status = |list: &str| format!("Name:\tx\nCpus_allowed_list:\t{list}\n");
-        assert!(is_held(&status("1"), 1));
-        assert!(!is_held(&status("0-1"), 1) && !is_held(&status("0"), 1) && !is_held("", 1));
+    fn a_worker_that_came_from_another_core_hides_no_neighbour() {
+        let threads = |threads: &[(u32, u64, usize)]| KernelThreads {
+            by_id: threads
+                .iter()
+                .map(|(pid, seconds, core)| {
+                    ((*pid, 1), KernelThread { cpu: Duration::from_secs(*seconds), core: *core })
+                })
+                .collect(),
+        };
+        let before = threads(&[(7, 10, 0), (8, 3_600, 5), (9, 5, 1)]);
+        let after = threads(&[(7, 12, 1), (8, 3_601, 0), (9, 6, 5), (10, 1, 1)]);
+        assert_eq!(after.since(&before, [0, 1]), Duration::from_secs(3), "of 7, and of 10, which is new");
+        let mut other = after.clone();
+        other.by_id = other.by_id.into_iter().map(|((pid, _), thread)| ((pid, 2), thread)).collect();
+        assert_eq!(other.since(&before, [0, 1]), Duration::from_secs(12 + 3_601 + 1), "numbers used again");
+        assert_eq!(KernelThreads::default().since(&before, [0, 1]), Duration::ZERO);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::usage::process_cpu;
+use crate::bench::process::process_cpu;
 
 /// Between the second third of a warm-up and its last one a record's CPU fell to less than this: it would have fallen on.
 const FALLS_BELOW: f64 = 0.95;
