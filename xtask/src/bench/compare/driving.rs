@@ -167,7 +167,7 @@ impl Bench<'_> {
                 let task = Task { consumers, again: true, ..task(batches) };
                 match cold {
                     false => self.open_loop(&task),
-                    true => self.fetch_cold(task),
+                    true => self.fetch_cold(task, filled_bytes),
                 }
             }
             Load::EndToEnd { batches, producers, consumers, .. } => {
@@ -271,8 +271,8 @@ impl Bench<'_> {
     }
 
     /// Warm in all but the page cache: everything is read for as long as a warm-up lasts, dropped from memory, and read once
-    /// more.
-    fn fetch_cold(&self, task: Task) -> Result<Outcome, String> {
+    /// more. That it comes from the disk then is looked at.
+    fn fetch_cold(&self, task: Task, filled_bytes: u64) -> Result<Outcome, String> {
         let warm = Task { again: true, warm: Duration::ZERO, measured: task.warm, ..task };
         let warm_up = Some(self.warm_up(self.open_loop_driver(&warm), &warm)?);
         let read =
@@ -280,6 +280,7 @@ impl Bench<'_> {
         self.evict()?;
         let producers = u32::from(self.rate.is_some());
         let outcome = self.open_loop(&Task { producers, rate: self.rate, ..read })?;
+        came_from_the_disk(outcome.usage.read_bytes, filled_bytes)?;
         Ok(Outcome { warm_up, ..outcome })
     }
 
@@ -430,6 +431,17 @@ struct Driver {
     command: Vec<String>,
 }
 
+/// Whether so many bytes that were read from the disk are those that were to be fetched from there: what of them is in memory
+/// still is fetched for next to nothing.
+fn came_from_the_disk(read_bytes: u64, filled_bytes: u64) -> Result<(), String> {
+    match read_bytes as f64 >= filled_bytes as f64 * 0.95 {
+        true => Ok(()),
+        false => Err(format!(
+            "of {filled_bytes} bytes that were to be fetched from the disk the broker read {read_bytes} there"
+        )),
+    }
+}
+
 /// Hears a driver until it says that; whoever gauges is told how far it has come meanwhile.
 fn hear(
     driver: &mut Program,
@@ -512,6 +524,12 @@ const END_TO_END_TOOL: &str = "org.apache.kafka.tools.EndToEndLatency";
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_memory_still_is_not_cold() {
+        assert!(came_from_the_disk(96, 100).is_ok() && came_from_the_disk(200, 100).is_ok());
+        assert!(came_from_the_disk(94, 100).unwrap_err().contains("read 94 there"));
+    }
 
     #[test]
     fn a_long_warm_up_wants_the_most_disk() {

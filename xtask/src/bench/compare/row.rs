@@ -245,9 +245,10 @@ impl Row {
         }
         let usage = &self.usage;
         words.push(format!(
-            "RSS {:.0} MiB, {} threads, {:.0} MB written, cores busy: broker's {:.0} % ({:.0} % not its own), driver's {:.0} %, neighbours {:.2} s, stolen {:.2} s",
+            "RSS {:.0} MiB, {} threads, {:.0} MB read from the disk, {:.0} MB written, cores busy: broker's {:.0} % ({:.0} % not its own), driver's {:.0} %, neighbours {:.2} s, stolen {:.2} s",
             usage.rss_peak_kib as f64 / 1024.0,
             usage.threads,
+            usage.read_bytes as f64 / 1e6,
             usage.written_bytes as f64 / 1e6,
             usage.broker_core_busy * 100.0,
             usage.foreign_share() * 100.0,
@@ -290,6 +291,7 @@ impl Row {
             "window_s": usage.wall.as_secs_f64(),
             "broker_cpu_s": usage.broker_cpu.as_secs_f64(),
             "broker_cpu_s_per_gb": Metric::CpuPerGb.of(self),
+            "read_bytes": usage.read_bytes,
             "written_bytes": usage.written_bytes,
             "rss_peak_without_page_cache_kib": usage.rss_peak_kib,
             "rss_with_files_kib": usage.resident_kib,

@@ -18,6 +18,8 @@ pub(super) struct Usage {
     pub(super) wall: Duration,
     /// The broker's own, user and system, of all its threads, those that ended among them.
     pub(super) broker_cpu: Duration,
+    /// Bytes that were read from the disk for the broker.
+    pub(super) read_bytes: u64,
     /// Bytes that the broker made dirty, whether or not they reached the disk.
     pub(super) written_bytes: u64,
     /// The broker's anonymous and shared memory at its peak: without the page cache, mapped files among it.
@@ -91,7 +93,7 @@ struct Reading {
     /// The driver's and the harness's own, with that of drivers that have ended.
     drivers_cpu: Duration,
     kernel_threads: KernelThreads,
-    written_bytes: u64,
+    disk: Disk,
     broker_core: CoreTimes,
     driver_core: CoreTimes,
 }
@@ -107,13 +109,15 @@ impl Reading {
             brokers_cpu: Duration::ZERO,
             drivers_cpu: ProcessStat::of("self")?.with_children(),
             kernel_threads: KernelThreads::look()?,
-            written_bytes: 0,
+            disk: Disk::default(),
             broker_core: core(broker_core)?,
             driver_core: core(driver_core)?,
         };
         for pid in &watched.brokers {
             reading.brokers_cpu += process_cpu(*pid)?;
-            reading.written_bytes += Disk::of(*pid)?.written_bytes;
+            let disk = Disk::of(*pid)?;
+            reading.disk.read_bytes += disk.read_bytes;
+            reading.disk.written_bytes += disk.written_bytes;
         }
         if let Some(driver) = watched.driver {
             reading.drivers_cpu += process_cpu(driver)?;
@@ -166,7 +170,8 @@ impl Window {
         Ok(Usage {
             wall: closed.at - opened.at,
             broker_cpu,
-            written_bytes: closed.written_bytes.saturating_sub(opened.written_bytes),
+            read_bytes: closed.disk.read_bytes.saturating_sub(opened.disk.read_bytes),
+            written_bytes: closed.disk.written_bytes.saturating_sub(opened.disk.written_bytes),
             rss_peak_kib: self.rss_peak_kib.load(Ordering::Relaxed).max(memory.without_files_kib),
             resident_kib: memory.resident_kib,
             threads: memory.threads,
