@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::contender::Contender;
-use super::ratio::ratio;
+use super::ratio::{figures, ratios};
 use super::report::figure;
 use super::row::{Metric, Row, Unfit};
 use crate::bench::statistics::Span;
@@ -83,6 +83,8 @@ pub(super) enum Lack {
     ShortForm,
     Unfit(Unfit),
     NoFigure,
+    /// Fewer than half of those that were played.
+    FewRounds,
 }
 
 /// A goal's standing, with the figures that it comes from: medians over the rounds that count.
@@ -93,6 +95,8 @@ pub(super) struct Verdict {
     pub(super) standing: Standing,
     /// What the bound is about: a ratio to Kafka, a part of the null broker, or ouzel's own figure.
     figure: Option<Span>,
+    /// Rounds that the figure comes from, and rounds that were played.
+    rounds: (usize, usize),
     /// Kafka's own figure, where it is part of the bound by itself.
     kafkas: Option<f64>,
     /// Of CPU: ouzel's by the null broker's.
@@ -112,6 +116,7 @@ impl Verdict {
             workload,
             standing: Standing::NotJudged(Lack::NotPlayed),
             figure: None,
+            rounds: (0, 0),
             kafkas: None,
             to_floor: None,
         };
@@ -123,14 +128,21 @@ impl Verdict {
             Some(_) => false,
         };
         let fit: Vec<Row> = rows.iter().filter(is_fit).cloned().collect();
-        verdict.figure = goal.bound.figure(&fit, goal.metric);
+        let figures = goal.bound.figures(&fit, goal.metric);
+        let played = rows.iter().map(|row| row.round).max().unwrap_or(0);
+        let is_half = |counting: usize| counting * 2 >= played;
+        verdict.rounds = (figures.len(), played);
+        verdict.figure = Span::of(figures);
         verdict.kafkas = match goal.bound {
             Bound::AtMostAndKafkas(_) => median(&fit, Contender::Kafka, goal.metric),
             _ => None,
         };
         verdict.to_floor = match (goal.bound, goal.metric) {
             (Bound::TimesKafka(_), Metric::CpuPerGb) => {
-                ratio(&fit, Contender::Ouzel, Contender::Null, goal.metric).map(|span| span.median)
+                let to_floor = ratios(&fit, Contender::Ouzel, Contender::Null, goal.metric);
+                // The short form plays the null broker once, and judges nothing by it.
+                let counts = is_short_form || is_half(to_floor.len());
+                Span::of(to_floor).filter(|_| counts).map(|span| span.median)
             }
             _ => None,
         };
@@ -142,6 +154,7 @@ impl Verdict {
         verdict.standing = match verdict.judged() {
             None => Standing::NotJudged(lack(rows, goal.metric)),
             Some(_) if is_short => Standing::NotJudged(Lack::ShortForm),
+            Some(_) if !is_half(verdict.rounds.0) => Standing::NotJudged(Lack::FewRounds),
             Some(standing) => standing,
         };
         verdict
@@ -174,7 +187,7 @@ impl Verdict {
         }
     }
 
-    /// The figures: `0.400 x Kafka (<= 0.25), 2.90 x null (<= 1.4)`.
+    /// The figures: `0.400 x Kafka (<= 0.25), 2.90 x null (<= 1.4), 4 of 5 rounds`.
     pub(super) fn figures(&self) -> String {
         let Some(found) = self.figure.map(|span| figure(span.median)) else {
             return format!("- ({})", self.goal.bound.text(self.goal.metric));
@@ -192,6 +205,8 @@ impl Verdict {
         if let Some(to_floor) = self.to_floor {
             text.push_str(&format!(", {} x null (<= {NEAR_THE_FLOOR})", figure(to_floor)));
         }
+        let (counting, played) = self.rounds;
+        text.push_str(&format!(", {counting} of {played} rounds"));
         text
     }
 
@@ -214,6 +229,8 @@ impl Verdict {
             "standing": standing,
             "missed_by_factor": missed_by,
             "not_judged_because": reason,
+            "rounds_that_count": self.rounds.0,
+            "rounds": self.rounds.1,
             "found": self.figure.map(|span| json!({"median": span.median, "min": span.min, "max": span.max})),
             "kafka": self.kafkas,
             "to_null": self.to_floor,
@@ -222,15 +239,13 @@ impl Verdict {
 }
 
 impl Bound {
-    /// What is held against the bound, of rows that count.
-    fn figure(self, fit: &[Row], metric: Metric) -> Option<Span> {
+    /// What is held against the bound, of each round that counts.
+    fn figures(self, fit: &[Row], metric: Metric) -> Vec<f64> {
         match self {
-            Bound::TimesKafka(_) => ratio(fit, Contender::Ouzel, Contender::Kafka, metric),
+            Bound::TimesKafka(_) => ratios(fit, Contender::Ouzel, Contender::Kafka, metric),
             // Of a cost, the smaller one carries more.
-            Bound::PartOfNull(_) => ratio(fit, Contender::Null, Contender::Ouzel, metric),
-            Bound::AtMost(_) | Bound::AtMostAndKafkas(_) => {
-                super::ratio::figure(fit, Contender::Ouzel, metric)
-            }
+            Bound::PartOfNull(_) => ratios(fit, Contender::Null, Contender::Ouzel, metric),
+            Bound::AtMost(_) | Bound::AtMostAndKafkas(_) => figures(fit, Contender::Ouzel, metric),
         }
     }
 
@@ -265,6 +280,7 @@ impl Lack {
             Lack::ShortForm => "short form",
             Lack::Unfit(unfit) => unfit.mark(),
             Lack::NoFigure => "no figure",
+            Lack::FewRounds => "few rounds count",
         }
     }
 }
@@ -310,7 +326,7 @@ mod tests {
         let missed = judge(&GOAL, &cpu(4, 8, 2));
         assert_eq!(missed.standing, Standing::Missed(2.0));
         assert_eq!(missed.word(), "MISSED 2.00-fold");
-        assert_eq!(missed.figures(), "0.500 x Kafka (<= 0.25), 2.00 x null (<= 1.4)");
+        assert_eq!(missed.figures(), "0.500 x Kafka (<= 0.25), 2.00 x null (<= 1.4), 1 of 1 rounds");
         assert_eq!(missed.json()["missed_by_factor"], 2.0);
     }
 
@@ -320,7 +336,7 @@ mod tests {
         static RSS: Goal = of(Metric::RssPeak, Bound::AtMost(32.0));
         let verdict = Verdict::of(&GOAL, "y", Some(&cpu(2, 8, 1)), true);
         assert_eq!(verdict.word(), "not judged: short form");
-        assert_eq!(verdict.figures(), "0.250 x Kafka (<= 0.25), 2.00 x null (<= 1.4)");
+        assert_eq!(verdict.figures(), "0.250 x Kafka (<= 0.25), 2.00 x null (<= 1.4), 1 of 1 rounds");
         let alone = Verdict::of(&RSS, "y", Some(&cpu(2, 8, 1)), true);
         assert_eq!(alone.standing, Standing::Met, "2 MiB need no warm compiler");
         assert_eq!(Verdict::of(&GOAL, "y", None, true).word(), "not judged: not played");
@@ -367,13 +383,34 @@ mod tests {
         assert!(short.figures().starts_with("0.250 x Kafka"), "{}", short.figures());
     }
 
+    /// Of five rounds four were spoilt, and the fifth alone met a goal.
+    #[test]
+    fn fewer_than_half_of_the_rounds_judge_nothing() {
+        static GOAL: Goal = of(Metric::CpuPerGb, Bound::TimesKafka(0.25));
+        let mut rows: Vec<Row> = (1..=5)
+            .flat_map(|round| [row(Contender::Ouzel, round, 1, 1e9), row(Contender::Kafka, round, 5, 1e9)])
+            .collect();
+        let spoil = |rows: &mut [Row], round: usize| {
+            rows[round * 2 - 1].usage.neighbours_cpu = Duration::from_secs(8);
+        };
+        for round in [2, 4] {
+            spoil(&mut rows, round);
+        }
+        assert_eq!(judge(&GOAL, &rows).figures(), "0.200 x Kafka (<= 0.25), 3 of 5 rounds");
+        assert_eq!(judge(&GOAL, &rows).standing, Standing::Met);
+        spoil(&mut rows, 5);
+        let verdict = judge(&GOAL, &rows);
+        assert_eq!(verdict.word(), "not judged: few rounds count");
+        assert_eq!(verdict.json()["rounds_that_count"], 2);
+    }
+
     #[test]
     fn a_part_of_the_null_broker_is_told_by_what_a_cpu_second_carries() {
         static GOAL: Goal = of(Metric::CpuPerGb, Bound::PartOfNull(0.6));
         assert_eq!(judge(&GOAL, &cpu(4, 9, 3)).standing, Standing::Met);
         let missed = judge(&GOAL, &cpu(10, 9, 3));
         assert_eq!(missed.standing, Standing::Missed(2.0));
-        assert_eq!(missed.figures(), "0.300 of the null broker (>= 0.6)");
+        assert_eq!(missed.figures(), "0.300 of the null broker (>= 0.6), 1 of 1 rounds");
     }
 
     #[test]
@@ -393,6 +430,9 @@ mod tests {
         let mut minutes = rows(1.0, 2.0);
         minutes[0].usage.wall = Duration::from_secs(120);
         assert_eq!(judge(&GOAL, &minutes).word(), "not judged: short form");
-        assert_eq!(judge(&GOAL, &minutes).figures(), "1.00, Kafka 2.00 (<= 1.25 and <= Kafka's)");
+        assert_eq!(
+            judge(&GOAL, &minutes).figures(),
+            "1.00, Kafka 2.00 (<= 1.25 and <= Kafka's), 1 of 1 rounds"
+        );
     }
 }

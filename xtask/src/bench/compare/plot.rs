@@ -148,7 +148,10 @@ mod tests {
         let svg = svg(&report(false));
         // CPU, throughput, RSS and start.
         assert_eq!(svg.matches("<circle").count(), 4);
-        assert!(svg.contains("met: 0.200 x Kafka (&lt;= 0.25), 2.00 x null (&lt;= 1.4)"), "{svg}");
+        assert!(
+            svg.contains("met: 0.200 x Kafka (&lt;= 0.25), 2.00 x null (&lt;= 1.4), 1 of 1 rounds"),
+            "{svg}"
+        );
         assert!(svg.contains(">0.200<") && svg.contains("[no flush]") && svg.ends_with("</svg>\n"));
     }
 }

@@ -4,28 +4,34 @@ use super::contender::Contender;
 use super::row::{Metric, Row};
 use crate::bench::statistics::Span;
 
-/// One side's figure over its rounds; none if no row has it.
-pub(super) fn figure(rows: &[Row], contender: Contender, metric: Metric) -> Option<Span> {
-    Span::of(rows.iter().filter(|row| row.contender == contender).filter_map(|row| metric.of(row)).collect())
+/// One side's figures, of each round that has one.
+pub(super) fn figures(rows: &[Row], contender: Contender, metric: Metric) -> Vec<f64> {
+    rows.iter().filter(|row| row.contender == contender).filter_map(|row| metric.of(row)).collect()
 }
 
-/// `over` by `under`, each round's rows with one another: they ran in the same minute, with the same neighbours. A round
-/// in which either has no figure has no ratio, nor has one in which either is zero: that is a clock too coarse, and would
-/// look like a victory without end. The null broker may have fewer rounds: its last one stands for the others.
-pub(super) fn ratio(rows: &[Row], over: Contender, under: Contender, metric: Metric) -> Option<Span> {
+/// One side's figure over its rounds; none if no row has it.
+pub(super) fn figure(rows: &[Row], contender: Contender, metric: Metric) -> Option<Span> {
+    Span::of(figures(rows, contender, metric))
+}
+
+/// `over` by `under`, each round's rows with one another and with no other round's: they ran in the same minutes, with the same
+/// neighbours. A round in which either has no figure has no ratio, nor has one in which either is zero: that is a clock too
+/// coarse, and would look like a victory without end.
+pub(super) fn ratios(rows: &[Row], over: Contender, under: Contender, metric: Metric) -> Vec<f64> {
     let of = |contender: Contender, round: usize| {
-        let mut its = rows.iter().filter(|row| row.contender == contender);
-        match contender {
-            Contender::Null => its.rfind(|row| row.round <= round),
-            _ => its.find(|row| row.round == round),
-        }
+        rows.iter().find(|row| row.contender == contender && row.round == round)
     };
     let rounds = rows.iter().map(|row| row.round).max().unwrap_or(0);
     let ratios = (1..=rounds).filter_map(|round| {
         let (above, below) = (metric.of(of(over, round)?)?, metric.of(of(under, round)?)?);
         (above > 0.0 && below > 0.0).then_some(above / below)
     });
-    Span::of(ratios.collect())
+    ratios.collect()
+}
+
+/// The ratio over all rounds that have one.
+pub(super) fn ratio(rows: &[Row], over: Contender, under: Contender, metric: Metric) -> Option<Span> {
+    Span::of(ratios(rows, over, under, metric))
 }
 
 /// ouzel's figure by the null broker's.
@@ -62,14 +68,15 @@ mod tests {
         assert_eq!(ratio(&rows, Contender::Kafka, Contender::Ouzel, Metric::CpuPerGb), None);
     }
 
+    /// The null broker's row of another round stood in for one that was spoilt, with that round's neighbours.
     #[test]
-    fn one_null_row_stands_for_later_rounds() {
+    fn the_floor_is_that_of_the_same_round() {
         let rows = [
             row(Contender::Null, 1, 1, 1e9),
             row(Contender::Ouzel, 1, 2, 1e9),
             row(Contender::Ouzel, 2, 4, 1e9),
         ];
         let found = ratio_to_floor(&rows, Metric::CpuPerGb).unwrap();
-        assert_eq!((found.min, found.max), (2.0, 4.0));
+        assert_eq!((found.min, found.max), (2.0, 2.0), "round 2 has no floor");
     }
 }

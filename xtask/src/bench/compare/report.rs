@@ -124,7 +124,7 @@ impl Report {
                 text.push_str(&format!("  {what}\n"));
             }
             text.push_str(&format!(
-                "    {:<42} {:<52} {}\n",
+                "    {:<42} {:<66} {}\n",
                 verdict.workload,
                 verdict.figures(),
                 verdict.word()
@@ -317,7 +317,7 @@ pub(super) mod tests {
             "[no flush]",
             "warmed for, s: ouzel 60.0 (60.0-60.0), kafka 60.0 (60.0-60.0), null 60.0 (60.0-60.0)",
             "log.ouzel.durability=os",
-            "0.200 x Kafka (<= 0.25), 2.00 x null (<= 1.4): met",
+            "0.200 x Kafka (<= 0.25), 2.00 x null (<= 1.4), 1 of 1 rounds: met",
             "idle                                       - (<= 32)",
             "left out or broken off: no time",
         ] {
