@@ -286,7 +286,7 @@ impl Hall<'_> {
     ) -> (Vec<Row>, Result<(), String>) {
         let mut rows = Vec::new();
         for round in 1..=options.rounds(workload) {
-            for contender in workload.contenders() {
+            for contender in order(workload.contenders(), round) {
                 // The floor moves little; the short form looks at it once.
                 if contender == Contender::Null && options.quick && round > 1 {
                     continue;
@@ -316,7 +316,7 @@ impl Hall<'_> {
         let room = self.folder.join("row");
         provision::remove_dir(&room)?;
         provision::create_dir(&room)?;
-        touch_memory(self.tools, self.pinning)?;
+        touch_memory(self.tools, self.pinning, driving::disk_bytes_max(workload.load, self.phases))?;
         let place = Place {
             root: self.root,
             folder: &room.join("broker"),
@@ -359,14 +359,23 @@ impl Hall<'_> {
     }
 }
 
-/// Memory that a row may fill, in bytes. The first touch of a page of a virtual machine costs ten times what later ones
-/// do, and whoever came first would pay for those that follow.
-const TOUCHED_BYTES: u64 = 6 << 30;
+/// Who plays first in a round: another one each time, so that nobody is always the one after an empty machine, or after
+/// Kafka's heap.
+fn order(mut contenders: Vec<Contender>, round: usize) -> Vec<Contender> {
+    let first = (round - 1) % contenders.len();
+    contenders.rotate_left(first);
+    contenders
+}
 
-fn touch_memory(tools: &Tools, pinning: Pinning) -> Result<(), String> {
+/// Memory that a row fills at least, in bytes: a heap and its like.
+const TOUCHED_BYTES_MIN: u64 = 6 << 30;
+
+/// Touches the memory that a row may fill, which is what it may have on disk, as far as there is enough. The first touch of a
+/// page of a virtual machine costs ten times what later ones do, and whoever came first would pay for those that follow.
+fn touch_memory(tools: &Tools, pinning: Pinning, disk_bytes_max: u64) -> Result<(), String> {
     let mut words = pinning.driver();
     words.extend([tools.folder.join("groundwork").display().to_string(), "touch".to_owned()]);
-    words.push(TOUCHED_BYTES.to_string());
+    words.push(disk_bytes_max.max(TOUCHED_BYTES_MIN).to_string());
     provision::run_quietly("touch memory", Command::new(&words[0]).args(&words[1..]))
 }
 
@@ -414,6 +423,14 @@ mod tests {
         ] {
             assert_eq!(Options::parse(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn everybody_is_the_first_of_a_round_in_turn() {
+        use Contender::{Kafka, Null, Ouzel};
+        let of = |round| order(vec![Ouzel, Kafka, Null], round);
+        assert_eq!([of(1), of(2), of(3)], [[Ouzel, Kafka, Null], [Kafka, Null, Ouzel], [Null, Ouzel, Kafka]]);
+        assert_eq!(order(vec![Ouzel, Kafka], 4), [Kafka, Ouzel]);
     }
 
     #[test]

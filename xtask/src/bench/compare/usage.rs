@@ -22,7 +22,7 @@ pub(super) struct Usage {
     pub(super) read_bytes: u64,
     /// Bytes that the broker made dirty, whether or not they reached the disk.
     pub(super) written_bytes: u64,
-    /// The broker's anonymous and shared memory at its peak: without the page cache, mapped files among it.
+    /// The broker's anonymous and shared memory at its peak: without the page cache, mapped files among it. Zero if nobody looked.
     pub(super) rss_peak_kib: u64,
     /// All of it when the window was closed, mapped files as well.
     pub(super) resident_kib: u64,
@@ -145,10 +145,11 @@ impl Window {
         Ok(Window { watched, opened, sampler: Some(sampler), closing, rss_peak_kib })
     }
 
-    /// Closes a window that was opened before these brokers were started: all they have done since is in it.
+    /// Closes a window that was opened before these brokers were started: all they have done since is in it, but nobody looked at
+    /// their memory meanwhile, and it has no peak.
     pub(super) fn close_on(mut self, brokers: Vec<u32>) -> Result<Usage, String> {
         self.watched.brokers = brokers;
-        self.close()
+        Ok(Usage { rss_peak_kib: 0, ..self.close()? })
     }
 
     /// Closes it: what it cost.
@@ -350,6 +351,9 @@ mod tests {
         let usage = window.close().unwrap();
         assert!(usage.broker_cpu >= 3 * TICK && usage.rss_peak_kib > 0 && usage.threads > 0, "{usage:?}");
         let before_it_began = Window::open(Watched { brokers: Vec::new(), driver: None, pinning }).unwrap();
-        assert!(before_it_began.close_on(vec![ourselves]).unwrap().broker_cpu >= usage.broker_cpu);
+        let start = before_it_began.close_on(vec![ourselves]).unwrap();
+        assert!(start.broker_cpu >= usage.broker_cpu);
+        // What a starting broker had in memory at one moment was told as its peak.
+        assert_eq!(start.rss_peak_kib, 0);
     }
 }

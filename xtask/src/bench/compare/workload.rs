@@ -74,7 +74,7 @@ pub(super) enum Rate {
 }
 
 impl Workload {
-    /// Who takes part, in the order of a round.
+    /// Who takes part, in the order of the first round.
     pub(super) fn contenders(&self) -> Vec<Contender> {
         let mut contenders = self.mode.contenders().to_vec();
         let without_null = match self.load {
