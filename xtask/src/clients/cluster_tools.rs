@@ -221,7 +221,7 @@ fn reassign(stage: &Stage<'_>) -> Result<String, String> {
     let topic = stage.unique("moving");
     place(stage, &topic, &[&[1, 2], &[2, 3]], "min.insync.replicas=1")?;
     let production = Production { partitions: 2, ..Production::new(Family::Java, &topic) };
-    stage.produce(&production)?;
+    let produced = stage.produce(&production)?;
 
     let topics = file(stage, "topics", &json!({"version": 1, "topics": [{"topic": topic}]}))?;
     let topics = topics.display().to_string();
@@ -293,12 +293,9 @@ fn reassign(stage: &Stage<'_>) -> Result<String, String> {
     }
     let cancel = ["--cancel", "--preserve-throttles", "--reassignment-json-file", &moves_2];
     run(stage, REASSIGN, &cancel, "", &["None of the specified partition reassignments are active."])?;
-    let read = stage.read(Family::Java, &topic, 2, json!({}))?;
+    let stayed = stage.holds_exactly(&production, &produced)?;
     remove(stage, &topic)?;
-    match read.records.len() as u64 == production.count {
-        true => Ok(format!("{} records stayed", read.records.len())),
-        false => Err(format!("{} of {} records are there", read.records.len(), production.count)),
-    }
+    Ok(format!("{stayed} records stayed"))
 }
 
 fn elect(stage: &Stage<'_>) -> Result<String, String> {
@@ -355,8 +352,18 @@ fn features(stage: &Stage<'_>) -> Result<String, String> {
     }
     let level = |word: &'static str| [word, "--feature", "metadata.version=30"];
     run(stage, FEATURES, &level("upgrade"), "", &["metadata.version was upgraded to 30"])?;
-    refused(stage, FEATURES, &["downgrade", "--feature", "metadata.version=29"], &["metadata.version"])?;
-    refused(stage, FEATURES, &["upgrade", "--feature", "no.such.feature=1"], &["no.such.feature"])?;
+    refused(
+        stage,
+        FEATURES,
+        &["downgrade", "--feature", "metadata.version=29"],
+        &["Unsupported metadata.version downgrade from 30 to 29"],
+    )?;
+    refused(
+        stage,
+        FEATURES,
+        &["upgrade", "--feature", "no.such.feature=1"],
+        &["Invalid update version 1 for feature no.such.feature"],
+    )?;
     Ok(String::new())
 }
 
@@ -383,12 +390,9 @@ fn add_partitions(stage: &Stage<'_>) -> Result<String, String> {
     )?;
     await_replicas(stage, &topic, 5, &[3, 1, 2])?;
     let production = Production { partitions: 6, ..Production::new(Family::Java, &topic) };
-    stage.produce(&production)?;
-    let read = stage.read(Family::Java, &topic, 6, json!({}))?;
-    match read.records.len() as u64 == production.count {
-        true => Ok(String::new()),
-        false => Err(format!("{} of {} records are there", read.records.len(), production.count)),
-    }
+    let produced = stage.produce(&production)?;
+    stage.holds_exactly(&production, &produced)?;
+    Ok(String::new())
 }
 
 fn endpoints(stage: &Stage<'_>) -> Result<String, String> {

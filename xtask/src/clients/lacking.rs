@@ -130,7 +130,7 @@ fn partitions(stage: &Stage<'_>) -> Result<String, String> {
     whole()?;
     // A topic with one replica would keep its broker from being unregistered.
     for topic in [&enough, &two, &all, &single] {
-        run(stage, TOPICS, &["--delete", "--topic", topic], "", &[])?;
+        remove(stage, topic)?;
     }
     Ok(String::new())
 }
@@ -140,12 +140,13 @@ fn reassign(stage: &Stage<'_>) -> Result<String, String> {
     let (partition, name) = (0, format!("{topic}-0"));
     let mut to = [0, 0];
     let production = Production { partitions: 1, ..Production::new(Family::Java, &topic) };
+    let mut produced = Vec::new();
     let away = without_one(stage, |away| {
         let others: Vec<usize> = (1..=stage.nodes).filter(|node| *node != away).collect();
         let (stays, goes) = (others[0], others[1]);
         to = [stays, away];
         place(stage, &topic, &[&[stays, goes]], "min.insync.replicas=1")?;
-        stage.produce(&production)?;
+        produced = stage.produce(&production)?;
         let moves = moves(stage, &topic, &[(partition, &[stays, away])])?;
         let execute = ["--execute", "--reassignment-json-file", &moves];
         refused(stage, REASSIGN, &execute, &[&format!("Unknown broker id {away}")])?;
@@ -198,23 +199,25 @@ fn reassign(stage: &Stage<'_>) -> Result<String, String> {
     let moves = moves(stage, &topic, &[(partition, &to)])?;
     await_moved(stage, &moves, &[&name])?;
     await_replicas(stage, &topic, partition, &to)?;
-    let read = stage.read(Family::Java, &topic, 1, json!({}))?;
+    let stayed = stage.holds_exactly(&production, &produced)?;
     remove(stage, &topic)?;
-    match read.records.len() as u64 == production.count {
-        true => Ok(format!("broker {away} was away, {} records stayed", read.records.len())),
-        false => Err(format!("{} of {} records are there", read.records.len(), production.count)),
-    }
+    Ok(format!("broker {away} was away, {stayed} records stayed"))
 }
 
 fn unregister(stage: &Stage<'_>) -> Result<String, String> {
     let topic = stage.unique("left");
     place(stage, &topic, &[&[1, 2, 3], &[2, 3, 4], &[3, 4, 1], &[4, 1, 2]], "")?;
     let production = Production { partitions: 4, ..Production::new(Family::Java, &topic) };
-    stage.produce(&production)?;
+    let produced = stage.produce(&production)?;
     let others = |away: usize| (1..=stage.nodes).filter(move |node| *node != away).collect::<Vec<_>>();
-    let mut moved = 0;
+    let mut moved = Vec::new();
     let away = without_one(stage, |away| {
         moved = move_off(stage, away, &others(away))?;
+        // Three of the four partitions of this row's own topic have a replica there, whichever it is.
+        let own = moved.iter().filter(|name| name.starts_with(&topic)).count();
+        if own != 3 {
+            return Err(format!("of {topic} {own} partitions were moved off broker {away}: {moved:?}"));
+        }
         let arguments = ["unregister", "--bootstrap-server", &stage.bootstrap, "--id", &away.to_string()];
         let gone = format!("Broker {away} is no longer registered.");
         match stage.tool(CLUSTER, &arguments, "")? {
@@ -234,15 +237,12 @@ fn unregister(stage: &Stage<'_>) -> Result<String, String> {
     run(stage, REASSIGN, &["--execute", "--reassignment-json-file", &moves], "", &[])?;
     await_moved(stage, &moves, &[&format!("{topic}-0")])?;
     await_replicas(stage, &topic, 0, &to)?;
-    let read = stage.read(Family::Java, &topic, 4, json!({}))?;
-    match read.records.len() as u64 == production.count {
-        true => Ok(format!("{moved} partitions moved off, {} records stayed", read.records.len())),
-        false => Err(format!("{} of {} records are there", read.records.len(), production.count)),
-    }
+    let stayed = stage.holds_exactly(&production, &produced)?;
+    Ok(format!("{} partitions moved off, {stayed} records stayed", moved.len()))
 }
 
-/// Moves every replica off a broker with kafka-reassign-partitions; how many partitions had one there.
-fn move_off(stage: &Stage<'_>, away: usize, others: &[usize]) -> Result<usize, String> {
+/// Moves every replica off a broker with kafka-reassign-partitions; the partitions that had one there.
+fn move_off(stage: &Stage<'_>, away: usize, others: &[usize]) -> Result<Vec<String>, String> {
     let names = run(stage, TOPICS, &["--list"], "", &[])?;
     // Warnings of the client stand between them.
     let is_name = |line: &&str| {
@@ -255,7 +255,7 @@ fn move_off(stage: &Stage<'_>, away: usize, others: &[usize]) -> Result<usize, S
     let generate = ["--generate", "--topics-to-move-json-file", &topics, "--broker-list", &list];
     let text = run(stage, REASSIGN, &generate, "", &[])?;
     let now = plans(&text).into_iter().next().ok_or_else(|| format!("no plan in {text:?}"))?;
-    let mut moves = Vec::new();
+    let (mut moves, mut names) = (Vec::new(), Vec::new());
     for partition in now["partitions"].as_array().into_iter().flatten() {
         let held: Vec<u64> =
             partition["replicas"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
@@ -263,6 +263,11 @@ fn move_off(stage: &Stage<'_>, away: usize, others: &[usize]) -> Result<usize, S
             let stay = held.iter().copied().filter(|node| *node != away as u64).collect::<Vec<_>>();
             let new = others.iter().map(|node| *node as u64).find(|node| !stay.contains(node));
             let replicas: Vec<u64> = stay.into_iter().chain(new).collect();
+            names.push(format!(
+                "{}-{}",
+                partition["topic"].as_str().unwrap_or_default(),
+                partition["partition"]
+            ));
             moves.push(json!({
                 "topic": partition["topic"], "partition": partition["partition"], "replicas": replicas,
             }));
@@ -270,6 +275,6 @@ fn move_off(stage: &Stage<'_>, away: usize, others: &[usize]) -> Result<usize, S
     }
     let plan = file(stage, "moves", &json!({"version": 1, "partitions": moves}))?.display().to_string();
     run(stage, REASSIGN, &["--execute", "--reassignment-json-file", &plan], "", &[])?;
-    await_moved(stage, &plan, &[])?;
-    Ok(moves.len())
+    await_moved(stage, &plan, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(names)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::driver::{Driver, Event, Trouble};
 use super::families::{Family, Toolbox};
-use super::history::{Seen, Sent};
+use super::history::{Promise, Seen, Sent, judge};
 use super::records::Shape;
 use crate::broker_process::Against;
 use crate::cluster::{Cluster, Down};
@@ -223,6 +223,14 @@ impl<'a> Stage<'a> {
     /// Produces, by the production's own family; the events of it.
     pub(super) fn produce(&self, production: &Production) -> Result<Vec<Event>, Trouble> {
         self.call(production.by, &production.order(self))
+    }
+
+    /// Reads all of a topic and judges that it holds what one producer sent, each record once, whole and in its order; how many
+    /// records that are. `produced` are the events of the production.
+    pub(super) fn holds_exactly(&self, production: &Production, produced: &[Event]) -> Result<usize, String> {
+        let read = self.read(production.by, &production.topic, production.partitions, json!({}))?;
+        let tally = judge(&production.sent(produced.iter()), Promise::ExactlyOnce, &read.records)?;
+        Ok(tally.stored)
     }
 
     /// An `admin` order with further fields.
