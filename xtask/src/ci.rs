@@ -84,7 +84,7 @@ const STEPS: &[Step] = &[
     // A workspace of its own, beside the clients; its tests are the harness's arithmetic.
     Step {
         name: "bench tests", slot: Slot::Tests, program: Program::Cargo,
-        arguments: &["test", "--manifest-path", "tests/bench/Cargo.toml", "--target-dir", "target/provision/bench"], environment: &[],
+        arguments: &["test", "--locked", "--manifest-path", "tests/bench/Cargo.toml", "--target-dir", "target/provision/bench"], environment: &[],
     },
     // Another RUSTFLAGS rebuilds everything; a folder of its own keeps that from the main one.
     Step {

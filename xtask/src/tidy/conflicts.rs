@@ -11,7 +11,7 @@ const MARKS: &str = "^(<{7}|>{7})( |$)";
 /// Every mark in what git tracks.
 pub(super) fn check(root: &Path) -> Result<Vec<Violation>, String> {
     let found = Command::new("git")
-        .args(["grep", "--line-number", "-I", "--extended-regexp", MARKS])
+        .args(["-c", "color.grep=false", "grep", "--line-number", "-I", "--extended-regexp", MARKS])
         .current_dir(root)
         .output()
         .map_err(|e| format!("run git grep: {e}"))?;
@@ -44,6 +44,8 @@ mod tests {
             assert!(Command::new("git").args(arguments).current_dir(&dir).status().unwrap().success());
         };
         git(&["init", "--quiet"]);
+        // Whoever has git colour everything had the marks in colour too, and no line of them was understood.
+        git(&["config", "color.ui", "always"]);
         let (mine, theirs) = ("<".repeat(7), ">".repeat(7));
         std::fs::write(dir.join("page.md"), format!("a\n{mine} HEAD\nb\n=======\nc\n{theirs} other\n"))
             .unwrap();
