@@ -27,7 +27,7 @@ pub(super) struct Task {
     /// The window ends with what there is to read.
     pub(super) to_the_end: bool,
     pub(super) end_to_end: bool,
-    /// Retention must have deleted something by the end.
+    /// Retention must keep up in the window.
     pub(super) sheds: bool,
 }
 

@@ -243,6 +243,10 @@ impl Row {
         if let Some(first) = self.load.first_record_ms {
             words.push(format!("first record after {first:.1} ms,"));
         }
+        if let Some(WarmUp { seconds, trend }) = self.warm_up {
+            let trend = trend.map_or("-".to_owned(), |trend| format!("{trend:.2} x"));
+            words.push(format!("warmed for {seconds:.1} s, CPU of a record {trend} at its end,"));
+        }
         let usage = &self.usage;
         words.push(format!(
             "RSS {:.0} MiB, {} threads, {:.0} MB read from the disk, {:.0} MB written, cores busy: broker's {:.0} % ({:.0} % not its own), driver's {:.0} %, neighbours {:.2} s, stolen {:.2} s",
@@ -256,10 +260,6 @@ impl Row {
             usage.neighbours_cpu.as_secs_f64(),
             usage.stolen.as_secs_f64(),
         ));
-        if let Some(WarmUp { seconds, trend }) = self.warm_up {
-            let trend = trend.map_or("-".to_owned(), |trend| format!("{trend:.2} x"));
-            words.push(format!(", warmed for {seconds:.1} s, CPU of a record {trend} at its end"));
-        }
         for mark in self.marks() {
             words.push(format!("[{mark}]"));
         }

@@ -85,8 +85,8 @@ pub(crate) fn records(task: &Task) -> io::Result<i64> {
 }
 
 /// The first offsets of all partitions together: how many records are there no more.
-pub(crate) fn records_before(task: &Task) -> io::Result<i64> {
-    Ok(offsets(task, EARLIEST)?.iter().sum())
+pub(crate) fn records_before(task: &Task) -> io::Result<u64> {
+    Ok(offsets(task, EARLIEST)?.iter().sum::<i64>().max(0) as u64)
 }
 
 fn offsets(task: &Task, which: i64) -> io::Result<Vec<i64>> {

@@ -131,6 +131,17 @@ impl Tally {
     }
 }
 
+/// Whether retention keeps up with the load: in a window that is long beside a segment's life as much goes as comes, and half
+/// of it goes in any that proves something.
+pub(crate) fn keeps_up(produced_records: u64, shed_records: u64) -> Result<(), String> {
+    match shed_records * 2 >= produced_records && shed_records > 0 {
+        true => Ok(()),
+        false => Err(format!(
+            "retention was to keep up with the load, and shed {shed_records} records while {produced_records} came"
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +168,14 @@ mod tests {
         assert_eq!((json["latency_ms"]["count"].as_u64(), json["unanswered"].as_u64()), (Some(2), Some(1)));
         let slowest = json["latency_ms"]["max"].as_f64().unwrap();
         assert!((3_990.0..4_010.0).contains(&slowest), "{slowest}");
+    }
+
+    /// One segment that went before the window was opened, an hour ago, was enough for a row of rolling retention.
+    #[test]
+    fn retention_that_does_not_keep_up_is_said() {
+        assert!(keeps_up(100, 50).is_ok() && keeps_up(100, 130).is_ok());
+        assert!(keeps_up(100, 49).unwrap_err().contains("shed 49 records while 100 came"));
+        assert!(keeps_up(0, 0).is_err(), "nothing at all proves nothing");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Task {
     pub(crate) to_the_end: bool,
     /// Latency is that from when a batch was due until a consumer has it. Nobody else may write to the topic.
     pub(crate) end_to_end: bool,
-    /// Retention must have deleted something when the run ends; otherwise the run proves nothing of it.
+    /// Retention must keep up while the window is open; otherwise the run proves nothing of it.
     pub(crate) sheds: bool,
     pub(crate) warm: Duration,
     pub(crate) measured: Duration,
