@@ -1,70 +1,39 @@
 //! Records that are not in memory of the node: they are sent from their files, as they were promised, or not at all.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ouzel_broker::metrics::CoreSample;
-use ouzel_broker::node::{RunningNode, start};
+use ouzel_protocol::ApiKey;
 use ouzel_protocol::messages::fetch::{FetchPartition, FetchRequest};
-use ouzel_protocol::messages::kafka::DeleteTopicsRequest;
-use ouzel_protocol::messages::kafka::delete_topics_request::DeleteTopicState;
 
 use crate::support::await_that;
-use crate::support::node::setup;
+use crate::support::node::Node;
 use crate::support::records::{batch, records};
-use crate::support::wire::{Wire, fetch_request, from_offset, name};
+use crate::support::wire::{Wire, fetch_request, from_offset};
 
 const TOPIC: &str = "filed";
 const PARTITIONS: i32 = 3;
 
-/// A life of a node over a directory.
-struct Life {
-    node: Option<RunningNode>,
-    address: SocketAddr,
-    dir: PathBuf,
+/// A life of a node over a directory; what is deleted goes at once.
+fn begin(dir: &Path, cores: u16) -> Node {
+    Node::start_at(dir, cores, &[("log.segment.delete.delay.ms", "0")])
 }
 
-impl Life {
-    fn begin(dir: &Path, cores: u16) -> Life {
-        // What is deleted goes at once.
-        let setup = setup(dir, cores, &[("log.segment.delete.delay.ms", "0")]);
-        let node = start(setup, Box::new(|_, _| Box::pin(async {}))).unwrap();
-        Life { address: node.handle().kafka_address(), node: Some(node), dir: dir.to_owned() }
-    }
-
-    fn connect(&self) -> Wire {
-        let mut wire = Wire::connect(self.address);
-        wire.await_serving(TOPIC, PARTITIONS - 1);
-        wire
-    }
-
-    fn sample(&self) -> CoreSample {
-        let handle = self.node.as_ref().unwrap().handle();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(handle.sample()).unwrap()
-    }
-
-    /// What is counted once a connection has ended.
-    fn one_closed(&self) -> CoreSample {
-        await_that("a connection has ended", || self.sample().connections_closed > 0);
-        self.sample()
-    }
-
-    fn segment(&self, partition: i32) -> PathBuf {
-        self.dir.join(format!("{TOPIC}-{partition}")).join("00000000000000000000.log")
-    }
+fn connect(node: &Node) -> Wire {
+    let mut wire = node.connect();
+    wire.await_serving(TOPIC, PARTITIONS - 1);
+    wire
 }
 
-impl Drop for Life {
-    fn drop(&mut self) {
-        let Some(node) = self.node.take() else { return };
-        node.stop();
-        let stopped = node.join();
-        if !std::thread::panicking() {
-            stopped.unwrap();
-        }
-    }
+/// What is counted once a connection has ended.
+fn one_closed(node: &Node) -> CoreSample {
+    await_that("a connection has ended", || node.sample().connections_closed > 0);
+    node.sample()
+}
+
+fn segment(dir: &Path, partition: i32) -> PathBuf {
+    dir.join(format!("{TOPIC}-{partition}")).join("00000000000000000000.log")
 }
 
 /// What a partition is given: small batches and large ones.
@@ -74,17 +43,17 @@ fn values(partition: i32, count: usize) -> Vec<String> {
 }
 
 /// A node that has stored these and was stopped: nothing of it is in its successor's memory.
-fn filled(dir: &Path, cores: u16, count: usize) -> Life {
-    let life = Life::begin(dir, cores);
-    let mut wire = Wire::connect(life.address);
+fn filled(dir: &Path, cores: u16, count: usize) -> Node {
+    let node = begin(dir, cores);
+    let mut wire = node.connect();
     wire.create(TOPIC, PARTITIONS, &[]);
     for partition in 0..PARTITIONS {
         for value in values(partition, count) {
             wire.store(TOPIC, partition, batch(&[&value]));
         }
     }
-    drop(life);
-    Life::begin(dir, cores)
+    drop(node);
+    begin(dir, cores)
 }
 
 fn all_of(partition: i32) -> FetchPartition {
@@ -116,12 +85,14 @@ fn many_partitions_come_from_their_files_in_one_answer() {
     let dir = tempfile::tempdir().unwrap();
     for cores in [1, 2] {
         let data = dir.path().join(cores.to_string());
-        let life = filled(&data, cores, 14);
-        let mut wire = life.connect();
+        let node = filled(&data, cores, 14);
+        let mut wire = connect(&node);
         let all = || fetch_request(TOPIC, (0..PARTITIONS).map(all_of).collect());
         check(&mut wire, all(), 14);
-        let sent = life.sample().file_slices;
-        assert!(sent.resident + sent.read_in >= PARTITIONS as u64, "{sent:?}");
+        await_that("their slices are counted", || {
+            let sent = node.sample().file_slices;
+            sent.resident + sent.read_in >= PARTITIONS as u64
+        });
 
         // In a session, which ends where there is nothing more.
         let began = wire.call(12, FetchRequest { session_epoch: 0, ..all() });
@@ -140,19 +111,21 @@ fn many_partitions_come_from_their_files_in_one_answer() {
 #[test]
 fn what_is_not_in_memory_is_read_in_and_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let life = filled(dir.path(), 1, 14);
-    let evicted = (0..PARTITIONS).all(|partition| evict(&life.segment(partition)));
-    let mut wire = life.connect();
+    let node = filled(dir.path(), 1, 14);
+    let evicted = (0..PARTITIONS).all(|partition| evict(&segment(dir.path(), partition)));
+    let mut wire = connect(&node);
     check(&mut wire, fetch_request(TOPIC, (0..PARTITIONS).map(all_of).collect()), 14);
-    let sent = life.sample().file_slices;
-    assert!(!evicted || sent.read_in + sent.copied > 0, "{sent:?}");
+    await_that("what was read in is counted", || {
+        let sent = node.sample().file_slices;
+        !evicted || sent.read_in + sent.copied > 0
+    });
 }
 
 #[test]
 fn a_long_poll_that_wants_more_than_there_is_ends_with_what_the_files_have() {
     let dir = tempfile::tempdir().unwrap();
-    let life = filled(dir.path(), 1, 6);
-    let (mut reader, mut writer) = (life.connect(), life.connect());
+    let node = filled(dir.path(), 1, 6);
+    let (mut reader, mut writer) = (connect(&node), connect(&node));
     let there: usize = (0..PARTITIONS).flat_map(|p| values(p, 6)).map(|value| value.len()).sum();
     let poll = FetchRequest {
         // Longer than the test's patience: an answer shows that it was woken by what came.
@@ -176,18 +149,18 @@ fn a_long_poll_that_wants_more_than_there_is_ends_with_what_the_files_have() {
 fn a_topic_deleted_while_it_is_being_sent_is_sent_to_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let count = 300;
-    let life = filled(dir.path(), 1, count);
-    let mut reader = life.connect();
-    let sent = life.sample().bytes_sent;
+    let node = filled(dir.path(), 1, count);
+    let mut reader = connect(&node);
+    let answered = || {
+        let requests = node.sample().requests;
+        requests.iter().filter(|((api, _), _)| *api == ApiKey::Fetch).map(|(_, count)| count).sum::<u64>()
+    };
+    let before = answered();
     reader.send(12, fetch_request(TOPIC, vec![all_of(0)]));
     let asked = reader.last_correlation_id();
-    await_that("megabytes are on their way", || life.sample().bytes_sent >= sent + (8 << 20));
-    let mut other = life.connect();
-    let delete = DeleteTopicsRequest::default()
-        .with_timeout_ms(10_000)
-        .with_topics(vec![DeleteTopicState::default().with_name(Some(name(TOPIC)))]);
-    assert_eq!(other.call(6, delete).responses[0].error_code, 0);
-    await_that("its segment is gone", || !life.segment(0).exists());
+    await_that("there is an answer, and somebody sends it", || answered() > before);
+    connect(&node).delete(TOPIC);
+    await_that("its files go", || !segment(dir.path(), 0).exists());
     let answer = reader.receive::<FetchRequest>(12, asked);
     let found: Vec<String> =
         records(&answer.topics[0].partitions[0]).into_iter().map(|(_, value)| value).collect();
@@ -199,16 +172,16 @@ fn a_topic_deleted_while_it_is_being_sent_is_sent_to_its_end() {
 #[test]
 fn a_file_that_is_shorter_than_promised_ends_the_connection() {
     let dir = tempfile::tempdir().unwrap();
-    let life = filled(dir.path(), 1, 14);
-    let mut reader = life.connect();
-    let segment = life.segment(0);
+    let node = filled(dir.path(), 1, 14);
+    let mut reader = connect(&node);
+    let segment = segment(dir.path(), 0);
     let file = std::fs::OpenOptions::new().write(true).open(&segment).unwrap();
     file.set_len(file.metadata().unwrap().len() - 50_000).unwrap();
     reader.send(12, fetch_request(TOPIC, vec![all_of(0)]));
     assert!(reader.receive_frame().is_err(), "no whole answer");
-    assert_eq!(life.one_closed().connections_refused, 0, "that was not the client's fault");
+    assert_eq!(one_closed(&node).connections_refused, 0, "that was not the client's fault");
     // The others are served as before.
-    let mut other = life.connect();
+    let mut other = connect(&node);
     let answer = other.call(12, fetch_request(TOPIC, vec![all_of(1)]));
     assert_eq!(records(&answer.topics[0].partitions[0]).len(), 14);
 }
@@ -218,13 +191,13 @@ fn a_file_that_is_shorter_than_promised_ends_the_connection() {
 #[test]
 fn a_client_that_leaves_during_a_response_is_not_counted_as_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let life = filled(dir.path(), 1, 300);
-    let mut reader = life.connect();
-    let before = life.sample();
+    let node = filled(dir.path(), 1, 300);
+    let mut reader = connect(&node);
+    let before = node.sample();
     assert_eq!((before.connections_closed, before.connections_refused), (0, 0));
     reader.send(12, fetch_request(TOPIC, vec![all_of(0)]));
     reader.send(12, fetch_request(TOPIC, vec![all_of(1)]));
-    await_that("a response is on its way", || life.sample().bytes_sent > before.bytes_sent);
+    await_that("a response is on its way", || node.sample().bytes_sent > before.bytes_sent);
     drop(reader);
-    assert_eq!(life.one_closed().connections_refused, 0);
+    assert_eq!(one_closed(&node).connections_refused, 0);
 }

@@ -4,6 +4,7 @@ use ouzel_protocol::ErrorCode;
 use ouzel_protocol::messages::kafka::InitProducerIdRequest;
 use ouzel_protocol::messages::produce::ProduceRequest;
 
+use crate::support::await_some;
 use crate::support::node::Node;
 use crate::support::process::Starting;
 use crate::support::records::{batch, sequenced, values};
@@ -13,8 +14,10 @@ use crate::support::wire::{Wire, fresh_name, produce_request};
 fn producer(wire: &mut Wire) -> i64 {
     let request =
         || InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
-    let mut answers = (0..3_000).map(|_| wire.call(4, request()));
-    answers.find(|answer| answer.error_code == 0).unwrap().producer_id.0
+    await_some("there are ids", || {
+        let answer = wire.call(4, request());
+        (answer.error_code == 0).then_some(answer.producer_id.0)
+    })
 }
 
 /// Sends a batch; gives its offset, or why not.

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use ouzel_protocol::ErrorCode;
 use ouzel_protocol::sample::sequence;
@@ -12,6 +11,7 @@ use ouzel_protocol::sample::sequence;
 use crate::support::process::{Process, Starting};
 use crate::support::records::{batch, batch_of_bytes, records};
 use crate::support::wire::{Wire, produce_request};
+use crate::support::{await_some, await_that};
 
 const TOPIC: &str = "kept";
 const PARTITIONS: i32 = 3;
@@ -243,16 +243,16 @@ fn a_full_disk_refuses_appends_and_recovers_without_a_restart() {
 
     let ballast = disk.path().join("ballast");
     std::fs::write(&ballast, vec![0; 60 << 20]).unwrap();
-    let refused = until(|| wire.produce(TOPIC, 0, batch(&["x"])).error_code, |code| *code != 0);
-    let retriable = [ErrorCode::KafkaStorageError.code()];
-    assert!(retriable.contains(&refused), "{refused}");
+    let refused = await_some("it is full", || {
+        Some(wire.produce(TOPIC, 0, batch(&["x"])).error_code).filter(|code| *code != 0)
+    });
+    assert_eq!(refused, ErrorCode::KafkaStorageError.code());
     node.await_log("the disk is nearly full");
     let held = records(&wire.fetch(TOPIC, 0, 0));
     assert_eq!(held[0], (0, "before".to_owned()), "reads go on");
 
     std::fs::remove_file(&ballast).unwrap();
-    let back = until(|| wire.produce(TOPIC, 0, batch(&["after"])).error_code, |code| *code == 0);
-    assert_eq!(back, 0);
+    await_that("there is room again", || wire.produce(TOPIC, 0, batch(&["after"])).error_code == 0);
     node.await_log("the disk has room again");
     let after = records(&wire.fetch(TOPIC, 0, 0));
     assert_eq!(&after[..held.len()], held, "nothing was lost");
@@ -289,15 +289,4 @@ fn a_disk_that_fills_faster_than_it_is_watched_loses_nothing_acknowledged() {
     let node = starting.start(&disk.path().join("data"));
     let high_watermark = node.connect().fetch(TOPIC, 0, 0).high_watermark;
     assert!(high_watermark >= acknowledged, "{acknowledged} were acknowledged, {high_watermark} are there");
-}
-
-/// Looks until what is seen is as wanted, within the tests' patience; the last look is given.
-fn until<T>(mut look: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) -> T {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        let seen = look();
-        if wanted(&seen) || std::time::Instant::now() > deadline {
-            return seen;
-        }
-    }
 }

@@ -5,6 +5,7 @@ use ouzel_protocol::ErrorCode;
 use ouzel_protocol::messages::kafka::join_group_request::JoinGroupRequestProtocol;
 use ouzel_protocol::messages::kafka::{DescribeGroupsRequest, GroupId, JoinGroupRequest};
 
+use crate::support::await_that;
 use crate::support::process::Starting;
 use crate::support::wire::text;
 
@@ -30,10 +31,7 @@ fn a_member_parked_in_a_join_does_not_hold_up_the_stop() {
     let mut other = node.connect();
     let describe = || DescribeGroupsRequest::default().with_groups(vec![GroupId(text("g"))]);
     let parked = |state: &str| state == "PreparingRebalance";
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !parked(&other.call(5, describe()).groups[0].group_state) {
-        assert!(std::time::Instant::now() < deadline, "the member never got into its group");
-    }
+    await_that("the member is in its group", || parked(&other.call(5, describe()).groups[0].group_state));
     let log = node.stop();
     assert!(!log.contains("did not finish"), "{log}");
     assert!(log.contains("stopped in order"), "{log}");

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use ouzel_broker::metrics::CoreSample;
 use ouzel_broker::{NodeConfig, RunningNode, Setup, start};
 use ouzel_metadata::{BrokerConfig, Layers, StaticConfig};
 use ouzel_model::NodeId;
@@ -19,7 +20,8 @@ const AGAINST: &str = "OUZEL_TEST_AGAINST";
 pub(crate) struct Node {
     address: SocketAddr,
     own: Option<RunningNode>,
-    _dir: tempfile::TempDir,
+    /// Goes with the node, where that has a directory to itself.
+    dir: Option<tempfile::TempDir>,
 }
 
 impl Node {
@@ -30,17 +32,31 @@ impl Node {
 
     /// A node with so many cores and these settings.
     pub(crate) fn start_with(cores: u16, settings: &[(&str, &str)]) -> Node {
-        let dir = tempfile::tempdir().unwrap();
         if let Ok(address) = std::env::var(AGAINST) {
-            return Node { address: address.parse().unwrap(), own: None, _dir: dir };
+            return Node { address: address.parse().unwrap(), own: None, dir: None };
         }
-        let node = start(setup(dir.path(), cores, settings), Box::new(|_, _| Box::pin(async {}))).unwrap();
-        Node { address: node.handle().kafka_address(), own: Some(node), _dir: dir }
+        let dir = tempfile::tempdir().unwrap();
+        let mut node = Node::start_at(dir.path(), cores, settings);
+        node.dir = Some(dir);
+        node
+    }
+
+    /// A life of a node over a directory that outlives it.
+    pub(crate) fn start_at(dir: &Path, cores: u16, settings: &[(&str, &str)]) -> Node {
+        let node = start(setup(dir, cores, settings), Box::new(|_, _| Box::pin(async {}))).unwrap();
+        Node { address: node.handle().kafka_address(), own: Some(node), dir: None }
     }
 
     /// Whether it is a node of ours, with the settings the test gave it.
     pub(crate) fn is_own(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// What its cores have counted, together.
+    pub(crate) fn sample(&self) -> CoreSample {
+        let handle = self.own.as_ref().expect("a node of ours").handle();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(handle.sample()).unwrap()
     }
 
     /// A connection that has said nothing yet.

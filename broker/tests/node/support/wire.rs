@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ouzel_model::TopicId;
@@ -13,9 +13,11 @@ use ouzel_protocol::messages::fetch::{
     FetchPartition, FetchPartitionResponse, FetchRequest, FetchResponse, FetchTopic,
 };
 use ouzel_protocol::messages::kafka::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use ouzel_protocol::messages::kafka::delete_topics_request::DeleteTopicState;
 use ouzel_protocol::messages::kafka::metadata_request::MetadataRequestTopic;
 use ouzel_protocol::messages::kafka::{
-    self as messages, CreateTopicsRequest, DescribeGroupsRequest, FindCoordinatorRequest, MetadataRequest,
+    self as messages, CreateTopicsRequest, DeleteTopicsRequest, DescribeGroupsRequest,
+    FindCoordinatorRequest, MetadataRequest,
 };
 use ouzel_protocol::messages::produce::{
     ProducePartition, ProducePartitionResponse, ProduceRequest, ProduceTopic,
@@ -23,7 +25,7 @@ use ouzel_protocol::messages::produce::{
 use ouzel_protocol::messages::{Call, decode_response, encode_request};
 use ouzel_protocol::{ApiKey, ErrorCode, Request, StrBytes};
 
-use super::PATIENCE;
+use super::{PATIENCE, await_that};
 
 /// A connection.
 pub(crate) struct Wire {
@@ -167,26 +169,30 @@ impl Wire {
         id
     }
 
+    /// Deletes a topic.
+    pub(crate) fn delete(&mut self, topic: &str) {
+        let topic = DeleteTopicState::default().with_name(Some(name(topic)));
+        let request = DeleteTopicsRequest::default().with_timeout_ms(10_000).with_topics(vec![topic]);
+        assert_eq!(self.call(6, request).responses[0].error_code, 0);
+    }
+
     /// Waits until every partition has a leader: a cluster may take a moment after CreateTopics.
     fn await_leaders(&mut self, id: TopicId) {
-        for _ in 0..3_000 {
+        await_that(&format!("topic {id} has leaders"), || {
             let asked = MetadataRequestTopic::default()
                 .with_topic_id(ouzel_protocol::Uuid::from_bytes(id.0))
                 .with_name(None);
             let request = MetadataRequest::default().with_topics(Some(vec![asked]));
             let topic = self.call(12, request).topics.pop().unwrap();
             let led = |p: &messages::metadata_response::MetadataResponsePartition| p.leader_id.0 >= 0;
-            if topic.error_code == 0 && topic.partitions.iter().all(led) {
-                return;
-            }
-        }
-        panic!("topic {id} gets no leaders");
+            topic.error_code == 0 && topic.partitions.iter().all(led)
+        });
     }
 
     /// Waits until a partition can be read: Kafka names its leader a moment before that one knows.
     pub(crate) fn await_serving(&mut self, topic: &str, partition: i32) {
-        let serves = (0..3_000).any(|_| self.fetch(topic, partition, 0).error_code == 0);
-        assert!(serves, "{topic}-{partition} is not served");
+        let what = format!("{topic}-{partition} is served");
+        await_that(&what, || self.fetch(topic, partition, 0).error_code == 0);
     }
 
     /// Produces one record set to a partition by name.
@@ -216,18 +222,14 @@ impl Wire {
 
     /// Waits until there is a coordinator for a group: the first question creates its topic.
     pub(crate) fn await_coordinator(&mut self, group: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
+        await_that(&format!("{group} has a coordinator"), || {
             let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text(group)]);
             let found = self.call(4, request).coordinators.remove(0);
             let described =
                 DescribeGroupsRequest::default().with_groups(vec![messages::GroupId(text(group))]);
             let loading = ErrorCode::CoordinatorLoadInProgress.code();
-            if found.error_code == 0 && self.call(0, described).groups[0].error_code != loading {
-                return;
-            }
-        }
-        panic!("no coordinator for {group}");
+            found.error_code == 0 && self.call(0, described).groups[0].error_code != loading
+        });
     }
 }
 

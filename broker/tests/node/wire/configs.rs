@@ -8,6 +8,7 @@ use ouzel_protocol::messages::kafka::incremental_alter_configs_request::{
 };
 use ouzel_protocol::messages::kafka::{DescribeConfigsRequest, IncrementalAlterConfigsRequest};
 
+use crate::support::await_that;
 use crate::support::node::Node;
 use crate::support::records::batch_of_bytes;
 use crate::support::wire::{Wire, fresh_name, text};
@@ -43,10 +44,13 @@ fn value(wire: &mut Wire, topic: &str, key: &str) -> (String, i8) {
 }
 
 /// A change holds when it is answered. Kafka's broker learns of it a moment later, so there it is waited for.
+#[track_caller]
 fn assert_comes<T: PartialEq + std::fmt::Debug>(node: &Node, mut look: impl FnMut() -> T, expected: T) {
-    let tries = if node.is_own() { 1 } else { 3_000 };
-    let seen = (0..tries).map(|_| look()).find(|seen| *seen == expected);
-    assert_eq!(seen.as_ref(), Some(&expected));
+    if node.is_own() {
+        assert_eq!(look(), expected);
+    } else {
+        await_that("a change holds", || look() == expected);
+    }
 }
 
 fn alter(wire: &mut Wire, kind: i8, resource: &str, changes: &[Change<'_>]) -> ErrorCode {

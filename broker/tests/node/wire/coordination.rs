@@ -7,6 +7,7 @@ use ouzel_protocol::messages::kafka::{
     DescribeClusterRequest, FindCoordinatorRequest, InitProducerIdRequest, InitProducerIdResponse, ProducerId,
 };
 
+use crate::support::await_some;
 use crate::support::node::Node;
 use crate::support::wire::{Wire, fresh_name, text};
 
@@ -47,8 +48,10 @@ fn coordinators_are_found_many_at_once() {
 
 /// Kafka may first have to ask its controller for a block of ids, and says so.
 fn init(wire: &mut Wire, version: i16, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let mut answers = (0..3_000).map(|_| wire.call(version, request.clone()));
-    answers.find(|answer| answer.error_code != ErrorCode::CoordinatorLoadInProgress.code()).unwrap()
+    await_some("there are ids", || {
+        let answer = wire.call(version, request.clone());
+        (answer.error_code != ErrorCode::CoordinatorLoadInProgress.code()).then_some(answer)
+    })
 }
 
 #[test]

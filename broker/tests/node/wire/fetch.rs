@@ -49,7 +49,7 @@ fn a_long_poll_hears_that_one_of_its_topics_is_deleted() {
     assert!(reader.is_waiting());
     writer.store(&stays, 2, batch(&["not enough"]));
     assert!(reader.is_waiting());
-    super::topics::delete(&mut writer, &goes);
+    writer.delete(&goes);
     let asked = reader.last_correlation_id();
     let woken = reader.receive::<FetchRequest>(12, asked);
     let gone = woken.topics.iter().find(|topic| *topic.name == *goes).unwrap();
@@ -165,7 +165,7 @@ fn a_poll_on_a_topic_that_is_deleted_meanwhile_ends() {
         FetchRequest { max_wait_ms: wait, min_bytes: 1, ..fetch_request(&topic, vec![from_offset(0, 0)]) },
     );
     assert!(reader.is_waiting());
-    super::topics::delete(&mut writer, &topic);
+    writer.delete(&topic);
     let asked = reader.last_correlation_id();
     let answer = reader.receive::<FetchRequest>(12, asked);
     let code = answer.topics[0].partitions[0].error_code;

@@ -6,6 +6,7 @@ use ouzel_protocol::messages::kafka::metadata_request::MetadataRequestTopic;
 use ouzel_protocol::messages::kafka::metadata_response::MetadataResponseTopic;
 use ouzel_protocol::{ErrorCode, Uuid};
 
+use crate::support::await_some;
 use crate::support::node::Node;
 use crate::support::wire::{Wire, fresh_name, name};
 
@@ -79,11 +80,11 @@ fn a_topic_is_made_on_the_way_only_where_all_allow_it() {
         request.allow_auto_topic_creation = true;
         let first = wire.call(version, request.clone()).topics.remove(0);
         assert!([unknown, ErrorCode::LeaderNotAvailable].contains(&code(&first)), "{first:?}");
-        let there = (0..3_000).find_map(|_| {
+        let there = await_some("the topic is made", || {
             let found = wire.call(version, request.clone()).topics.remove(0);
             (found.error_code == 0).then_some(found)
         });
-        assert_eq!(there.unwrap().partitions.len(), 1, "v{version}");
+        assert_eq!(there.partitions.len(), 1, "v{version}");
     }
 }
 

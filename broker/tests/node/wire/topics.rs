@@ -13,14 +13,6 @@ use crate::support::node::Node;
 use crate::support::records::{batch, values};
 use crate::support::wire::{Wire, fresh_name, name, text};
 
-/// Deletes a topic by name.
-pub(super) fn delete(wire: &mut Wire, topic: &str) {
-    let request = DeleteTopicsRequest::default()
-        .with_timeout_ms(10_000)
-        .with_topics(vec![DeleteTopicState::default().with_name(Some(name(topic)))]);
-    assert_eq!(wire.call(6, request).responses[0].error_code, 0);
-}
-
 fn topic(name_: &str) -> CreatableTopic {
     CreatableTopic::default().with_name(name(name_)).with_num_partitions(1).with_replication_factor(1)
 }
@@ -197,6 +189,6 @@ fn a_topic_made_anew_has_a_new_id_and_none_of_the_old_records() {
             assert_eq!(wire.store(&topic, partition, batch(&[&value])), 0);
             assert_eq!(values(&wire.fetch(&topic, partition, 0)), [value]);
         }
-        delete(&mut wire, &topic);
+        wire.delete(&topic);
     }
 }
