@@ -73,7 +73,7 @@ impl CoreMetrics {
         count(&self.bytes_received, bytes as u64);
     }
 
-    /// Bytes go out.
+    /// Bytes went out.
     pub fn bytes_sent(&self, bytes: usize) {
         count(&self.bytes_sent, bytes as u64);
     }

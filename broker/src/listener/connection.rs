@@ -279,10 +279,7 @@ async fn write(
     let mut why = None;
     while let Some(slot) = queue.recv().await {
         let sent = match slot.answer.await {
-            Outcome::Response(chain) => {
-                core.metrics.bytes_sent(chain.len());
-                send(&core, &mut writer, chain).await
-            }
+            Outcome::Response(chain) => send(&core, &mut writer, chain).await,
             Outcome::Silence => Ok(()),
             // The order of responses leaves no way to skip one.
             Outcome::Broken(reason) => Err(Ended::Broken(reason)),
@@ -309,6 +306,7 @@ async fn send(core: &Core, writer: &mut OwnedWriteHalf, chain: Chain) -> Result<
             // A file that is shorter than promised ends the connection: what followed would be taken for records.
             let sent = writer.send_file(&range.file, range.position, range.bytes).await;
             core.metrics.file_sent(sent.map_err(Ended::by_write)?);
+            core.metrics.bytes_sent(range.bytes);
             pieces.pop_front();
             continue;
         }
@@ -321,7 +319,10 @@ async fn send(core: &Core, writer: &mut OwnedWriteHalf, chain: Chain) -> Result<
         };
         match written.map_err(Ended::by_write)? {
             0 => return Err(Ended::Unsent(io::ErrorKind::WriteZero.into())),
-            written => advance(&mut pieces, written),
+            written => {
+                core.metrics.bytes_sent(written);
+                advance(&mut pieces, written);
+            }
         }
     }
     writer.flush().await.map_err(Ended::by_write)

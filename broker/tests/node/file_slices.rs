@@ -201,3 +201,30 @@ fn a_client_that_leaves_during_a_response_is_not_counted_as_refused() {
     drop(reader);
     assert_eq!(one_closed(&node).connections_refused, 0);
 }
+
+/// What was to be sent was counted before it was: a reader that was gone, or never took it, had been sent everything.
+#[test]
+fn only_what_was_sent_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = 300;
+    let node = filled(dir.path(), 1, count);
+    let there: usize = values(0, count).iter().map(String::len).sum();
+    let sent = || node.sample().bytes_sent as usize;
+    let mut reader = connect(&node);
+    let mut before = sent();
+    // Which the connection's buffers do not hold; nobody reads it.
+    reader.send(12, fetch_request(TOPIC, vec![all_of(0)]));
+    await_that("an answer is begun", || sent() > before);
+    drop(reader);
+    await_that("the connection is closed", || {
+        let sample = node.sample();
+        sample.connections_closed == sample.connections_opened
+    });
+    assert!(sent() - before < there, "{} of {there} bytes", sent() - before);
+    // And whoever reads it was sent it.
+    let mut reader = connect(&node);
+    before = sent();
+    let answer = reader.call(12, fetch_request(TOPIC, vec![all_of(0)]));
+    assert_eq!(records(&answer.topics[0].partitions[0]).len(), count);
+    await_that("all of it is counted", || sent() - before > there);
+}
