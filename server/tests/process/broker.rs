@@ -126,6 +126,12 @@ impl Broker {
         kib << 10
     }
 
+    /// What it has said in its log so far.
+    pub(crate) fn log(&mut self) -> &[String] {
+        self.log.extend(self.stderr.try_iter());
+        &self.log
+    }
+
     /// Waits for a log line that holds `words`, and gives it.
     pub(crate) fn await_log(&mut self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;

@@ -11,7 +11,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ouzel_client::metadata::Metadata;
 use ouzel_client::{
@@ -19,6 +20,7 @@ use ouzel_client::{
     Producer, ProducerConfig, Topics,
 };
 use ouzel_model::Offset;
+use ouzel_protocol::ErrorCode;
 use ouzel_runtime::Runtime;
 use ouzel_runtime::cores::run_one;
 use ouzel_runtime::disk::BackendChoice;
@@ -26,7 +28,7 @@ use ouzel_runtime::disk::BackendChoice;
 use crate::broker::{Broker, Ended, bare};
 
 /// Far beyond what anything here takes: a test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at what is waited for.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// A node that is paused takes a question and never answers it: after so long the client asks another.
@@ -80,6 +82,22 @@ impl Cluster {
     /// The node's data directory.
     pub(crate) fn data_dir(&self, node: i32) -> PathBuf {
         self.dir.path().join(format!("node-{node}"))
+    }
+
+    /// Where a node keeps partition 0 of a topic.
+    pub(crate) fn partition_dir(&self, node: i32, topic: &str) -> PathBuf {
+        self.data_dir(node).join(format!("{topic}-0"))
+    }
+
+    /// The segments of a node's copy of partition 0 of a topic: bytes by base offset.
+    pub(crate) fn segments(&self, node: i32, topic: &str) -> BTreeMap<i64, u64> {
+        let files = std::fs::read_dir(self.partition_dir(node, topic)).expect("its directory");
+        let segment = |file: std::fs::DirEntry| {
+            let base = file.file_name().to_str()?.strip_suffix(".log")?.parse().ok()?;
+            // One that was replaced meanwhile counts for nothing.
+            Some((base, file.metadata().ok()?.len()))
+        };
+        files.map(Result::unwrap).filter_map(segment).collect()
     }
 
     fn address(&self, node: i32, which: u16) -> String {
@@ -252,27 +270,25 @@ impl Cluster {
         })
     }
 
-    /// Waits until so many nodes vote for the controller's log.
-    pub(crate) fn await_keepers(&self, count: usize) {
-        with_client(&self.bootstrap(), async move |client, runtime| {
-            let deadline = runtime.clock.now() + PATIENCE;
-            while client.describe_quorum().await.map_or(0, |seen| seen.voters.len()) != count {
-                assert!(
-                    runtime.clock.now() < deadline,
-                    "{count} nodes do not come to keep the controller's log"
-                );
-                runtime.clock.sleep(LOOK_PAUSE).await;
-            }
-        });
+    /// Waits until partition 0 of the topic is led and these nodes hold the same of it, and gives its leader.
+    pub(crate) fn await_same(&self, topic: &str, nodes: &[i32]) -> Partition {
+        let led = self.await_in_sync(topic, nodes.len() as i16);
+        let look = || nodes.iter().map(|node| self.segments(*node, topic)).collect::<Vec<_>>();
+        await_seen("all replicas hold the same", look, |held| held.iter().all(|one| *one == held[0]));
+        led
     }
 
     /// Has partition 0 of a topic led again by whoever is left.
     pub(crate) fn elect_unclean(&self, topic: &str) {
         let place = (topic.to_owned(), 0);
-        let outcomes = with_client(&self.bootstrap(), async move |client, _| {
-            client.elect_leaders(Election::Unclean, Some(&[place])).await
-        });
-        outcomes.unwrap().into_values().for_each(Result::unwrap);
+        let elect = async move |client: &Client| {
+            let outcomes =
+                client.elect_leaders(Election::Unclean, Some(std::slice::from_ref(&place))).await?;
+            // One that was not over in time may be over by the next question.
+            let is_needed = |error: &ClientError| error.code() != Some(ErrorCode::ElectionNotNeeded);
+            outcomes.into_values().filter_map(Result::err).find(is_needed).map_or(Ok(()), Err)
+        };
+        self.await_answer("whoever is left is elected", elect, |()| true);
     }
 
     /// Stores these values with acks=all, each in a batch of its own.
@@ -306,6 +322,24 @@ impl Drop for Cluster {
                 eprintln!("the log of node {node}:\n{}", running.ended_by_force().stderr);
             }
         }
+    }
+}
+
+/// Looks until what is seen is so, and gives it.
+#[track_caller]
+pub(crate) fn await_seen<T: std::fmt::Debug>(
+    what: &str,
+    mut look: impl FnMut() -> T,
+    is_so: impl Fn(&T) -> bool,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = look();
+        if is_so(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "it is never so: {what}; the last look shows {seen:#?}");
+        thread::sleep(LOOK_PAUSE);
     }
 }
 

@@ -1,20 +1,8 @@
 //! What the controller does by itself, over several processes.
 
 use std::fs;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use crate::cluster::Cluster;
-
-/// The bases of the segments of a node's copy of the controller's log.
-fn segments(cluster: &Cluster, node: i32) -> Vec<u64> {
-    let dir = cluster.data_dir(node).join("__cluster_metadata-0");
-    let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut bases: Vec<u64> =
-        names.filter_map(|name| name.strip_suffix(".log").and_then(|base| base.parse().ok())).collect();
-    bases.sort_unstable();
-    bases
-}
+use crate::cluster::{Cluster, await_seen};
 
 #[test]
 fn the_controllers_log_stays_short_on_every_node_and_who_comes_later_begins_with_a_snapshot() {
@@ -23,17 +11,16 @@ fn the_controllers_log_stays_short_on_every_node_and_who_comes_later_begins_with
     for number in 0..topics {
         cluster.order_topic(&format!("t{number}"), 1, 1);
     }
-    let deadline = Instant::now() + Duration::from_secs(120);
-    for node in 1..=3 {
-        while segments(&cluster, node).first() == Some(&0) {
-            assert!(Instant::now() < deadline, "node {node} still has {:?}", segments(&cluster, node));
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
+    let await_short = |cluster: &Cluster, node| {
+        let what = format!("node {node} has nothing of the log's beginning");
+        let first = || cluster.segments(node, "__cluster_metadata").into_keys().next();
+        await_seen(&what, first, |first| first.is_some_and(|base| base > 0));
+    };
+    (1..=3).for_each(|node| await_short(&cluster, node));
     // What was decided first is nowhere any more but in the snapshot.
     cluster.launch(4, &[]);
     cluster.node(4).await_ready();
-    assert_ne!(segments(&cluster, 4).first(), Some(&0));
+    await_short(&cluster, 4);
     let knows_all =
         move |seen: &ouzel_client::metadata::Metadata| seen.topics.len() == topics && seen.brokers.len() == 4;
     cluster.await_all("all topics and all nodes", knows_all);
@@ -66,11 +53,7 @@ fn a_founder_that_is_killed_before_its_cluster_is_founded_comes_back_as_who_it_w
     let mut cluster = Cluster::planned(3, &[]);
     cluster.launch(2, &[]);
     let path = cluster.data_dir(2).join("directory.id");
-    let deadline = Instant::now() + Duration::from_secs(120);
-    while !path.exists() {
-        assert!(Instant::now() < deadline, "no {}", path.display());
-        thread::sleep(Duration::from_millis(20));
-    }
+    await_seen("its directory has an id", || path.exists(), |there| *there);
     let told = fs::read_to_string(&path).unwrap();
     cluster.kill(2);
     (1..=3).for_each(|node| cluster.launch(node, &[]));

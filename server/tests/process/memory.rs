@@ -7,7 +7,7 @@ use ouzel_client::{Acks, NewRecord, OffsetSpec, Producer, ProducerConfig};
 use ouzel_model::Offset;
 
 use crate::broker::Broker;
-use crate::cluster::with_client;
+use crate::cluster::{PATIENCE, with_client};
 
 const MIB: u64 = 1 << 20;
 /// With 64 MiB of `--memory`. The allocator keeps about as much for itself as is in use: pieces between large buffers.
@@ -31,7 +31,7 @@ fn producers_that_want_no_answer_do_not_fill_the_memory() {
         .map(|partition| {
             let bootstrap = bootstrap.clone();
             thread::spawn(move || {
-                with_client(&bootstrap, async move |client, _| {
+                with_client(&bootstrap, async move |client, runtime| {
                     let config =
                         ProducerConfig { acks: Acks::None, create_topics: true, ..ProducerConfig::default() };
                     let mut producer = Producer::new(&client, config);
@@ -42,6 +42,7 @@ fn producers_that_want_no_answer_do_not_fill_the_memory() {
                     }
                     // On the same connection, so behind them all.
                     let at = ("t".to_owned(), partition);
+                    let deadline = runtime.clock.now() + PATIENCE;
                     loop {
                         let wanted = [(at.0.clone(), partition, OffsetSpec::Latest)];
                         let end = client.list_offsets(&wanted).await.unwrap()[&at].offset;
@@ -49,6 +50,7 @@ fn producers_that_want_no_answer_do_not_fill_the_memory() {
                         if end == Some(Offset(VALUES)) {
                             return;
                         }
+                        assert!(runtime.clock.now() < deadline, "partition {partition} ends at {end:?}");
                     }
                 })
             })

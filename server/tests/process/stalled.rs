@@ -16,14 +16,18 @@ const VALUES: usize = 400;
 /// meanwhile; what the follower has missed it is given later, from the disk.
 #[test]
 fn a_follower_that_stands_still_does_not_fill_its_leaders_memory() {
-    let mut cluster = Cluster::planned(3, &[]);
-    for node in 1..=3 {
-        cluster.launch(node, &["--memory", "64MiB"]);
-    }
-    (1..=3).for_each(|node| cluster.node(node).await_ready());
+    let mut cluster = Cluster::with(3, &["--memory", "64MiB"]);
     let created = cluster.create_topic("t", 3);
-    let follower = (1..=3).find(|node| *node != created.leader).expect("two of them");
-    let before = cluster.node(created.leader).memory_bytes();
+    let follower = created.leader % 3 + 1;
+    // Whoever leads: on a machine that is busy with something else that may change.
+    let others = [created.leader, follower % 3 + 1];
+    let before = others.map(|node| cluster.node(node).memory_bytes());
+    let assert_bounded = |cluster: &mut Cluster, when: &str| {
+        for (node, before) in others.into_iter().zip(before) {
+            let grown = cluster.node(node).memory_bytes().saturating_sub(before);
+            assert!(grown < MEMORY_BYTES, "node {node} has {} MiB more than at first, {when}", grown / MIB);
+        }
+    };
     cluster.pause(follower);
     with_client(&cluster.bootstrap(), async move |client, _| {
         let mut producer = Producer::new(&client, ProducerConfig::default());
@@ -33,12 +37,8 @@ fn a_follower_that_stands_still_does_not_fill_its_leaders_memory() {
             producer.send("t", vec![record]).await.unwrap();
         }
     });
-    let leads = cluster.await_partition("t", "it is led still", |seen| seen.leader >= 0);
-    assert_eq!(leads.leader, created.leader, "it had no reason to go");
-    let grown = cluster.node(created.leader).memory_bytes().saturating_sub(before);
-    assert!(grown < MEMORY_BYTES, "{} MiB more than at first", grown / MIB);
+    assert_bounded(&mut cluster, "having stored it");
     cluster.resume(follower);
     cluster.await_in_sync("t", 3);
-    let grown = cluster.node(created.leader).memory_bytes().saturating_sub(before);
-    assert!(grown < MEMORY_BYTES, "{} MiB more than at first, having given it all", grown / MIB);
+    assert_bounded(&mut cluster, "having given it all");
 }
