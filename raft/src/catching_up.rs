@@ -1,8 +1,8 @@
 //! Members that are far behind, as their leader sees it. What they are sent goes its own way, at the node's rate for recovery,
 //! beside the entries of those that keep up. Pure.
 //!
-//! A voter is only held back while the group does without it: where too few are in sync to commit, whoever catches up is what
-//! acks=all waits for. (Kafka throttles those that are not in sync, too.)
+//! A voter is only held back while the group does without it: where too few are in sync to answer acks=all, that waits for
+//! whoever catches up. (Kafka throttles those that are not in sync, too.)
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -24,21 +24,20 @@ impl CatchingUp {
         self.members.borrow().contains(&member)
     }
 
-    /// Takes note of what the members hold, while the leader's own log ends with `last`.
+    /// Takes note of what the members hold, while the leader's own log ends with `last`; `is_enough` says whether acks=all can
+    /// be answered without those that are not in sync.
     pub(crate) fn observe(
         &self,
         last: Option<EntryIndex>,
         held: &[(ReplicaId, Option<EntryIndex>)],
-        voter_count: usize,
         in_sync: &[ReplicaId],
+        is_enough: bool,
     ) {
         let end = |index: Option<EntryIndex>| index.map_or(0, |index| index.0 + 1);
-        let can_commit = in_sync.len() > voter_count / 2;
         let is_far_behind = |(member, held): &(ReplicaId, Option<EntryIndex>)| {
             !in_sync.contains(member) && end(last).saturating_sub(end(*held)) >= BEHIND_MIN
         };
-        let behind =
-            held.iter().filter(|entry| can_commit && is_far_behind(entry)).map(|(member, _)| *member);
+        let behind = held.iter().filter(|entry| is_enough && is_far_behind(entry)).map(|(member, _)| *member);
         self.members.replace(behind.collect());
     }
 
@@ -62,14 +61,18 @@ mod tests {
         let at = |index| Some(EntryIndex(index));
         let held = [(on(1), at(999)), (on(2), at(990)), (on(3), at(5)), (on(4), None), (on(5), at(940))];
         let all = [on(1), on(2), on(3), on(4), on(5)];
-        let of = |in_sync: &[ReplicaId]| {
+        let of = |in_sync: &[ReplicaId], is_enough| {
             let catching_up = CatchingUp::default();
-            catching_up.observe(at(999), &held, 3, in_sync);
+            catching_up.observe(at(999), &held, in_sync, is_enough);
             all.map(|member| catching_up.contains(member))
         };
         // The fifth is not in sync, and close; the fourth is a learner that has nothing yet.
-        assert_eq!(of(&[on(1), on(2)]), [false, false, true, true, false]);
-        assert_eq!(of(&[on(1), on(2), on(3)]), [false, false, false, true, false], "who is in sync keeps up");
-        assert_eq!(of(&[on(1)]), [false; 5], "nothing is committed without them");
+        assert_eq!(of(&[on(1), on(2)], true), [false, false, true, true, false]);
+        assert_eq!(
+            of(&[on(1), on(2), on(3)], true),
+            [false, false, false, true, false],
+            "who is in sync keeps up"
+        );
+        assert_eq!(of(&[on(1)], false), [false; 5], "they are waited for");
     }
 }

@@ -170,6 +170,14 @@ pub(crate) fn held_by(count: usize, voters: &[(ReplicaId, Option<EntryIndex>)]) 
     held.get(count.saturating_sub(1)).copied().flatten()
 }
 
+/// Whether acks=all can be answered with these alone: they are a majority of each of the sets of voters, and as many as
+/// `in_sync_min` asks for.
+pub(crate) fn is_enough(in_sync: &[ReplicaId], voter_sets: &[Vec<ReplicaId>], in_sync_min: usize) -> bool {
+    let is_majority =
+        |set: &Vec<ReplicaId>| set.iter().filter(|voter| in_sync.contains(voter)).count() > set.len() / 2;
+    in_sync.len() >= in_sync_min && voter_sets.iter().all(is_majority)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +307,33 @@ mod tests {
             set.observe(now, at(6), &holding(6), &BOTH);
             assert_eq!(in_sync(&set), [replica(1), replica(2)]);
         });
+    }
+
+    /// A majority of all voters was taken for enough, whatever `min.insync.replicas` asked for, and also in the middle of a
+    /// change of members, when four of five may be no majority of three: who was waited for was sent entries at the rate of
+    /// those that are not.
+    #[test]
+    fn enough_is_a_majority_of_each_set_and_what_was_asked_for() {
+        let of = |nodes: &[i32]| nodes.iter().copied().map(replica).collect::<Vec<_>>();
+        for (in_sync, sets, in_sync_min, expected) in [
+            (&[1, 2][..], &[&[1, 2, 3][..]][..], 1, true),
+            (&[1, 2], &[&[1, 2, 3]], 2, true),
+            (&[1, 2], &[&[1, 2, 3]], 3, false),
+            (&[1, 2, 3], &[&[1, 2, 3]], 3, true),
+            (&[1, 2, 3], &[&[1, 2, 3]], 4, false),
+            (&[1], &[&[1, 2, 3]], 1, false),
+            (&[1, 2], &[&[1, 2, 3, 4]], 1, false),
+            // Joint: each set for itself.
+            (&[1, 2, 3], &[&[1, 2, 3], &[1, 4, 5]], 1, false),
+            (&[1, 2, 4], &[&[1, 2, 3], &[1, 4, 5]], 1, true),
+            (&[1, 2, 4], &[&[1, 2, 3], &[1, 4, 5]], 4, false),
+            (&[1, 4, 5], &[&[1, 2, 3], &[1, 4, 5]], 1, false),
+            (&[1, 4], &[&[1], &[1, 4, 5]], 2, true),
+        ] {
+            let sets_of: Vec<_> = sets.iter().map(|set| of(set)).collect();
+            let found = is_enough(&of(in_sync), &sets_of, in_sync_min);
+            assert_eq!(found, expected, "{in_sync:?} of {sets:?}, at least {in_sync_min}");
+        }
     }
 
     #[test]

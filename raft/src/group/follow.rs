@@ -8,9 +8,9 @@ use openraft_rt::watch::WatchReceiver;
 use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 
 use super::{GroupStatus, Inner, Metrics, Role};
-use crate::in_sync::held_by;
+use crate::in_sync::{held_by, is_enough};
 use crate::replica_state::ReplicaState;
-use crate::types::{learners_of, majority_of, voters_of};
+use crate::types::{learners_of, majority_of, voter_sets_of, voters_of};
 
 /// While a group commits, what it has committed is noted this often. A restart applies from there.
 const NOTE_INTERVAL: Duration = Duration::from_secs(5);
@@ -111,9 +111,10 @@ impl Inner {
             in_sync.observe(now, metrics.last_log_index.map(EntryIndex), &of_all, &voters);
             drop(in_sync);
             let (last, in_sync) = (metrics.last_log_index.map(EntryIndex), self.in_sync_now());
-            self.network.catching_up.observe(last, &of_all, voters.len(), &in_sync);
-            let held: Vec<_> = of_all.into_iter().filter(|(replica, _)| voters.contains(replica)).collect();
             let wanted = self.state.settings.borrow().min_insync_replicas;
+            let is_enough = is_enough(&in_sync, &voter_sets_of(members), wanted);
+            self.network.catching_up.observe(last, &of_all, &in_sync, is_enough);
+            let held: Vec<_> = of_all.into_iter().filter(|(replica, _)| voters.contains(replica)).collect();
             let majority = majority_of(members);
             // A wish for more voters than there are cannot be granted.
             self.state.set_held(held_by(wanted, &held), wanted > majority);
