@@ -223,12 +223,8 @@ pub(super) async fn join(
         Some((host, "0")) => format!("{host}:{}", bound.port()),
         _ => config.rpc_listener.clone(),
     };
-    // A founder that was stopped before it had noted who it is: the card says it.
-    let of_card = |card: &ClusterCard| {
-        let own = card.founders.iter().find(|founder| founder.node == config.node_id);
-        own.map(|founder| founder.directory_id)
-    };
-    let directory_id = match directory_id.or_else(|| card.as_ref().and_then(of_card)) {
+    // Never the card's word for it: there a founder whose disk was wiped is who it was before.
+    let directory_id = match directory_id {
         Some(known) => known,
         None => newborn_id(runtime, config).await?,
     };

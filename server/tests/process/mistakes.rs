@@ -220,6 +220,35 @@ fn a_wiped_disk_under_an_old_id_is_filled_again() {
     precious.assert_whole();
 }
 
+/// A founder's disk was wiped, and its next start was killed when it had been told of its cluster and had not noted who it is. The
+/// start after that took its name from the list of founders, which has the one from before: an empty directory passed for
+/// the one that had voted and acknowledged. (Found by seed 4000146 of clusters.)
+#[test]
+fn a_wiped_founder_whose_start_is_killed_does_not_take_its_old_name() {
+    let mut precious = Precious::new();
+    let cluster = &mut precious.cluster;
+    let dir = cluster.data_dir(1);
+    let directory = property(&dir, "directory.id");
+    cluster.kill(1);
+    fs::remove_dir_all(&dir).unwrap();
+    cluster.start(1);
+    let drawn = property(&dir, "directory.id");
+    assert_ne!(drawn, directory);
+    cluster.kill(1);
+    let card = fs::read(dir.join("cluster.card")).unwrap();
+    assert!(
+        String::from_utf8_lossy(&card).contains(&directory),
+        "the card tells of the founders as they were"
+    );
+    fs::remove_dir_all(&dir).unwrap();
+    fs::create_dir(&dir).unwrap();
+    fs::write(dir.join("cluster.card"), card).unwrap();
+    fs::write(dir.join("directory.id"), format!("{drawn}\n")).unwrap();
+    cluster.start(1);
+    assert_eq!(property(&dir, "directory.id"), drawn);
+    precious.assert_whole();
+}
+
 /// A node whose votes were gone, and its log of the controller was not, took part as if it had never voted: in a reign in
 /// which it had, it could have helped a second leader up.
 #[test]
