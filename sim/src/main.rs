@@ -8,6 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ouzel_runtime::sim::Rng;
 use ouzel_sim::check::Verdict;
 use ouzel_sim::events::Events;
 use ouzel_sim::trace::Trace;
@@ -18,7 +19,8 @@ use tracing_subscriber::EnvFilter;
 const USAGE: &str = "usage: ouzel-sim --seed N [--level groups|brokers|cluster|exchange] [--nodes 1|3|5] \
 [--mode durable|write-caching|os] [--lying-disks] [--load-s N] [--verbose]
 
-Without --level and --nodes the seed chooses: mostly whole clusters and groups, some runs of one broker.
+What is not given the seed chooses: mostly whole clusters and groups, some runs of one broker, more durable ones than
+others, disks that lie in one of ten.
 RUST_LOG chooses the nodes' log lines of --verbose.";
 
 fn main() -> ExitCode {
@@ -31,7 +33,7 @@ fn main() -> ExitCode {
     };
     let outcome = match choices.level() {
         Level::Exchange => exchange(&choices),
-        Level::Brokers => run_brokers(&choices, brokers::Options::new(choices.seed)),
+        Level::Brokers => run_brokers(&choices, brokers::Options::single(choices.seed)),
         Level::Cluster => run_brokers(&choices, brokers::Options::cluster(choices.seed)),
         Level::Groups => Ok(run_groups(&choices)),
     };
@@ -57,7 +59,7 @@ fn run_brokers(choices: &Choices, default: brokers::Options) -> Outcome {
     let options = brokers::Options {
         nodes: choices.nodes.unwrap_or(default.nodes),
         durability: choices.durability.unwrap_or(default.durability),
-        lying_disks: choices.lying_disks,
+        lying_disks: choices.lying_disks(),
         load: choices.load.unwrap_or(default.load),
         ..default
     };
@@ -74,7 +76,7 @@ fn run_groups(choices: &Choices) -> bool {
     let options = groups::Options {
         nodes: choices.nodes.unwrap_or(if choices.seed.is_multiple_of(3) { 5 } else { 3 }),
         durability: choices.durability,
-        lying_disks: choices.lying_disks,
+        lying_disks: choices.lying_disks(),
         load: choices.load.unwrap_or(default.load),
         ..default
     };
@@ -183,6 +185,11 @@ impl Choices {
         }
     }
 
+    /// Whatever the level: what is drawn here has nothing to do with what draws that.
+    fn lying_disks(&self) -> bool {
+        self.lying_disks || Rng::new(self.seed).fork(0x11e5).chance(1, 10)
+    }
+
     /// Where the run notes what happens: on stdout among the nodes' log lines, or nowhere to be seen.
     fn trace(&self) -> Trace {
         if !self.verbose {
@@ -198,4 +205,29 @@ impl Choices {
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text:?} is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The command that runs many seeds once drew the mode from the digit that chooses the level: for thousands of seeds
+    /// whole clusters were always durable, and groups never.
+    #[test]
+    fn every_level_meets_every_mode_on_both_kinds_of_disks() {
+        let mut met = BTreeSet::new();
+        for seed in 0..2000 {
+            let choices = Choices { seed, ..Choices::default() };
+            let (level, durability) = match choices.level() {
+                Level::Cluster => ("cluster", brokers::Options::cluster(seed).durability),
+                Level::Brokers => ("brokers", brokers::Options::single(seed).durability),
+                Level::Groups => ("groups", groups::Options::new(seed).durability()),
+                Level::Exchange => panic!("seed {seed} chose what is only run by name"),
+            };
+            met.insert((level, format!("{durability:?}"), choices.lying_disks()));
+        }
+        assert_eq!(met.len(), 3 * 3 * 2, "{met:?}");
+    }
 }

@@ -47,7 +47,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// A run of one node and its default length.
+    /// A run of one durable node and its default length.
     pub fn new(seed: u64) -> Options {
         Options {
             seed,
@@ -59,15 +59,29 @@ impl Options {
         }
     }
 
+    /// A run of one node; what acknowledgement promises is drawn from the seed.
+    pub fn single(seed: u64) -> Options {
+        Options { durability: durability(&mut Options::chance(seed)), ..Options::new(seed) }
+    }
+
     /// A run of three or five nodes: by seed, as is what acknowledgement promises.
     pub fn cluster(seed: u64) -> Options {
-        let mut rng = Rng::new(seed).fork(0xc1a5);
-        let durability = match rng.below(6) {
-            0 => Durability::Os,
-            1 => Durability::WriteCaching,
-            _ => Durability::Durable,
-        };
+        let mut rng = Options::chance(seed);
+        let durability = durability(&mut rng);
         Options { nodes: if rng.chance(1, 4) { 5 } else { 3 }, durability, ..Options::new(seed) }
+    }
+
+    fn chance(seed: u64) -> Rng {
+        Rng::new(seed).fork(0xc1a5)
+    }
+}
+
+/// What has the most to keep is tried the most.
+fn durability(rng: &mut Rng) -> Durability {
+    match rng.below(6) {
+        0 => Durability::Os,
+        1 => Durability::WriteCaching,
+        _ => Durability::Durable,
     }
 }
 
@@ -204,16 +218,15 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         }
     }
     let mut history = shared.history();
-    for (partition, last) in &mut history.partitions {
-        last.loss_admitted = shared.is_loss_admitted(TOPIC, PartitionIndex(partition.0.cast_signed()));
-    }
+    history.forgiven_partitions = history.written_to();
+    history
+        .forgiven_partitions
+        .retain(|partition| shared.is_loss_admitted(TOPIC, PartitionIndex(partition.0.cast_signed())));
     let is_forgiven = |group: &u32| {
         let partition = partition_for_key(&clients::group_name(*group), OFFSETS_PARTITIONS);
         shared.is_loss_admitted(OFFSETS_TOPIC, partition)
     };
-    if let Some(last) = &mut history.compacted {
-        last.loss_admitted = shared.is_loss_admitted(COMPACTED, PartitionIndex(0));
-    }
+    history.is_compacted_forgiven = shared.is_loss_admitted(COMPACTED, PartitionIndex(0));
     history.forgiven_groups = (0..GROUPS).filter(is_forgiven).collect();
     let mut verdict = judge(&history);
     verdict.violations.extend(shared.violations());

@@ -40,8 +40,20 @@ pub struct History {
     pub upserts: Vec<Upsert>,
     /// What that topic holds in the end.
     pub compacted: Option<Final>,
-    /// Groups whose commits are in partitions where loss is forgiven, as of [`Final::loss_admitted`].
+    /// Partitions where loss of what acks=all and reads promise is forgiven: the machines of a majority of their replicas
+    /// lost their power, and they do not flush first; or disks lied. Such a one need not be there in the end.
+    pub forgiven_partitions: BTreeSet<PartitionId>,
+    /// Whether loss is forgiven in the compacted topic.
+    pub is_compacted_forgiven: bool,
+    /// Groups whose commits are in partitions where loss is forgiven.
     pub forgiven_groups: BTreeSet<u32>,
+}
+
+impl History {
+    /// The partitions that somebody wrote to.
+    pub fn written_to(&self) -> BTreeSet<PartitionId> {
+        self.produced.iter().map(|produced| produced.partition).collect()
+    }
 }
 
 /// When a request was sent, and when its answer came or was given up.
@@ -163,7 +175,4 @@ pub struct Final {
     pub high_watermark: Offset,
     /// All that is readable, in order.
     pub records: Vec<(Offset, Value, LeaderEpoch)>,
-    /// Whether loss of what acks=all and reads promise is forgiven here: the machines of a majority of its replicas lost
-    /// their power, and they do not flush first; or disks lied.
-    pub loss_admitted: bool,
 }

@@ -35,7 +35,7 @@ pub fn judge(history: &History, verdict: &mut Verdict) {
         verdict.counts.upserts_left += 1;
         found.insert(value.0 % KEYS, (*offset, *value));
     }
-    if last.loss_admitted {
+    if history.is_compacted_forgiven {
         return;
     }
     for (key, writes) in writes {

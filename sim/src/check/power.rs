@@ -69,7 +69,8 @@ impl PowerJudge {
         let doubtful = || Group { doubtful: self.forgot.clone(), ..Group::default() };
         let group = self.groups.entry(sight.group).or_insert_with(doubtful);
         group.doubtful.remove(&sight.replica.node);
-        let has_begun = sight.epoch > LeaderEpoch(0) || sight.known.is_some();
+        // A vote alone may be on its way to the medium, or never come there, and bind nobody; a second one is judged elsewhere.
+        let has_begun = !sight.entries.is_empty() || sight.head.is_some() || sight.known.is_some();
         group.replicas.insert(sight.replica.node, (sight.replica, has_begun));
         group.note_voters(sight);
         group.judge_loss();

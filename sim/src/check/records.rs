@@ -18,6 +18,7 @@ pub fn judge(history: &History, verdict: &mut Verdict) {
             produced: history.produced.iter().filter(|produced| produced.partition == partition).collect(),
             fetched: history.fetched.iter().filter(|fetched| fetched.partition == partition).collect(),
             last: history.partitions.get(&partition),
+            is_forgiven: history.forgiven_partitions.contains(&partition),
         };
         case.one_value_at_one_offset(verdict);
         case.nothing_from_nowhere(verdict);
@@ -32,6 +33,8 @@ struct Case<'a> {
     produced: Vec<&'a Produced>,
     fetched: Vec<&'a Fetched>,
     last: Option<&'a Final>,
+    /// Whether loss of what was promised is forgiven.
+    is_forgiven: bool,
 }
 
 /// Somebody's word that a value is at an offset.
@@ -46,10 +49,6 @@ struct Claim {
 }
 
 impl Case<'_> {
-    fn loss_admitted(&self) -> bool {
-        self.last.is_some_and(|last| last.loss_admitted)
-    }
-
     fn claims(&self) -> Vec<Claim> {
         let mut claims = Vec::new();
         for produced in &self.produced {
@@ -101,7 +100,7 @@ impl Case<'_> {
                 let known = of_epoch.entry((claim.offset, epoch)).or_insert(claim);
                 compare(known, format!(" of epoch {epoch}"));
             }
-            if claim.firm && !self.loss_admitted() {
+            if claim.firm && !self.is_forgiven {
                 let known = of_all.entry(claim.offset).or_insert(claim);
                 compare(known, String::new());
             }
@@ -158,7 +157,7 @@ impl Case<'_> {
                         if kept {
                             continue;
                         }
-                        if last.loss_admitted {
+                        if self.is_forgiven {
                             verdict.counts.lost_admitted += 1;
                         } else if told.insert(*value) {
                             self.tell_missing(Kind::LostAcknowledged, *value, offset, &places, verdict);
@@ -173,7 +172,7 @@ impl Case<'_> {
                 if *offset < last.log_start || there.get(offset) == Some(value) {
                     continue;
                 }
-                if last.loss_admitted {
+                if self.is_forgiven {
                     verdict.counts.vanished_admitted += 1;
                 } else if told.insert(*value) {
                     self.tell_missing(Kind::ReadVanished, *value, *offset, &places, verdict);
@@ -210,7 +209,7 @@ impl Case<'_> {
         for (offset, value, _) in &last.records {
             at.entry(*value).or_default().push(*offset);
         }
-        if !last.loss_admitted {
+        if !self.is_forgiven {
             for (offset, value, _) in self.fetched.iter().flat_map(|fetched| &fetched.records) {
                 let seen = at.entry(*value).or_default();
                 if !seen.contains(offset) {
@@ -259,7 +258,7 @@ impl Case<'_> {
                 // What retention took was there. Where all of a log was lost, nobody knows its producers any more.
                 if let Some(lost) = missing.take()
                     && last.log_start == Offset(0)
-                    && !last.loss_admitted
+                    && !self.is_forgiven
                 {
                     verdict.broken(
                         Kind::SequenceGap,

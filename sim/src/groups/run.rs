@@ -63,6 +63,23 @@ impl Options {
             planted: None,
         }
     }
+
+    /// What acknowledgement promises in the run.
+    pub fn durability(&self) -> Durability {
+        self.durability.unwrap_or_else(|| durability(&mut self.chance()))
+    }
+
+    fn chance(&self) -> Rng {
+        Rng::new(self.seed).fork(0x6209)
+    }
+}
+
+fn durability(rng: &mut Rng) -> Durability {
+    match rng.below(4) {
+        0 => Durability::WriteCaching,
+        1 => Durability::Os,
+        _ => Durability::Durable,
+    }
 }
 
 /// What came of a run.
@@ -82,12 +99,8 @@ pub struct Report {
 pub fn run(options: &Options, trace: Trace) -> Report {
     let options = options.clone();
     sim::run(options.seed, |machine| async move {
-        let mut rng = Rng::new(options.seed).fork(0x6209);
-        let drawn = match rng.below(4) {
-            0 => Durability::WriteCaching,
-            1 => Durability::Os,
-            _ => Durability::Durable,
-        };
+        let mut rng = options.chance();
+        let drawn = durability(&mut rng);
         let members = if options.nodes >= 5 && rng.chance(1, 3) { 5 } else { 3.min(options.nodes) };
         let plan = Plan {
             seed: options.seed,
@@ -102,9 +115,8 @@ pub fn run(options: &Options, trace: Trace) -> Report {
         let world = World::new(machine.runtime(), &plan, trace);
         let faults = play(&world, &options, &mut rng).await;
         let mut history = world.history.borrow().clone();
-        for (partition, last) in &mut history.partitions {
-            last.loss_admitted = world.is_loss_admitted(partition.0);
-        }
+        history.forgiven_partitions = history.written_to();
+        history.forgiven_partitions.retain(|partition| world.is_loss_admitted(partition.0));
         let mut verdict = judge(&history);
         let raft = world.verdict.borrow().violations.clone();
         if !world.lies_told.get() {
