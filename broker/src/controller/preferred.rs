@@ -1,8 +1,9 @@
 //! Leadership goes back to the preferred leaders: the first of each partition's replicas. Without it whoever was restarted
 //! leads nothing any more, and the others lead more and more.
 //!
-//! It is looked at each `leader.imbalance.check.interval.seconds`, and soon after a node is back. Only what is in sync is
-//! handed leadership, a few partitions at a time; `auto.leader.rebalance.enable` turns it off.
+//! It is looked at each `leader.imbalance.check.interval.seconds`, and soon after a node is back or partitions are made: who
+//! leads first is elected, and on a busy machine the preferred one may be the last to hear of its partition. Only what is in
+//! sync is handed leadership, a few partitions at a time; `auto.leader.rebalance.enable` turns it off.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -17,8 +18,8 @@ use super::{here, running};
 use crate::core::Core;
 use crate::side_by_side::side_by_side;
 
-/// How long a node that is back is left to catch up, and to be told what it holds; and how long until it is looked again
-/// while it does not lead all it should.
+/// How long a node that is back is left to catch up, and to be told what it holds; a new partition, to elect; and how long until
+/// it is looked again while a node does not lead all it should.
 const AFTER_RETURN: Duration = Duration::from_secs(10);
 /// Transfers under way at a time, in the whole cluster.
 const AT_A_TIME: usize = 8;
@@ -27,12 +28,18 @@ const AT_A_TIME: usize = 8;
 #[derive(Debug)]
 struct Timetable {
     live: BTreeSet<NodeId>,
+    partitions: usize,
     next: Instant,
 }
 
 impl Timetable {
     fn new(now: Instant, interval: Duration) -> Timetable {
-        Timetable { live: BTreeSet::new(), next: now + interval }
+        Timetable { live: BTreeSet::new(), partitions: 0, next: now + interval }
+    }
+
+    /// When to take note of what is new: nobody tells of partitions.
+    fn wakes(&self, now: Instant) -> Instant {
+        self.next.min(now + AFTER_RETURN)
     }
 
     /// Takes note of who lives: whoever is new there is looked after soon.
@@ -41,6 +48,14 @@ impl Timetable {
             self.next = self.next.min(now + AFTER_RETURN);
         }
         self.live = live;
+    }
+
+    /// Takes note of how many partitions there are: new ones are looked after soon.
+    fn note_partitions(&mut self, now: Instant, partitions: usize) {
+        if partitions > self.partitions {
+            self.next = self.next.min(now + AFTER_RETURN);
+        }
+        self.partitions = partitions;
     }
 
     /// It was looked; `is_waited_for` says whether a living node is still behind where it should lead.
@@ -64,18 +79,20 @@ pub(crate) async fn rebalance(core: Rc<Core>) {
             biased;
             _ = stopping.wait_for(|stopping| *stopping) => return,
             () = core.liveness_changed.notified() => {}
-            () = clock.sleep_until(timetable.next) => {}
+            () = clock.sleep_until(timetable.wakes(clock.now())) => {}
         }
         let Ok(controller) = here(&core) else { return };
         if !controller.log.leads() || !core.broker_config().rebalances_leaders {
             timetable = Timetable::new(clock.now(), interval().min(AFTER_RETURN));
             continue;
         }
-        timetable.note_live(clock.now(), answering(&core, &controller.log.image()));
+        let image = controller.log.image();
+        timetable.note_live(clock.now(), answering(&core, &image));
+        timetable.note_partitions(clock.now(), image.partition_count());
         if clock.now() < timetable.next {
             continue;
         }
-        let (due, is_waited_for) = due(&core, &controller.log.image());
+        let (due, is_waited_for) = due(&core, &image);
         if !due.is_empty() {
             tracing::info!(partitions = due.len(), "leadership goes back to preferred leaders");
         }
@@ -152,5 +169,13 @@ mod tests {
         assert_eq!(timetable.next, at(70), "it was not in sync yet");
         timetable.looked(at(70), Duration::from_secs(3), true);
         assert_eq!(timetable.next, at(73), "never later than asked for");
+        timetable.looked(at(73), INTERVAL, false);
+        assert_eq!((timetable.next, timetable.wakes(at(80))), (at(373), at(90)));
+        timetable.note_partitions(at(90), 6);
+        assert_eq!(timetable.next, at(100), "their first leaders were elected");
+        timetable.looked(at(100), INTERVAL, false);
+        timetable.note_partitions(at(110), 6);
+        timetable.note_partitions(at(120), 5);
+        assert_eq!(timetable.next, at(400), "no news");
     }
 }

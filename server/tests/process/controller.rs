@@ -37,7 +37,8 @@ fn leadership_goes_back_to_the_preferred_leader_soon_after_it_is_back() {
     let mut cluster = Cluster::of(3);
     let created = cluster.create_topic("t", 3);
     let preferred = created.replicas[0];
-    // Who leads first is decided by an election: the preferred one stands at once, but may not have heard of the topic first.
+    // Who leads first is elected: the preferred one stands at once, but may be the last to hear of the topic. It leads soon
+    // all the same; once that took until the next look at all of them, in five minutes.
     cluster.await_partition("t", "the preferred leader leads", move |seen| seen.leader == preferred);
     cluster.kill(preferred);
     cluster
