@@ -14,6 +14,8 @@ use crate::last_words::last_words;
 
 mod preparing;
 
+use preparing::Purpose;
+
 /// Whose broker is driven.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Against {
@@ -68,7 +70,8 @@ impl BrokerProcess {
         settings: &[(&str, &str)],
         flags: &[&str],
     ) -> Result<BrokerProcess, String> {
-        let mut brokers = preparing::prepare(root, against, &[folder.to_path_buf()], settings, flags)?;
+        let folders = [folder.to_path_buf()];
+        let mut brokers = BrokerProcess::prepare_cluster(root, against, &folders, settings, flags)?;
         brokers.pop().ok_or_else(|| "one folder makes one broker".to_owned())
     }
 
@@ -80,7 +83,7 @@ impl BrokerProcess {
         settings: &[(&str, &str)],
         flags: &[&str],
     ) -> Result<Vec<BrokerProcess>, String> {
-        preparing::prepare(root, against, folders, settings, flags)
+        preparing::prepare(root, against, folders, settings, Purpose::Test { flags })
     }
 
     /// The same for brokers whose cost is to be measured: Kafka exactly as it is shipped, ouzel from that binary.
@@ -91,7 +94,7 @@ impl BrokerProcess {
         folders: &[PathBuf],
         settings: &[(&str, &str)],
     ) -> Result<Vec<BrokerProcess>, String> {
-        preparing::prepare_measured(root, against, ouzel, folders, settings)
+        preparing::prepare(root, against, folders, settings, Purpose::Measurement { ouzel })
     }
 
     /// Any program that serves on `kafka_port` as soon as that port takes connections.
@@ -354,14 +357,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("ouzel-xtask-broker-{}", std::process::id()));
         provision::create_dir(&folder).unwrap();
         let [kafka_port] = free_ports().unwrap();
-        let mut broker = BrokerProcess {
-            command: ["sh", "-c", "echo no room here; exit 2"].map(str::to_owned).to_vec(),
-            folder: folder.clone(),
-            kafka_port,
-            admin_port: None,
-            child: None,
-            is_frozen: false,
-        };
+        let command = ["sh", "-c", "echo no room here; exit 2"].map(str::to_owned).to_vec();
+        let mut broker = BrokerProcess::of_command(command, &folder, kafka_port);
         let message = broker.start().unwrap_err();
         assert!(message.contains("no room here"), "{message}");
         assert!(!broker.is_running());

@@ -58,7 +58,15 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Gets `count` brokers ready to start. One has its data in `folder` itself, several have a folder each below it.
+    /// Where `count` brokers keep what is theirs: one in `folder` itself, several in a folder each below it.
+    pub(crate) fn folders(folder: &Path, count: usize) -> Vec<PathBuf> {
+        match count {
+            1 => vec![folder.to_path_buf()],
+            _ => (1..=count).map(|id| folder.join(format!("node-{id}"))).collect(),
+        }
+    }
+
+    /// Gets `count` brokers ready to start, in the folders below this one.
     pub(crate) fn prepare(
         root: &Path,
         against: Against,
@@ -67,10 +75,7 @@ impl Cluster {
         settings: &[(&str, &str)],
         flags: &[&str],
     ) -> Result<Cluster, String> {
-        let folders: Vec<PathBuf> = match count {
-            1 => vec![folder.to_path_buf()],
-            _ => (1..=count).map(|id| folder.join(format!("node-{id}"))).collect(),
-        };
+        let folders = Cluster::folders(folder, count);
         Ok(Cluster::of(BrokerProcess::prepare_cluster(root, against, &folders, settings, flags)?))
     }
 

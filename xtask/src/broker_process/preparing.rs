@@ -10,37 +10,35 @@ use crate::provision;
 /// The data directory below a broker's folder.
 pub(super) const DATA: &str = "data";
 
+/// What brokers are got ready for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Purpose<'a> {
+    /// To be tested: Kafka soon ready, ouzel as its sources are, with further arguments.
+    Test { flags: &'a [&'a str] },
+    /// To have their cost measured: Kafka exactly as it is shipped, ouzel as it is always, from that binary.
+    Measurement { ouzel: &'a Path },
+}
+
 /// Gets the brokers of one cluster ready to start, the first as node 1.
 pub(super) fn prepare(
     root: &Path,
     against: Against,
     folders: &[PathBuf],
     settings: &[(&str, &str)],
-    flags: &[&str],
+    purpose: Purpose<'_>,
 ) -> Result<Vec<BrokerProcess>, String> {
     for folder in folders {
         provision::create_dir(folder)?;
     }
-    match against {
-        Against::Ouzel => prepare_ouzel(&provision::ouzel_release(root)?, folders, settings, flags),
-        Against::Kafka => prepare_kafka(root, folders, settings, Jvm::SoonReady),
-    }
-}
-
-/// Gets brokers ready whose cost is to be measured: Kafka as it is shipped, ouzel as it is always, from that binary.
-pub(super) fn prepare_measured(
-    root: &Path,
-    against: Against,
-    ouzel: &Path,
-    folders: &[PathBuf],
-    settings: &[(&str, &str)],
-) -> Result<Vec<BrokerProcess>, String> {
-    for folder in folders {
-        provision::create_dir(folder)?;
-    }
-    match against {
-        Against::Ouzel => prepare_ouzel(ouzel, folders, settings, &[]),
-        Against::Kafka => prepare_kafka(root, folders, settings, Jvm::AsShipped),
+    match (against, purpose) {
+        (Against::Ouzel, Purpose::Test { flags }) => {
+            prepare_ouzel(&provision::ouzel_release(root)?, folders, settings, flags)
+        }
+        (Against::Ouzel, Purpose::Measurement { ouzel }) => prepare_ouzel(ouzel, folders, settings, &[]),
+        (Against::Kafka, Purpose::Test { .. }) => prepare_kafka(root, folders, settings, Jvm::SoonReady),
+        (Against::Kafka, Purpose::Measurement { .. }) => {
+            prepare_kafka(root, folders, settings, Jvm::AsShipped)
+        }
     }
 }
 
@@ -69,14 +67,9 @@ fn prepare_ouzel(
             say("--set", format!("{key}={value}"));
         }
         command.extend(flags.iter().map(|flag| (*flag).to_owned()));
-        brokers.push(BrokerProcess {
-            command,
-            folder: folder.clone(),
-            kafka_port,
-            admin_port: Some(admin_port),
-            child: None,
-            is_frozen: false,
-        });
+        let mut broker = BrokerProcess::of_command(command, folder, kafka_port);
+        broker.admin_port = Some(admin_port);
+        brokers.push(broker);
     }
     Ok(brokers)
 }
@@ -154,14 +147,7 @@ fn prepare_kafka(
         provision::run_quietly("format Kafka's storage", &mut formatter)?;
         let mut command = jvm::broker(&class_path, jvm, heap_max);
         command.push(file.display().to_string());
-        brokers.push(BrokerProcess {
-            command,
-            folder: folder.clone(),
-            kafka_port,
-            admin_port: None,
-            child: None,
-            is_frozen: false,
-        });
+        brokers.push(BrokerProcess::of_command(command, folder, kafka_port));
     }
     Ok(brokers)
 }

@@ -1,6 +1,6 @@
 //! Whose broker runs in a row, and what it promises there.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::pinning::Pinning;
 use crate::broker_process::{Against, BrokerProcess, free_ports};
@@ -35,10 +35,7 @@ impl Contender {
         }
         settings.extend_from_slice(place.mode.settings(self));
         settings.extend_from_slice(place.settings);
-        let folders: Vec<PathBuf> = match place.nodes {
-            1 => vec![place.folder.to_path_buf()],
-            nodes => (1..=nodes).map(|id| place.folder.join(format!("node-{id}"))).collect(),
-        };
+        let folders = Cluster::folders(place.folder, place.nodes as usize);
         let of =
             |against| BrokerProcess::prepare_measured(place.root, against, place.ouzel, &folders, &settings);
         let mut nodes = match self {
