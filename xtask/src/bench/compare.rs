@@ -247,7 +247,6 @@ fn has_room(bytes: u64, folder: &Path) -> Result<(), String> {
 /// What a workload with a rate offers to every broker, in batches a second.
 fn offered(workload: &Workload, report: &Report) -> Result<Option<f64>, String> {
     let (batches, rate) = match workload.load {
-        Load::Produce { batches, rate: Some(rate), .. } => (batches, rate),
         Load::EndToEnd { batches, rate: Some(rate), .. } => (batches, rate),
         Load::Rolling { batches, rate, .. } => (batches, rate),
         Load::Fetch { batches, beside: Some(rate), .. } => (batches, rate),

@@ -137,9 +137,8 @@ impl Bench<'_> {
             Load::EndToEndTool { value_bytes, acks, records } => {
                 self.end_to_end_tool(value_bytes, acks, records)
             }
-            Load::Librdkafka { value_bytes, acks } => {
-                let batches = Batches { value_bytes, records: 1, keyed: false };
-                let task = Task { acks, ..task(batches) };
+            Load::Librdkafka { value_bytes } => {
+                let task = task(Batches { value_bytes, records: 1, keyed: false });
                 self.warm_up_and_measure(&task, |task| self.librdkafka_driver("produce", task))
             }
             Load::LibrdkafkaFetch { batches, filled_bytes } => {
@@ -147,12 +146,8 @@ impl Bench<'_> {
                 let task = Task { consumers: 1, phase_bytes_max: u64::MAX, ..task(batches) };
                 self.in_phases(self.librdkafka_driver("fetch", &task), &task)
             }
-            Load::Produce { batches, producers, acks, rate: None } => {
+            Load::Produce { batches, producers, acks } => {
                 let task = Task { producers, acks, ..task(batches) };
-                self.warm_up_and_measure(&task, |task| self.open_loop_driver(task))
-            }
-            Load::Produce { batches, producers, acks, rate: Some(_) } => {
-                let task = Task { producers, acks, rate: self.rate, ..task(batches) };
                 self.warm_up_and_measure(&task, |task| self.open_loop_driver(task))
             }
             Load::Rolling { batches, producers, .. } => self.open_loop(&Task {
@@ -537,7 +532,7 @@ mod tests {
         let batches = Batches { value_bytes: 1024, records: 4, keyed: false };
         for fast in [
             Load::ProducerPerf { value_bytes: 1024, acks: "all", codec: "none" },
-            Load::Librdkafka { value_bytes: 1024, acks: -1 },
+            Load::Librdkafka { value_bytes: 1024 },
             Load::EndToEnd { batches, producers: 1, consumers: 1, rate: None },
         ] {
             assert_eq!(disk_bytes_max(fast, phases(4)), 6 << 30);

@@ -127,7 +127,6 @@ pub(super) fn librdkafka_command(
     say("--topic", TOPIC.to_owned());
     say("--partitions", partitions.to_string());
     say("--value-bytes", task.batches.value_bytes.to_string());
-    say("--acks", if task.acks == -1 { "all".to_owned() } else { task.acks.to_string() });
     say("--warm-s", task.warm.as_secs_f64().to_string());
     say("--measured-s", task.measured.as_secs_f64().to_string());
     say("--phase-bytes-max", task.phase_bytes_max.to_string());
@@ -164,7 +163,7 @@ mod tests {
         let task = Task { warm: Duration::from_secs(2), ..Task::of(BATCHES) };
         let command = librdkafka_command(Path::new("perf"), "produce", "h:1,h:2", 3, &task).join(" ");
         assert!(command.starts_with("perf produce --bootstrap h:1,h:2 --topic bench"), "{command}");
-        assert!(command.contains("--acks all --warm-s 2 "), "{command}");
+        assert!(command.contains("--value-bytes 100 --warm-s 2 "), "{command}");
     }
 
     #[test]

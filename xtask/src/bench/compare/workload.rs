@@ -30,11 +30,11 @@ pub(super) enum Load {
     /// Kafka's end-to-end tool: one record at a time, from the producer to the consumer.
     EndToEndTool { value_bytes: u32, acks: &'static str, records: u32 },
     /// librdkafka produces as fast as it can, with its defaults.
-    Librdkafka { value_bytes: u32, acks: i16 },
+    Librdkafka { value_bytes: u32 },
     /// librdkafka fetches from the page cache what the open-loop driver has filled in, again and again.
     LibrdkafkaFetch { batches: Batches, filled_bytes: u64 },
-    /// The open-loop driver produces; with a rate latencies are told, without one it is as fast as it can.
-    Produce { batches: Batches, producers: u32, acks: i16, rate: Option<Rate> },
+    /// The open-loop driver produces as fast as it can.
+    Produce { batches: Batches, producers: u32, acks: i16 },
     /// The open-loop driver produces with a rate while retention deletes; `for_long`: for as many minutes as the run is told.
     Rolling { batches: Batches, producers: u32, rate: Rate, for_long: bool },
     /// The open-loop driver fetches what it has filled in, from the page cache or from the disk, each consumer all of it;
@@ -115,7 +115,7 @@ impl Workload {
     /// The workload whose maximum this one needs.
     pub(super) fn needs(&self) -> Option<&'static str> {
         let rate = match self.load {
-            Load::Produce { rate, .. } | Load::EndToEnd { rate, .. } => rate,
+            Load::EndToEnd { rate, .. } => rate,
             Load::Rolling { rate, .. } => Some(rate),
             Load::Fetch { beside, .. } => beside,
             _ => None,
@@ -157,7 +157,7 @@ const fn end_to_end_tool(value_bytes: u32) -> Load {
 }
 
 const fn produce(batches: Batches, producers: u32, acks: i16) -> Load {
-    Load::Produce { batches, producers, acks, rate: None }
+    Load::Produce { batches, producers, acks }
 }
 
 const fn fetch(consumers: u32, filled_bytes: u64, cold: bool) -> Load {
@@ -174,7 +174,7 @@ const fn rolling(for_long: bool) -> Load {
 }
 
 const fn librdkafka(value_bytes: u32) -> Load {
-    Load::Librdkafka { value_bytes, acks: -1 }
+    Load::Librdkafka { value_bytes }
 }
 
 const fn workload(name: &'static str, mode: Mode, partitions: u32, load: Load) -> Workload {

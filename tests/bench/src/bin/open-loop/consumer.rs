@@ -11,6 +11,8 @@ use crate::task::Task;
 
 /// How long a fetch may wait for data, in milliseconds; the clients' default.
 const WAIT_MAX_MS: i32 = 500;
+/// Bytes of one partition in one answer; the clients' default.
+const PARTITION_BYTES_MAX: i32 = 1 << 20;
 /// Bytes of one answer; the clients' default.
 const ANSWER_BYTES_MAX: i32 = 50 << 20;
 
@@ -21,7 +23,6 @@ pub(crate) struct Consumer {
     pub(crate) offsets: Vec<i64>,
     /// The last answer had nothing beyond what is read.
     pub(crate) is_at_end: bool,
-    fetch_bytes: i32,
     again: bool,
 }
 
@@ -41,14 +42,13 @@ impl Consumer {
             connection: Connection::new(TcpStream::connect(("127.0.0.1", task.port))?)?,
             offsets: offsets.to_vec(),
             is_at_end: false,
-            fetch_bytes: task.fetch_bytes,
             again: task.again,
         })
     }
 
     /// Asks for what follows. Only one fetch is ever under way.
     pub(crate) fn ask(&mut self) -> io::Result<()> {
-        let body = fetch(&self.offsets, self.fetch_bytes);
+        let body = fetch(&self.offsets);
         self.connection.outbox.push(request(FETCH, FETCH_VERSION, &body));
         self.connection.send().map(|_| ())
     }
@@ -74,7 +74,7 @@ impl Consumer {
     }
 }
 
-fn fetch(offsets: &[i64], fetch_bytes: i32) -> Vec<u8> {
+fn fetch(offsets: &[i64]) -> Vec<u8> {
     let mut body = Vec::with_capacity(64 + offsets.len() * 16);
     body.put_i32(-1); // no replica
     body.put_i32(WAIT_MAX_MS);
@@ -87,7 +87,7 @@ fn fetch(offsets: &[i64], fetch_bytes: i32) -> Vec<u8> {
     for (partition, offset) in offsets.iter().enumerate() {
         body.put_i32(partition as i32);
         body.put_i64(*offset);
-        body.put_i32(fetch_bytes);
+        body.put_i32(PARTITION_BYTES_MAX);
     }
     body
 }

@@ -16,6 +16,9 @@ use crate::task::Task;
 /// Batches of different contents that producers send in turn.
 const CONTENTS: u64 = 16;
 
+/// Requests that a connection has unanswered at most; the clients' default.
+const IN_FLIGHT_MAX: usize = 5;
+
 /// How long a broker may take to acknowledge, in milliseconds; the clients' default.
 const TIMEOUT_MS: i32 = 30_000;
 
@@ -36,7 +39,6 @@ pub(crate) struct Producer {
     backlog: VecDeque<Duration>,
     /// Sent and not answered, in order.
     in_flight: VecDeque<Duration>,
-    in_flight_max: usize,
     acks: i16,
     records: u64,
     /// A closed loop sends whenever it may; no more once it is told to end.
@@ -63,7 +65,6 @@ impl Producer {
             sent: index as usize,
             backlog: VecDeque::new(),
             in_flight: VecDeque::new(),
-            in_flight_max: task.in_flight_max,
             acks: task.acks,
             records: u64::from(task.records),
             closed_loop: task.rate.is_none(),
@@ -103,7 +104,7 @@ impl Producer {
         mut sent: impl FnMut(Sent),
     ) -> io::Result<bool> {
         loop {
-            while self.in_flight.len() < self.in_flight_max {
+            while self.in_flight.len() < IN_FLIGHT_MAX {
                 let due = match self.backlog.pop_front() {
                     Some(due) => due,
                     None if self.closed_loop => now,

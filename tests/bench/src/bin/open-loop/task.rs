@@ -19,10 +19,6 @@ pub(crate) struct Task {
     pub(crate) acks: i16,
     /// Batches a second over all producers, due at even distances; none is as many as the broker takes.
     pub(crate) rate: Option<f64>,
-    /// Requests that a connection has unanswered at most.
-    pub(crate) in_flight_max: usize,
-    /// Bytes of one partition in one fetch.
-    pub(crate) fetch_bytes: i32,
     /// Consumers begin anew when they are at the end.
     pub(crate) again: bool,
     /// The window ends when all consumers have read to the end.
@@ -50,8 +46,6 @@ impl Task {
             keyed: false,
             acks: -1,
             rate: None,
-            in_flight_max: 5,
-            fetch_bytes: 1 << 20,
             again: false,
             to_the_end: false,
             end_to_end: false,
@@ -103,8 +97,6 @@ impl Task {
             "--records" => self.records = value.parse().ok().filter(|count| *count > 0)?,
             "--acks" => self.acks = value.parse().ok().filter(|acks| [-1, 0, 1].contains(acks))?,
             "--rate" => self.rate = Some(value.parse().ok().filter(|rate| *rate > 0.0)?),
-            "--in-flight" => self.in_flight_max = value.parse().ok().filter(|count| *count > 0)?,
-            "--fetch-bytes" => self.fetch_bytes = value.parse().ok().filter(|bytes| *bytes > 0)?,
             "--warm-s" => self.warm = seconds(value)?,
             "--measured-s" => self.measured = seconds(value)?,
             "--phase-bytes-max" => self.phase_bytes_max = value.parse().ok()?,

@@ -1,6 +1,6 @@
 //! librdkafka as a load, for `cargo xtask bench compare`: `perf produce` sends records as fast as the client takes them,
 //! `perf fetch` reads a topic from its beginning again and again. Everything but what the command line says is librdkafka's
-//! own default: its batches, its lingering, its queues.
+//! own default: acks=all, its batches, its lingering, its queues.
 //!
 //! Says `{"t":"measuring"}` when it is warm, `{"t":"closed"}` when the window has ended, and then the result, each one line;
 //! every second beside these `{"t":"progress","records":N}`: what tests/bench's driver says.
@@ -36,7 +36,6 @@ struct Task {
     topic: String,
     partitions: i32,
     value_bytes: usize,
-    acks: String,
     warm: Duration,
     measured: Duration,
     /// Bytes of values after which a phase ends before its time.
@@ -56,7 +55,6 @@ impl Task {
             topic: String::new(),
             partitions: 1,
             value_bytes: 1024,
-            acks: "all".to_owned(),
             warm: Duration::ZERO,
             measured: Duration::from_secs(1),
             phase_bytes_max: u64::MAX,
@@ -75,7 +73,6 @@ impl Task {
             "--topic" => self.topic = value.to_owned(),
             "--partitions" => self.partitions = value.parse().ok()?,
             "--value-bytes" => self.value_bytes = value.parse().ok()?,
-            "--acks" => self.acks = value.to_owned(),
             "--warm-s" => self.warm = seconds(value)?,
             "--measured-s" => self.measured = seconds(value)?,
             "--phase-bytes-max" => self.phase_bytes_max = value.parse().ok()?,
@@ -171,7 +168,6 @@ fn produce(task: &Task) -> Result<(), String> {
     let deliveries = Deliveries::default();
     let producer: BaseProducer<Deliveries> = task
         .config()
-        .set("acks", &task.acks)
         .create_with_context(deliveries.clone())
         .map_err(|error| error.to_string())?;
     let value: Vec<u8> = (0..task.value_bytes).map(|at| b'A' + (at * 7 % 26) as u8).collect();
