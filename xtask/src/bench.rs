@@ -29,14 +29,14 @@ const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
        cargo xtask bench idle
 
   --runs         starts that are measured, of each kind (11)
-  --quick        the short form, which ends within ten minutes and judges no goal
+  --quick        the short form, which ends within ten minutes (without --minutes) and judges nothing beside Kafka
   --filter       only workloads whose name has that part, and what these need; may be repeated
   --list         names the workloads and runs none
   --against      the brokers that lose a node (ouzel)
   --nodes        how many there are: of failover (3); of compare, workloads of clusters of that size (1)
-  --minutes      compare plays the hour of rolling retention as well, so many minutes of it
+  --minutes      compare plays the hour of rolling retention as well, so many minutes of it (60 by its name; less judges nothing)
   --partitions   of one topic, on three nodes each (100)
-  --rounds       of compare: how often each broker plays each workload (5, or 2 with --quick);
+  --rounds       of compare: how often each broker plays each workload (5, or 2 with --quick; the hour once);
                  of failover: nodes that are taken down, one after the other (9)
   --stopped      by SIGTERM instead of SIGKILL
   --frozen       by SIGSTOP: it falls silent, and no connection ends
