@@ -120,8 +120,6 @@ pub enum Isolation {
     ReadUncommitted,
     /// Up to the last stable offset.
     ReadCommitted,
-    /// Everything: for the node's own replay.
-    LogEnd,
 }
 
 /// A read of one partition.
@@ -520,17 +518,16 @@ impl Partition {
                 return Ok(read);
             }
         }
-        let bound = if request.isolation == Isolation::LogEnd { log_end } else { high_watermark };
         if request.from < log_start || request.from > log_end {
             return out_of_range();
         }
-        if request.from >= bound || (request.bytes_max == 0 && !request.at_least_one) {
+        if request.from >= high_watermark || (request.bytes_max == 0 && !request.at_least_one) {
             return Ok(read);
         }
         let slices = self
             .log
             .local()
-            .slices(request.from, bound, request.bytes_max, request.at_least_one)
+            .slices(request.from, high_watermark, request.bytes_max, request.at_least_one)
             .await
             .map_err(|error| refused_read(error, high_watermark))?;
         self.traffic.bytes_out.set(self.traffic.bytes_out.get() + slices.bytes as u64);
@@ -561,12 +558,10 @@ impl Partition {
     pub async fn look_up(
         &self,
         query: OffsetQuery,
-        isolation: Isolation,
         current_leader_epoch: Option<LeaderEpoch>,
     ) -> Result<OffsetAnswer, ReadRefused> {
         self.check_leader(current_leader_epoch)?;
-        let ReplicaOffsets { log_start, high_watermark, log_end } = self.log.offsets();
-        let bound = if isolation == Isolation::LogEnd { log_end } else { high_watermark };
+        let ReplicaOffsets { log_start, high_watermark, .. } = self.log.offsets();
         let local = self.log.local();
         let end = |offset: Offset, leader_epoch: LeaderEpoch| OffsetAnswer {
             offset,
@@ -576,14 +571,18 @@ impl Partition {
         let nothing = end(Offset::NONE, LeaderEpoch::NONE);
         let storage = |error| refused_read(error, high_watermark);
         let found = match query {
-            OffsetQuery::Latest => return Ok(end(bound, self.log.epoch())),
+            OffsetQuery::Latest => return Ok(end(high_watermark, self.log.epoch())),
             OffsetQuery::Earliest => {
                 let epoch = local.epoch_of(log_start).unwrap_or(self.log.epoch());
                 return Ok(end(log_start, epoch));
             }
             OffsetQuery::Nothing => return Ok(nothing),
-            OffsetQuery::MaxTimestamp => local.offset_of_max_timestamp(bound).await.map_err(storage)?,
-            OffsetQuery::AtTime(time) => local.offset_for_time(time, bound).await.map_err(storage)?,
+            OffsetQuery::MaxTimestamp => {
+                local.offset_of_max_timestamp(high_watermark).await.map_err(storage)?
+            }
+            OffsetQuery::AtTime(time) => {
+                local.offset_for_time(time, high_watermark).await.map_err(storage)?
+            }
         };
         Ok(found.map_or(nothing, |found| OffsetAnswer {
             offset: found.offset,

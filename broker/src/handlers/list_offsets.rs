@@ -11,15 +11,13 @@ use ouzel_protocol::messages::kafka::list_offsets_response::{
 use ouzel_protocol::messages::kafka::{ListOffsetsRequest, ListOffsetsResponse};
 
 use crate::core::Core;
-use crate::partition::{Isolation, OffsetAnswer, OffsetQuery, ReadRefused};
+use crate::partition::{OffsetAnswer, OffsetQuery, ReadRefused};
 
 use super::error_map::read_code;
 
 /// Answers each partition on its owner core.
 pub(crate) async fn list(core: &Rc<Core>, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let view = core.view();
-    let isolation =
-        if request.isolation_level == 1 { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut times_named: HashMap<i32, u32> = HashMap::new();
@@ -41,7 +39,7 @@ pub(crate) async fn list(core: &Rc<Core>, version: i16, request: ListOffsetsRequ
                         let at = TopicIdPartition { topic_id: topic.id, partition: index };
                         match view.route(topic.id, index) {
                             None => Err(ErrorCode::UnknownTopicOrPartition),
-                            Some(route) => ask(core, route.core, at, query, isolation, epoch).await,
+                            Some(route) => ask(core, route.core, at, query, epoch).await,
                         }
                     }
                 }
@@ -73,14 +71,13 @@ async fn ask(
     owner: ouzel_runtime::CoreId,
     at: TopicIdPartition,
     query: OffsetQuery,
-    isolation: Isolation,
     epoch: Option<LeaderEpoch>,
 ) -> Result<OffsetAnswer, ErrorCode> {
     let answered = core.call(owner, move |core| {
         let partition = core.partitions.get(&at);
         async move {
             match partition {
-                Some(partition) => partition.look_up(query, isolation, epoch).await,
+                Some(partition) => partition.look_up(query, epoch).await,
                 None => Err(ReadRefused::NotHere),
             }
         }
