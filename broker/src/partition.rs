@@ -463,14 +463,13 @@ impl Partition {
     }
 
     fn place(&self, batch: BytesMut, acks: Acks, now: TimestampMs) -> Result<Placing, AppendRefused> {
-        let (wanted, there) = (self.in_sync_needed(), self.in_sync_count());
-        let refused = if !self.may_append() {
-            AppendRefused::NotHere
-        } else if acks == Acks::All && self.leads() && wanted > there {
-            AppendRefused::NotEnoughReplicas { wanted, there }
-        } else {
-            return Ok(Box::pin(self.log.append(batch, now)));
+        let refused = match acks {
+            _ if !self.may_append() => Some(AppendRefused::NotHere),
+            // Whom it does not concern has nobody counted.
+            Acks::All if self.leads() => self.too_few_in_sync(),
+            _ => None,
         };
+        let Some(refused) = refused else { return Ok(Box::pin(self.log.append(batch, now))) };
         if let Ok(header) = Header::parse(&batch) {
             self.log.local().turn_away(&header);
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use ouzel_model::{LeaderEpoch, NodeId, ReplicaId};
 use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Role};
 
-use super::Partition;
+use super::{AppendRefused, Partition};
 use crate::metrics::CoreMetrics;
 
 /// What this replica knows of the partition's leader.
@@ -95,12 +95,18 @@ impl Partition {
 
     /// How many replicas must be in sync for acks=all to be taken: as many as the topic asks for, and a majority, without
     /// which nothing is ever acknowledged.
-    pub(super) fn in_sync_needed(&self) -> i32 {
+    fn in_sync_needed(&self) -> i32 {
         let asked = self.config.borrow().min_insync_replicas;
         match &self.log {
             Replica::Solo(_) => asked,
             Replica::Group(group) => asked.max(group.majority() as i32),
         }
+    }
+
+    /// What is said to acks=all where too few replicas are in sync.
+    pub(super) fn too_few_in_sync(&self) -> Option<AppendRefused> {
+        let (wanted, there) = (self.in_sync_needed(), self.in_sync_count());
+        (wanted > there).then_some(AppendRefused::NotEnoughReplicas { wanted, there })
     }
 
     /// The life of the partition that this replica is.
