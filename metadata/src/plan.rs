@@ -26,7 +26,7 @@ pub use delete_topics::{DeleteTopicError, DeletedTopic, TopicRef, plan_delete_to
 pub use elect_leaders::{ElectLeadersError, Election, ElectionKind, NamedPartition, plan_elect_leaders};
 pub use fence_broker::{UnregisterBrokerError, plan_fence_broker, plan_unregister_broker};
 pub use inherit::{Succession, judge_succession, plan_inherit};
-pub use judge_lost::{Loss, Stand, Verdict, judge_lost};
+pub use judge_lost::{Loss, Stand, Verdict, all_have_answered, judge_lost};
 pub use producer_ids::{
     PRODUCER_ID_BLOCK_SIZE, ProducerIdBlock, ProducerIdsExhausted, plan_producer_id_block,
 };

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ouzel_metadata::plan::{Loss, Stand, Verdict, judge_lost, plan_replica_lost};
+use ouzel_metadata::plan::{Loss, Stand, Verdict, all_have_answered, judge_lost, plan_replica_lost};
 use ouzel_model::{ReplicaId, TopicIdPartition};
 use ouzel_runtime::clock::Instant;
 
@@ -20,9 +20,10 @@ const LASTING: Duration = Duration::from_secs(10);
 /// Whoever waits asks again much sooner than this: longer ago is another story.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
-/// Since when all holders of a partition have answered how they stand, and when they were last asked.
+/// How long the holders of a partition have been asked how they stand.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
+    /// From here on all have answered, each time. It begins anew when one goes on while the partition moves.
     since: Instant,
     last: Instant,
 }
@@ -48,7 +49,7 @@ pub(crate) async fn replica_lost(
         let mut asked = controller.asked_about.borrow_mut();
         asked.retain(|_, asked| now.duration_since(asked.last) < FORGOTTEN_AFTER);
         let asked = asked.entry(at).or_insert(Asked { since: now, last: now });
-        if stands.len() < partition.holders().count() {
+        if !all_have_answered(&partition, &stands) {
             // Who comes back now needs time to elect.
             asked.since = now;
         }

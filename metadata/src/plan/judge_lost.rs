@@ -49,7 +49,7 @@ pub enum Verdict {
 }
 
 /// Judges the replica `asking` of a partition by what the nodes of all its holders say; who did not answer is not in
-/// `stands`. `is_lasting`: this has been asked for long enough that whoever can elect a leader has.
+/// `stands`. `is_lasting`: [all have answered](all_have_answered) for so long that whoever of them can elect a leader has.
 pub fn judge_lost(
     partition: &Partition,
     asking: ReplicaId,
@@ -64,8 +64,6 @@ pub fn judge_lost(
         return Verdict::Anew;
     }
     let vouches = |replica: &ReplicaId| vouches(stands, *replica);
-    let all_have_answered =
-        partition.holders().all(|holder| stands.iter().any(|(known, _)| *known == holder));
     // They elect without its help. While it moves nobody but its leader knows who the members are: those before the move,
     // those after it, or both; of whom an earlier move has left behind nobody knows that much.
     let after = partition.replicas.iter().filter(|replica| vouches(replica)).count();
@@ -73,7 +71,7 @@ pub fn judge_lost(
     let elect_without = !partition.is_abandoning()
         && is_majority(after, partition.replicas.len())
         && is_majority(before, partition.nodes_before().len());
-    if !is_lasting || !all_have_answered || elect_without {
+    if !is_lasting || !all_have_answered(partition, stands) || elect_without {
         return Verdict::Wait;
     }
     // By what it has left; of equals, the first.
@@ -87,6 +85,11 @@ pub fn judge_lost(
     } else {
         Verdict::Wait
     }
+}
+
+/// Whether every replica that may hold the partition is among these: nothing is decided on silence.
+pub fn all_have_answered(partition: &Partition, stands: &[(ReplicaId, Stand)]) -> bool {
+    partition.holders().all(|holder| stands.iter().any(|(known, _)| *known == holder))
 }
 
 /// Whether one of these leads with a majority of its voters in sync that vouch for what they have.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ouzel_metadata::Partition;
-use ouzel_metadata::plan::{Loss, Stand, Verdict, judge_lost};
+use ouzel_metadata::plan::{Loss, Stand, Verdict, all_have_answered, judge_lost};
 use ouzel_model::{EntryId, ReplicaId};
 use ouzel_raft::{GroupStatus, RaftGroup, ReplicaOffsets, ReplicatedLog, Role};
 
@@ -151,8 +151,8 @@ async fn judge(world: &World, number: u32, asking: ReplicaId, last: Option<Entry
         });
         stands.extend(asked.await.flatten().filter(|(replica, _)| *replica == holder));
     }
-    let all_have_answered = stands.len() == partition.holders().count();
-    let since = group.asked_since.get().filter(|_| all_have_answered).unwrap_or_else(|| world.now());
+    let since = group.asked_since.get().filter(|_| all_have_answered(&partition, &stands));
+    let since = since.unwrap_or_else(|| world.now());
     group.asked_since.set(Some(since));
     let verdict = judge_lost(&partition, asking, &stands, world.now() - since >= LASTING);
     if *group.partition.borrow() != partition {
