@@ -184,7 +184,7 @@ impl Consumer {
     fn take(
         &mut self,
         topic: &str,
-        answer: FetchPartitionResponse,
+        mut answer: FetchPartitionResponse,
         consumed: &mut Vec<Consumed>,
     ) -> Result<(), ClientError> {
         let partition = answer.partition;
@@ -200,7 +200,7 @@ impl Consumer {
             offset: from.value(),
             reason,
         };
-        let mut aborted = Aborted::of(answer.aborted_transactions.clone().unwrap_or_default());
+        let mut aborted = Aborted::of(answer.aborted_transactions.take().unwrap_or_default());
         for piece in answer.record_pieces() {
             for batch in batch::batches(piece) {
                 let batch = batch.map_err(|error| corrupt(error.to_string()))?;
