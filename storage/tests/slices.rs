@@ -3,15 +3,16 @@
 mod support;
 
 use std::future::Future;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use ouzel_model::Offset;
+use bytes::{Bytes, BytesMut};
 use ouzel_model::batch::{BatchBuilder, Codec, RecordParts};
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, Offset};
 use ouzel_runtime::disk::BackendChoice;
 use ouzel_runtime::{Runtime, cores, sim};
-use ouzel_storage::{Log, LogConfig, LogSlices, Slice, Stop};
+use ouzel_storage::{Log, LogConfig, LogSlices, OpenLog, Slice, Stop};
 use support::{Bench, EPOCH, NOW, read_log};
 
 /// The backends, each with an empty directory.
@@ -163,6 +164,38 @@ fn what_was_given_stays_what_it_was_when_the_tail_is_cut() {
             assert!(content(&runtime, &given).await == before);
         }
     });
+}
+
+/// The segment that ends at the cut was copied as a whole as soon as something behind it had been given away.
+#[test]
+fn a_segment_that_ends_at_the_cut_keeps_its_file() {
+    let root = tempfile::tempdir().unwrap();
+    let data = root.path().to_owned();
+    cores::run_one(BackendChoice::Auto, &[root.path().to_owned()], |runtime| async move {
+        let bench = Bench::new(runtime.clone(), &data, 0);
+        let options = bench.options(&LogConfig { segment_bytes: 40_000, ..config() });
+        let log = Log::open(OpenLog { with_entries: true, ..options }).await.unwrap();
+        let id = |index| EntryId { term: LeaderEpoch(1), index: EntryIndex(index) };
+        // A batch and what is noted behind it; the next batch begins a segment.
+        log.append_side(id(0), 1, Bytes::from_static(b"first")).unwrap();
+        log.place_batch(id(1), batch(0, 30_000), NOW).unwrap();
+        log.append_side(id(2), 1, Bytes::from_static(b"noted")).unwrap();
+        log.place_batch(id(3), batch(1, 30_000), NOW).unwrap();
+        log.wait_entry_flushed(EntryIndex(3)).await.unwrap();
+        assert_eq!(log.segment_count(), 2);
+        let given = log.slices(Offset(0), Offset(2), 1 << 20, true).await.unwrap();
+        assert_eq!(ranges(&given), 2);
+        let before = content(&runtime, &given).await;
+
+        let first = bench.dir().join("00000000000000000000.log");
+        let inode = || std::fs::metadata(&first).unwrap().ino();
+        let was = inode();
+        log.truncate_after(Some(id(1))).await.unwrap();
+        assert_eq!((log.offsets().log_end, log.segment_count()), (Offset(1), 1));
+        assert_eq!(inode(), was, "nothing of it was cut");
+        assert!(content(&runtime, &given).await == before);
+    })
+    .unwrap();
 }
 
 #[test]

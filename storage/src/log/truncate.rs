@@ -182,8 +182,9 @@ impl Inner {
     /// is and the segment gets a new one: the kernel may be sending the very pages in which the next records would lie.
     async fn shorten(&self, segment: &Segment, position: u64, is_given: bool) -> io::Result<()> {
         let disk = &self.shared.runtime.disk;
-        if !is_given {
-            let file = disk.open(segment.path(), OpenMode::CreateOrOpen).await?;
+        let file = disk.open(segment.path(), OpenMode::CreateOrOpen).await?;
+        // What ends here loses nothing: all that was given of it stays where it is.
+        if !is_given || file.len().await? == position {
             file.truncate(position).await?;
             return file.sync_data().await;
         }
