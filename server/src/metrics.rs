@@ -51,7 +51,7 @@ families! {
     TOPIC_APPENDED_BYTES = Counter "ouzel_topic_appended_bytes_total" ["topic"] "Bytes of record batches appended to the topic.";
     TOPIC_APPENDED_RECORDS = Counter "ouzel_topic_appended_records_total" ["topic"] "Records appended to the topic.";
     TOPIC_FETCHED_BYTES = Counter "ouzel_topic_fetched_bytes_total" ["topic"] "Bytes of record batches fetched from the topic.";
-    TOPIC_FETCHED_RECORDS = Counter "ouzel_topic_fetched_records_total" ["topic"] "Records fetched from the topic: whole batches, so with those before the offset asked for.";
+    TOPIC_FETCHED_RECORDS = Counter "ouzel_topic_fetched_records_total" ["topic"] "Records fetched from the topic, by their offsets: from the one asked for to the end of what was sent; offsets that compaction left empty count too.";
 
     PARTITIONS = Gauge "ouzel_partitions" [] "Partitions this node holds.";
     PARTITIONS_FENCED = Gauge "ouzel_partitions_fenced" [] "Partitions that take no more records because their log failed.";
