@@ -132,13 +132,17 @@ impl Submitted {
     /// Gives the batch the place `id`, or says no: then the entry is withdrawn, and so are the batches behind it.
     pub(crate) fn place(self, log: &Log, id: EntryId) -> Result<(), AppendRefused> {
         let ticket = self.ticket.clone();
-        let header = self.header();
-        let outcome = self.try_place(log, id);
+        let (batch, now) = self.take();
+        let header = Header::parse(&batch);
+        let outcome = match &header {
+            Ok(header) => self.try_place(log, id, header, batch, now),
+            Err(error) => Err(AppendRefused::Invalid(error.to_string())),
+        };
         let refused = outcome.as_ref().err().cloned();
         if refused.is_some() {
             ticket.is_withdrawn.set(true);
         }
-        if let (Some(AppendRefused::NotLeader | AppendRefused::DiskLow), Some(header)) = (&refused, &header) {
+        if let (Some(AppendRefused::NotLeader | AppendRefused::DiskLow), Ok(header)) = (&refused, &header) {
             // It will come back, and before anything its producer has sent behind it.
             log.turn_away(header);
         }
@@ -146,24 +150,25 @@ impl Submitted {
         refused.map_or(Ok(()), Err)
     }
 
-    /// The header of the batch, which has no place yet.
-    fn header(&self) -> Option<Header> {
-        let items = self.ticket.items.borrow();
-        items[self.nth].batch.as_ref().and_then(|batch| Header::parse(batch).ok())
+    fn take(&self) -> (BytesMut, TimestampMs) {
+        let item = &mut self.ticket.items.borrow_mut()[self.nth];
+        (item.batch.take().expect("a batch is placed once"), item.now)
     }
 
-    fn try_place(&self, log: &Log, id: EntryId) -> Result<Appended, AppendRefused> {
+    fn try_place(
+        &self,
+        log: &Log,
+        id: EntryId,
+        header: &Header,
+        batch: BytesMut,
+        now: TimestampMs,
+    ) -> Result<Appended, AppendRefused> {
         if self.ticket.is_withdrawn.get() || self.ticket.term != id.term {
             return Err(AppendRefused::NotLeader);
         }
-        let (batch, now) = {
-            let item = &mut self.ticket.items.borrow_mut()[self.nth];
-            (item.batch.take().expect("a batch is placed once"), item.now)
-        };
-        let header = Header::parse(&batch).map_err(|error| AppendRefused::Invalid(error.to_string()))?;
         // Judged already; what is in the log counts, whatever happened since.
         if !planted::is(Planted::ForgottenProducers) {
-            refusal_of(log.check_producer(&header)).map_or(Ok(()), Err)?;
+            refusal_of(log.check_producer(header)).map_or(Ok(()), Err)?;
         }
         Ok(log.place_batch(id, batch, now)?)
     }
