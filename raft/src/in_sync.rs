@@ -62,13 +62,12 @@ impl InSync {
         }
     }
 
-    /// Another process answers in a node's place. Gives the voters there: whoever is open may have spoken before this was
-    /// noted, and have no reason to speak again.
+    /// Another process answers in a node's place. Gives the voters there who are to be heard from now on: whoever is open may
+    /// have spoken before this was noted, and have no reason to speak again. Who was to be heard before is asked already.
     pub(crate) fn note_restart(&mut self, node: NodeId) -> Vec<ReplicaId> {
         let is_there = |(member, lag): &(&ReplicaId, &Lag)| lag.votes && member.node == node;
-        let there: Vec<ReplicaId> = self.members.iter().filter(is_there).map(|(voter, _)| *voter).collect();
-        self.unheard.extend(&there);
-        there
+        let there = self.members.iter().filter(is_there).map(|(voter, _)| *voter);
+        there.filter(|voter| self.unheard.insert(*voter)).collect()
     }
 
     /// Whether a voter is there that has not been heard since its process was started again.
@@ -296,14 +295,15 @@ mod tests {
             let in_sync = |set: &InSync| set.in_sync(now, LAG, replica(1)).collect::<Vec<_>>();
             let mut set = InSync::default();
             set.observe(now, at(5), &holding(5), &BOTH);
-            set.note_restart(NodeId(2));
+            assert_eq!(set.note_restart(NodeId(2)), [replica(2)]);
+            assert_eq!(set.note_restart(NodeId(2)), [], "nobody asks twice for one that is not heard");
             set.note_node(NodeId(2), true, now);
             set.observe(now, at(5), &holding(5), &BOTH);
             assert_eq!(in_sync(&set), [replica(1)]);
             assert!(set.hear(replica(2)) && !set.hear(replica(2)));
             assert_eq!(in_sync(&set), [replica(1), replica(2)]);
             // What it acknowledges is a word of it as well.
-            set.note_restart(NodeId(2));
+            assert_eq!(set.note_restart(NodeId(2)), [replica(2)]);
             set.observe(now, at(6), &holding(6), &BOTH);
             assert_eq!(in_sync(&set), [replica(1), replica(2)]);
         });
