@@ -333,3 +333,6 @@ where
         Poll::Ready(Some(item))
     }
 }
+
+#[cfg(test)]
+mod tests;

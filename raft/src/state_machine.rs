@@ -117,9 +117,12 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 }
 
-/// Where the next snapshot may be taken by the newest retention entry, if that is further than the last one.
+/// Where the next snapshot may be taken by the newest retention entry, if that is further than the last one. It is one segment
+/// further at the most: openraft then purges up to there, and does nothing else until the files are gone.
 pub(crate) fn snapshot_point(state: &ReplicaState) -> Option<EntryId> {
-    purge_point(state, &state.retention.get()?)
+    let allowed = purge_point(state, &state.retention.get()?)?;
+    let next = state.log.sealed_after(state.snapshot.get().max(state.log.purged()));
+    next.filter(|next| *next < allowed).or(Some(allowed))
 }
 
 /// How far a retention entry lets the log stop being entries: what was applied, what those that are in sync hold or nobody

@@ -340,4 +340,4 @@ impl Flush {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

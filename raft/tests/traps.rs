@@ -10,9 +10,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cluster::{Cluster, NOW, append, at, replica, run};
 use ouzel_model::batch::{BatchBuilder, Codec, RecordParts};
-use ouzel_model::{NodeId, ReplicaId};
+use ouzel_model::{NodeId, Offset, ReplicaId};
 use ouzel_raft::suite::batch;
-use ouzel_raft::{Lane, OpenGroupError, ReplicatedLog, Role, Ticks, TransferError};
+use ouzel_raft::{
+    Lane, OpenGroupError, RaftGroup, Receipt, ReplicatedLog, Role, Ticks, TransferError, Transport,
+};
 
 /// Founds a group that does not tick, and waits for its first leader.
 async fn served(cluster: &Cluster) {
@@ -65,6 +67,27 @@ fn trap_2_a_fresh_leader_takes_its_first_write() {
             leader.transfer(to).await.expect("it is handed over");
         }
     });
+}
+
+/// A long election timeout would spare a leader on a slow machine its elections, and is how long a follower believes in one that
+/// is gone: nobody may be elected before it is over.
+#[test]
+fn trap_3_a_leader_that_died_is_followed_within_two_rounds_of_votes() {
+    for seed in 300..320 {
+        run(seed, 3, |cluster| async move {
+            cluster.found().await;
+            let leader = cluster.leader().await;
+            append(&leader, batch(1, None)).await.expect("it leads");
+            let clock = cluster.machine.runtime().clock;
+            let died_at = clock.now();
+            cluster.kill(leader.replica().node.0);
+            let next = cluster.leader().await;
+            append(&next, batch(1, None)).await.expect("it leads");
+            let took = clock.now().duration_since(died_at);
+            // Two may stand at once, and none of them win: then there is another round.
+            assert!(took <= 2 * Duration::from_millis(850), "seed {seed}: {took:?}");
+        });
+    }
 }
 
 /// Ticks are what idle groups cost: a thousand of them took a quarter of a core.
@@ -236,6 +259,52 @@ fn trap_12_an_error_of_a_disk_costs_one_replica() {
     });
 }
 
+/// openraft does nothing else while it purges. Retention that let go of many segments at once, on disks that take their time for
+/// the files of each, had the leader refuse writes until all of them were gone; it goes one segment at a time.
+#[test]
+fn trap_13_a_long_purge_on_slow_disks_holds_nobody_up() {
+    run(13, 3, |cluster| async move {
+        cluster.log_config.borrow_mut().segment_bytes = 800;
+        cluster.found().await;
+        cluster.produced(400).await;
+        cluster.settled().await;
+        let leader = cluster.leader().await;
+        let epoch = leader.epoch();
+        for id in cluster.ids() {
+            cluster.node(id).machine().disk().set_delay_max(Duration::from_millis(100));
+        }
+        leader.retain(Offset::ZERO).await.expect("it leads");
+        let is_purged = |id: &i32| cluster.group(*id).local().purged_end() > Offset(300);
+        let deadline = cluster.machine.runtime().clock.now() + Duration::from_secs(120);
+        while !cluster.ids().iter().all(is_purged) {
+            assert!(cluster.machine.runtime().clock.now() < deadline, "a purge on each");
+            append(&leader, batch(1, None)).await.expect("it leads, and takes writes meanwhile");
+            assert_eq!((leader.role(), leader.epoch()), (Role::Leader, epoch));
+        }
+    });
+}
+
+/// And for a vote, which is flushed on the medium: elections come about on slow disks too.
+#[test]
+fn trap_13_votes_on_slow_disks_elect() {
+    run(131, 3, |cluster| async move {
+        cluster.found().await;
+        for _ in 0..5 {
+            let leader = cluster.leader().await;
+            append(&leader, batch(1, None)).await.expect("it leads");
+            for id in cluster.ids() {
+                cluster.node(id).machine().disk().set_delay_max(Duration::from_millis(60));
+            }
+            let dead = leader.replica().node.0;
+            cluster.kill(dead);
+            cluster.leader().await;
+            cluster.produce(batch(1, None)).await;
+            cluster.start(dead).await;
+            cluster.settled().await;
+        }
+    });
+}
+
 /// A disk that takes longer than the heartbeat: openraft's time limit for a message is the heartbeat interval, and a
 /// follower whose every answer came too late never got anywhere.
 #[test]
@@ -270,6 +339,38 @@ fn trap_19_a_replica_that_was_removed_disturbs_nobody() {
         cluster.sleep(Duration::from_secs(60)).await;
         assert_eq!((leader.role(), leader.epoch()), (Role::Leader, epoch));
         assert_eq!(leader.status().voters, stay);
+    });
+}
+
+/// Without Send bounds openraft's handles must stay on the thread that made them. The compiler sees to it: this would not be
+/// compiled if one of these could be sent to another.
+#[test]
+fn trap_20_nothing_of_a_group_can_go_to_another_thread() {
+    trait StaysHere<Marker> {
+        fn stays_here() {}
+    }
+    impl<T: ?Sized> StaysHere<()> for T {}
+    // For a type that is Send there are two, and no telling which is meant.
+    impl<T: ?Sized + Send> StaysHere<u8> for T {}
+    <RaftGroup as StaysHere<_>>::stays_here();
+    <Receipt as StaysHere<_>>::stays_here();
+    <dyn Transport as StaysHere<_>>::stays_here();
+}
+
+/// openraft reads each entry again for each follower, and to apply it: from the disk, if nothing kept it in memory.
+#[test]
+fn trap_21_what_was_just_written_is_not_read_from_the_disk() {
+    run(21, 3, |cluster| async move {
+        cluster.found().await;
+        cluster.produced(5).await;
+        cluster.settled().await;
+        let reads = |cluster: &Cluster| -> Vec<u64> {
+            cluster.ids().iter().map(|id| cluster.node(*id).machine().disk().counts().reads).collect()
+        };
+        let before = reads(&cluster);
+        cluster.produced(100).await;
+        cluster.settled().await;
+        assert_eq!(reads(&cluster), before, "by replica");
     });
 }
 

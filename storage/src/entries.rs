@@ -279,6 +279,11 @@ impl EntryMap {
             .filter(|candidate| Some(*candidate) > self.purged())
     }
 
+    /// The last entry of the oldest sealed segment that ends behind `after`.
+    pub(crate) fn sealed_after(&self, after: Option<EntryId>) -> Option<EntryId> {
+        self.segments.iter().skip(1).filter_map(|segment| segment.prev).find(|last| Some(*last) > after)
+    }
+
     /// Where the segments up to an entry end, if one ends with it: the purge point, or the last entry of a sealed segment.
     pub(crate) fn end_of_sealed(&self, upto: EntryId) -> Option<Offset> {
         self.segments.iter().find(|segment| segment.prev == Some(upto)).map(|segment| segment.base)

@@ -40,23 +40,27 @@ impl StoreBuilder<Types, FromOne, StateMachine> for Build {
 
 type Cases = Suite<Types, FromOne, StateMachine, Build, ()>;
 
-async fn fresh(machine: &SimRuntime) -> (FromOne, StateMachine) {
-    let (runtime, data_dir) = (machine.runtime(), machine.data_dir());
-    let replayed = replay(&runtime.disk, data_dir).await.expect("a sound disk");
-    replayed.rewrite(&runtime.disk, data_dir, 1, |_| 0).await.expect("a sound disk");
-    let wal = MetaWal::open(runtime.disk.clone(), data_dir, CoreId(0)).await.expect("a sound disk");
-    let topic_id = TopicId([1; 16]);
-    let log = Log::open(OpenLog {
+async fn a_wal(machine: &SimRuntime) -> MetaWal {
+    let (disk, data_dir) = (machine.runtime().disk, machine.data_dir());
+    let replayed = replay(&disk, data_dir).await.expect("a sound disk");
+    replayed.rewrite(&disk, data_dir, 1, |_| 0).await.expect("a sound disk");
+    MetaWal::open(disk, data_dir, CoreId(0)).await.expect("a sound disk")
+}
+
+/// A group's log with nothing in it.
+pub(crate) async fn a_log(machine: &SimRuntime) -> Log {
+    let runtime = machine.runtime();
+    Log::open(OpenLog {
         shared: LogShared {
             committer: Rc::new(FileCommitter::new(runtime.disk.clone())),
             tail_cache: TailCache::new(1 << 20),
             open_segments: OpenSegments::new(16),
             disk_low: Rc::new(Cell::new(false)),
-            runtime: runtime.clone(),
+            runtime,
         },
-        dir: data_dir.join("t-0"),
+        dir: machine.data_dir().join("t-0"),
         topic_partition: TopicPartition { topic: TopicName::new("t").unwrap(), partition: PartitionIndex(0) },
-        topic_id,
+        topic_id: TopicId([1; 16]),
         config: LogConfig::default(),
         stop: Stop::Unknown,
         flushed: Offset::ZERO,
@@ -65,10 +69,16 @@ async fn fresh(machine: &SimRuntime) -> (FromOne, StateMachine) {
         with_entries: true,
     })
     .await
-    .expect("a new log");
-    let at = TopicIdPartition { topic_id, partition: PartitionIndex(0) };
+    .expect("a new log")
+}
+
+async fn fresh(machine: &SimRuntime) -> (FromOne, StateMachine) {
+    let wal = a_wal(machine).await;
+    let log = a_log(machine).await;
+    let at = TopicIdPartition { topic_id: TopicId([1; 16]), partition: PartitionIndex(0) };
     let kept = GroupState::new(ReplicaId::first(NodeId(0)), BootId([1; 16]));
-    let state = ReplicaState::new(at, log, runtime, wal, GroupSettings::default(), kept, Vec::new());
+    let state =
+        ReplicaState::new(at, log, machine.runtime(), wal, GroupSettings::default(), kept, Vec::new());
     let store = FromOne { store: Store::new(state.clone()), hides_below: Rc::default() };
     (store, StateMachine::new(state))
 }

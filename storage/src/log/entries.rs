@@ -278,6 +278,11 @@ impl Log {
         self.inner.state.borrow().map().purge_candidate(at_or_below)
     }
 
+    /// The last entry of the oldest sealed segment that ends behind `after`.
+    pub fn sealed_after(&self, after: Option<EntryId>) -> Option<EntryId> {
+        self.inner.state.borrow().map().sealed_after(after)
+    }
+
     /// Makes the entries up to `upto` plain data, as far as whole sealed segments go: their side files are removed, their
     /// batches stay until retention or compaction comes. It is done also if the future is dropped.
     ///
