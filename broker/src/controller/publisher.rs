@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ouzel_metadata::image::Topic;
 use ouzel_metadata::{Image, Partition};
-use ouzel_model::{ReplicaId, TopicId, TopicIdPartition, TopicName, TopicPartition};
+use ouzel_model::{PartitionIndex, ReplicaId, TopicId, TopicIdPartition, TopicName, TopicPartition};
 use ouzel_runtime::CoreId;
 use ouzel_sync::published::published_offsets;
 
@@ -158,13 +158,21 @@ impl Publisher {
             .iter()
             .map(|(owner, openings)| (*owner, openings.iter().map(|opening| opening.part.at).collect()))
             .collect();
-        for (owner, partitions) in over {
-            core.call(owner, move |core| {
-                let core = core.clone();
-                async move { core.partitions.delete_all(&core, partitions).await }
-            })
-            .await?;
+        // A topic that was made again under its name has its directories' names as well: what stands there goes before the new
+        // ones are opened.
+        let taken: BTreeSet<(&TopicName, PartitionIndex)> = opening
+            .values()
+            .flatten()
+            .map(|opening| (&opening.part.topic_partition.topic, opening.part.at.partition))
+            .collect();
+        let is_in_the_way = |at: &TopicIdPartition| {
+            let topic = before.image.topic_by_id(at.topic_id);
+            topic.is_some_and(|topic| taken.contains(&(&topic.name, at.partition)))
+        };
+        for (owner, partitions) in &mut gone {
+            over.entry(*owner).or_default().extend(partitions.extract_if(.., |at| is_in_the_way(at)));
         }
+        delete(core, over).await?;
         // All cores at once: at a start that is most of the work.
         let opened: Vec<_> = opening
             .into_iter()
@@ -208,13 +216,7 @@ impl Publisher {
                 opened.for_each(|partition| cluster::standing_changed(core, &partition));
             });
         }
-        for (owner, partitions) in gone {
-            core.call(owner, move |core| {
-                let core = core.clone();
-                async move { core.partitions.delete_all(&core, partitions).await }
-            })
-            .await?;
-        }
+        delete(core, gone).await?;
         if !deleted.is_empty() {
             for to in core.cores.ids() {
                 let deleted = deleted.clone();
@@ -223,6 +225,18 @@ impl Publisher {
         }
         Ok(())
     }
+}
+
+/// Has partitions taken out of service, and their data away, each by its owner.
+async fn delete(core: &Rc<Core>, gone: BTreeMap<CoreId, Vec<TopicIdPartition>>) -> Result<(), Stopped> {
+    for (owner, partitions) in gone.into_iter().filter(|(_, partitions)| !partitions.is_empty()) {
+        core.call(owner, move |core| {
+            let core = core.clone();
+            async move { core.partitions.delete_all(&core, partitions).await }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// What a core is told of a partition.

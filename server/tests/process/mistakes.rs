@@ -1,12 +1,16 @@
 //! What people and machines do to a cluster by mistake: each is refused or healed, in words, and nothing is lost. The
 //! words are those of the table in docs/operations.md.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use ouzel_client::{ClientError, NewTopic};
+use ouzel_protocol::ErrorCode;
 
 use crate::broker::{Broker, run};
-use crate::cluster::{Cluster, numbered};
+use crate::cluster::{Cluster, numbered, with_client};
 use crate::peer::{self, Card};
 
 /// A cluster of three whose topic `t` holds some values, which is what may not be lost.
@@ -349,15 +353,51 @@ fn a_directory_in_the_way_of_a_new_replica_is_set_aside() {
     let values = numbered("v", 20);
     cluster.produce("t", &values);
     assert_eq!(cluster.read_all("t"), values);
-    let names = std::fs::read_dir(cluster.data_dir(3)).unwrap().map(|file| file.unwrap().path());
-    let aside: Vec<_> = names
-        .filter(|path| {
-            path.file_name().is_some_and(|name| {
-                let name = name.to_string_lossy();
-                name.starts_with("t-0.") && name.ends_with("-stray")
-            })
-        })
-        .collect();
+    let aside = set_aside(&cluster, 3);
     let [aside] = &aside[..] else { panic!("one directory was in the way: {aside:?}") };
     assert_eq!(std::fs::read_to_string(aside.join("partition.metadata")).unwrap(), metadata);
+}
+
+/// A node that hears at one time of a topic's deletion and of another topic under its name opened the new one's replica first: the
+/// old one's directory was set aside under its open log, and when that one was deleted its name was taken for its directory. The
+/// new topic lost its replica.
+#[test]
+fn a_node_that_was_away_keeps_the_replica_of_a_topic_that_was_made_again() {
+    let mut cluster = Cluster::of(3);
+    cluster.create_topic("t", 3);
+    cluster.produce("t", &numbered("old", 10));
+    let held = cluster.await_same("t", &[1, 2, 3]);
+    let away = (1..=3).find(|node| *node != held.leader).unwrap();
+    cluster.pause(away);
+    for _ in 0..3 {
+        // One that was not heard in time is asked for again, and may have been obeyed.
+        let done = |outcome: Result<(), ClientError>, already: ErrorCode| match outcome {
+            Err(error) if error.code() != Some(already) => panic!("{error}"),
+            _ => {}
+        };
+        with_client(&cluster.bootstrap(), async move |client, _| {
+            done(client.delete_topic("t").await, ErrorCode::UnknownTopicOrPartition);
+            let wanted = NewTopic {
+                name: "t".to_owned(),
+                partitions: Some(1),
+                replication_factor: Some(3),
+                configs: BTreeMap::new(),
+            };
+            done(client.create_topic(&wanted, false).await.map(|_| ()), ErrorCode::TopicAlreadyExists);
+        });
+    }
+    cluster.resume(away);
+    cluster.await_in_sync("t", 3);
+    let values = numbered("new", 20);
+    cluster.produce("t", &values);
+    assert_eq!(cluster.read_all("t"), values);
+    cluster.await_same("t", &[1, 2, 3]);
+    assert_eq!(set_aside(&cluster, away), Vec::<PathBuf>::new(), "the controller knows what was deleted");
+}
+
+/// What stood in the way of partition 0 of "t" on a node, and is kept.
+fn set_aside(cluster: &Cluster, node: i32) -> Vec<PathBuf> {
+    let files = fs::read_dir(cluster.data_dir(node)).unwrap().map(|file| file.unwrap());
+    let is_aside = |name: &str| name.starts_with("t-0.") && name.ends_with("-stray");
+    files.filter(|file| is_aside(&file.file_name().to_string_lossy())).map(|file| file.path()).collect()
 }
