@@ -18,6 +18,7 @@ use ouzel_model::batch::Header;
 use ouzel_model::{Offset, ReplicaId, TimestampMs, TopicIdPartition, TopicPartition};
 use ouzel_raft::{RaftGroup, Replica, ReplicatedLog, Solo};
 use ouzel_runtime::Runtime;
+use ouzel_storage::strays::remove_closed;
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, SoloState, stop_of};
 use ouzel_storage::{Log, LogShared, OpenError, OpenLog, Stop, layout};
 use ouzel_sync::published::OffsetsWriter;
@@ -318,11 +319,13 @@ impl Partitions {
         let mut changes = Vec::with_capacity(gone.len());
         for at in gone {
             changes.push(Change::Remove(at));
-            self.failed.borrow_mut().remove(&at);
-            if let Some(opening) = self.lost.forget(&at)
-                && let Err(error) = self.remove_dir(core, &opening.part).await
+            self.lost.forget(&at);
+            let failed = self.failed.borrow_mut().remove(&at);
+            if let Some((name, _)) = failed
+                && let dir = core.node.config.data_dir.join(name.to_string())
+                && let Err(error) = remove_closed(&core.runtime, &dir, at.topic_id).await
             {
-                tracing::error!(partition = %opening.part.topic_partition, error, "a deleted partition's directory stays");
+                tracing::error!(partition = %name, %error, "a deleted partition's directory stays until the next start");
             }
             let Some(partition) = self.open.borrow_mut().remove(&at) else { continue };
             // Nothing that its group says on its way out counts.

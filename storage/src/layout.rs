@@ -92,9 +92,17 @@ fn aside(dir: &Path, uuid: [u8; 16], suffix: &str) -> PathBuf {
 
 /// Whether a directory is one that [`deleted_dir`] named.
 pub fn is_deleted_dir(name: &str) -> bool {
-    name.strip_suffix(DELETED_DIR_SUFFIX)
-        .and_then(|name| name.rsplit_once('.'))
-        .is_some_and(|(_, uuid)| uuid.len() == 32 && uuid.bytes().all(|b| b.is_ascii_hexdigit()))
+    before_aside(name, DELETED_DIR_SUFFIX).is_some()
+}
+
+/// The name that a directory had before [`stray_dir`] gave it another, if that is what named it.
+pub fn name_before_stray(name: &str) -> Option<&str> {
+    before_aside(name, STRAY_DIR_SUFFIX)
+}
+
+fn before_aside<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
+    let (before, uuid) = name.strip_suffix(suffix)?.rsplit_once('.')?;
+    (uuid.len() == 32 && uuid.bytes().all(|b| b.is_ascii_hexdigit())).then_some(before)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! the broker there instead: what Apache Kafka answers otherwise, they expect wrongly.
 
 mod compaction;
+mod deleted;
 mod file_slices;
 mod hostile;
 mod idempotence;
