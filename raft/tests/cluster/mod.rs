@@ -256,6 +256,17 @@ impl Cluster {
         .await;
     }
 
+    /// Waits until every running replica has committed the same, and gives it: see [`committed`].
+    pub(crate) async fn agreed(&self) -> Vec<(i64, i32, Vec<u8>)> {
+        self.settled().await;
+        let expected = committed(&self.leader().await).await;
+        for id in self.running() {
+            let seed = self.machine.seed();
+            assert_eq!(committed(&self.group(id)).await, expected, "seed {seed}, replica {id}");
+        }
+        expected
+    }
+
     /// Sleeps, in virtual time.
     pub(crate) async fn sleep(&self, duration: Duration) {
         self.machine.runtime().clock.sleep(duration).await;
