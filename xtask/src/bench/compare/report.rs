@@ -53,7 +53,7 @@ impl Report {
         let rows: Vec<&Row> = self.played.iter().flat_map(|(_, rows)| rows).collect();
         let marked = |mark| rows.iter().filter(|row| row.marks().contains(&mark)).count();
         let mut text = format!(
-            "{} rows, at most {} s warm and {} s measured each; {} driver-bound, {} disturbed by others, {} cold",
+            "{} rows, usually {} s warm and {} s measured; {} driver-bound, {} disturbed by others, {} cold",
             rows.len(),
             self.phases.warm.as_secs(),
             self.phases.measured.as_secs(),
