@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: `smoke` is what the broker costs while it does nothing, and how soon it is there; [`compare`] puts
-//! it beside Apache Kafka; [`failover`] is how soon a cluster goes on without one of its nodes; [`idle`] what partitions cost
+//! it beside Apache Kafka; [`micro`] is what single steps of it cost; [`failover`] is how soon a cluster goes on without one of its nodes; [`idle`] what partitions cost
 //! that nobody uses. Measures the release binary from outside, prints text, and JSON with the facts of the machine, and says
 //! which aims are met.
 
@@ -8,6 +8,7 @@ mod failover;
 mod idle;
 mod machine;
 mod metadata;
+mod micro;
 mod process;
 mod statistics;
 
@@ -27,10 +28,12 @@ const USAGE: &str = "usage: cargo xtask bench smoke [--runs N]
        cargo xtask bench compare [--quick] [--nodes 1|3] [--minutes N] [--filter PART]... [--rounds N] [--list]
        cargo xtask bench failover [--against ouzel|kafka] [--nodes N] [--partitions N] [--rounds N] [--stopped|--frozen]
        cargo xtask bench idle
+       cargo xtask bench micro [--filter PART]
 
   --runs         starts that are measured, of each kind (11)
   --quick        the short form, which ends within ten minutes (without --minutes) and judges nothing beside Kafka
-  --filter       only workloads whose name has that part, and what these need; may be repeated
+  --filter       of compare: only workloads whose name has that part, and what these need; may be repeated;
+                 of micro: only benches whose name has that part
   --list         names the workloads and runs none
   --against      the brokers that lose a node (ouzel)
   --nodes        how many there are: of failover (3); of compare, workloads of clusters of that size (1)
@@ -66,6 +69,8 @@ pub(crate) fn run(root: &Path, arguments: &[String]) -> ExitCode {
             failover::Options::parse(rest).map(|options| failover::run(root, options))
         }
         ["idle"] => Some(idle::run(root)),
+        ["micro"] => Some(micro::run(root, None)),
+        ["micro", "--filter", part] => Some(micro::run(root, Some(part))),
         _ => None,
     };
     let Some(measured) = measured else {
