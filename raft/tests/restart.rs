@@ -6,12 +6,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cluster::{NOW, append, run};
+use cluster::{NOW, append, at, run};
 use ouzel_model::{NodeId, Offset};
 use ouzel_raft::suite::batch;
 use ouzel_raft::suite::memory::Faults;
 use ouzel_raft::{ReplicatedLog, Role, Ticks};
 use ouzel_storage::Durability;
+use ouzel_storage::wal::Change;
 
 #[test]
 fn a_replica_that_comes_back_catches_up() {
@@ -187,6 +188,24 @@ fn a_vote_is_not_given_twice() {
         }
         cluster.serve_elections().await;
         assert!(cluster.leader().await.epoch() > epoch, "nobody leads again without being elected");
+    });
+}
+
+/// The node wrote what the group writes itself when it is opened: each replica of a group cost two flushes at each start.
+#[test]
+fn a_replica_is_opened_with_one_flush_of_the_write_ahead_file() {
+    run(7, 1, |cluster| async move {
+        cluster.found().await;
+        cluster.produced(3).await;
+        cluster.kill(1);
+        let (wal, open) = cluster.disk_of(1).await;
+        let kept = wal.get_group(&at()).expect("it was founded");
+        wal.commit(vec![Change::PutGroup(at(), kept.closed(Offset(3)))]).await.expect("a sound disk");
+        assert_eq!(wal.commits(), 1);
+        cluster.try_start_on(1, wal.clone(), open).await.expect("it starts");
+        assert_eq!(wal.commits(), 2);
+        let opened = wal.get_group(&at()).expect("it is there");
+        assert_eq!((opened.closed_at, opened.boot), (None, cluster.boot_of(1)), "and that one says it");
     });
 }
 

@@ -9,7 +9,7 @@ use ouzel_metadata::plan::Loss;
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, ReplicaId, TopicIdPartition};
 use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, Ticks, genesis_of, vouches};
 use ouzel_storage::wal::{Change, GroupState, MetaWal};
-use ouzel_storage::{Durability, Log, OpenError, OpenLog, genesis, snapshot_files};
+use ouzel_storage::{Log, OpenError, OpenLog, genesis, snapshot_files};
 
 use super::opening::{How, Known};
 use super::{Opening, Part, Partitions, forget_group, set_aside};
@@ -229,8 +229,7 @@ pub(crate) async fn begin_group(
     begun.map(|_| ()).map_err(|error| format!("it does not become a group: {error}"))
 }
 
-/// Opens a replica of a group on its log: notes first that it is open in this boot of the kernel. Of `founders` see
-/// [`OpenGroup`].
+/// Opens a replica of a group on its log. Of `founders` see [`OpenGroup`].
 pub(crate) async fn open_group(
     core: &Rc<Core>,
     at: TopicIdPartition,
@@ -245,13 +244,8 @@ pub(crate) async fn open_group(
             "a replica of a group cannot be opened by a node that is alone; start it with --seeds".to_owned()
         );
     };
-    let boot = partitions.boot_id;
-    let known = partitions.wal.get_group(&at);
     // It knows that nobody leads yet; the others wait a moment before they stand for election.
-    let leads_first = known.is_none() && founders.first() == Some(&replica);
-    let state = known.unwrap_or_else(|| GroupState::new(replica, boot));
-    let opened = state.opened(settings.durability == Durability::Durable, boot);
-    partitions.wal.commit(vec![Change::PutGroup(at, opened)]).await.map_err(|error| error.to_string())?;
+    let leads_first = partitions.wal.get_group(&at).is_none() && founders.first() == Some(&replica);
     let group = RaftGroup::open(OpenGroup {
         at,
         replica,
@@ -260,7 +254,7 @@ pub(crate) async fn open_group(
         runtime: core.runtime.clone(),
         transport: Rc::new(GroupTransport { peers: cluster.peers.clone() }),
         settings,
-        boot,
+        boot: partitions.boot_id,
         founders,
     });
     let group = group.await.map_err(|error| error.to_string())?;

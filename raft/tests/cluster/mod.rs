@@ -148,6 +148,16 @@ impl Cluster {
     /// Starts a node's replica from what is on its disk.
     pub(crate) async fn try_start(&self, id: i32) -> Result<RaftGroup, OpenGroupError> {
         let (wal, open) = self.disk_of(id).await;
+        self.try_start_on(id, wal, open).await
+    }
+
+    /// The same, with the write-ahead file in the test's hands.
+    pub(crate) async fn try_start_on(
+        &self,
+        id: i32,
+        wal: MetaWal,
+        open: OpenLog,
+    ) -> Result<RaftGroup, OpenGroupError> {
         let (runtime, boot) = (open.shared.runtime.clone(), self.boot_of(id));
         let log = open_group(open, wal.get_group(&at()).as_ref(), boot)
             .await

@@ -18,7 +18,7 @@ use ouzel_runtime::clock::Instant;
 use ouzel_runtime::sim::{DATA_DIR, Rng, SimRuntime};
 use ouzel_runtime::{CoreId, Runtime};
 use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, replay, stop_of};
-use ouzel_storage::{Durability, FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, TailCache};
+use ouzel_storage::{FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, TailCache};
 use tokio::sync::mpsc;
 
 use super::controller::ask_about_the_lost;
@@ -337,10 +337,6 @@ async fn open_group(
         log.close().await.map_err(|error| error.to_string())?;
         return Ok(Opened::Lost(last));
     }
-    // It is open in this boot from now on.
-    let kept = kept.unwrap_or_else(|| GroupState::new(replica, inside.boot));
-    let kept = kept.opened(world.durability == Durability::Durable, inside.boot);
-    inside.wal.commit(vec![Change::PutGroup(at, kept)]).await.map_err(|error| error.to_string())?;
     let settings = GroupSettings {
         durability: world.durability,
         ticks: if world.own_ticks { Ticks::Own } else { Ticks::Served },
