@@ -6,6 +6,7 @@
 //! brokers are looked at all the time, and compared in the end.
 
 mod clients;
+mod holdings;
 mod nemesis;
 mod run;
 mod shared;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
+use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, ReplicaId};
 use ouzel_raft::{RaftGroup, ReplicatedLog, Role};
 use ouzel_storage::entries::EntryBody;
 
@@ -83,6 +83,8 @@ impl Milestones {
 
 /// Entries with sums of what they hold.
 pub(crate) struct Contents {
+    /// Up to where they are no longer entries.
+    pub(crate) purged: Option<EntryId>,
     /// All that could be read, in order.
     pub(crate) entries: Vec<SeenEntry>,
     /// From where on it cannot be read, and why.
@@ -92,12 +94,19 @@ pub(crate) struct Contents {
 /// All entries of a replica.
 pub(crate) async fn contents(group: &RaftGroup) -> Contents {
     let log = group.local().clone();
-    let mut contents = Contents { entries: Vec::new(), unreadable: None };
+    let mut contents = Contents { purged: log.purged(), entries: Vec::new(), unreadable: None };
     let Some(last) = log.last_entry() else { return contents };
-    let mut next = EntryIndex(log.purged().map_or(0, |purged| purged.index.0) + 1);
+    let after = |purged: Option<EntryId>| EntryIndex(purged.map_or(0, |purged| purged.index.0) + 1);
+    let mut next = after(contents.purged);
     while next <= last.index {
         let read = match log.read_entries(next, EntryIndex(last.index.0 + 1), READ_BYTES_MAX).await {
             Ok(read) if !read.is_empty() => read,
+            // They have become data meanwhile.
+            _ if after(log.purged()) > next => {
+                contents = Contents { purged: log.purged(), entries: Vec::new(), unreadable: None };
+                next = after(contents.purged);
+                continue;
+            }
             other => {
                 contents.unreadable = Some((next, format!("{other:?}")));
                 break;

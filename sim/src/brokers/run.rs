@@ -261,12 +261,12 @@ fn node_name(at: usize) -> String {
 }
 
 async fn run_node(node: SimRuntime, config: NodeConfig, cores: u16, life: u32, shared: Shared) -> CoreResult {
-    let clock = node.runtime().clock;
+    let (clock, id) = (node.runtime().clock, config.node_id);
     let Seated { seats, reported, handle } = node::seat(config, cores, Box::new(|_, _| Box::pin(async {})));
     tokio::select! {
         biased;
         ended = node.run_cores(seats, node::run_core) => ended?,
-        () = sights::watch(handle, clock, cores, life, shared) => {}
+        () = sights::watch(handle, id, clock, cores, life, shared) => {}
     }
     match reported.try_recv() {
         Ok(Err(error)) => Err(error.to_string().into()),

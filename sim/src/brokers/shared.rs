@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use ouzel_client::Place;
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicIdPartition};
-use ouzel_runtime::Runtime;
+use ouzel_runtime::{CoreId, Runtime};
+
+use super::holdings::{Held, Holdings, Placed};
 
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Value};
 use crate::check::power::PowerJudge;
@@ -27,7 +29,7 @@ pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// A group that is there is seen so often, where a node of it runs.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 /// The controller's log is flushed in every mode.
-const CONTROLLER: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+pub(super) const CONTROLLER: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 /// The notes of a run; clones are the same.
 #[derive(Clone)]
@@ -56,6 +58,7 @@ struct Inner {
     compared: Cell<usize>,
     topics: RefCell<BTreeMap<String, Topic>>,
     placements: RefCell<BTreeMap<Place, Asked>>,
+    holdings: RefCell<Holdings>,
     /// Since the run began.
     elapsed: Cell<Duration>,
     /// As the clients were told them.
@@ -137,6 +140,7 @@ impl Shared {
                 compared: Cell::new(0),
                 topics: RefCell::default(),
                 placements: RefCell::default(),
+                holdings: RefCell::default(),
                 elapsed: Cell::default(),
                 topic_ids: RefCell::default(),
                 events: Events::default(),
@@ -313,6 +317,16 @@ impl Shared {
         for violation in &verdict.violations[before..] {
             self.inner.trace.note(0, "judge", format_args!("VIOLATION {violation}, of {at:?}"));
         }
+    }
+
+    /// A core says what it holds.
+    pub(super) fn hold(&self, node: NodeId, core: CoreId, held: Held) {
+        self.inner.holdings.borrow_mut().note(node, core, self.inner.elapsed.get(), held);
+    }
+
+    /// What is not held as it is to be, in words.
+    pub(super) fn amiss(&self, placed: &Placed) -> Option<String> {
+        self.inner.holdings.borrow().amiss(placed, self.inner.elapsed.get())
     }
 
     pub(super) fn node_compared(&self) {

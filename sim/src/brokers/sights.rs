@@ -4,40 +4,68 @@ use std::time::Duration;
 
 use ouzel_broker::metrics::CoreSample;
 use ouzel_broker::node::NodeHandle;
-use ouzel_model::TopicIdPartition;
+use ouzel_model::{EntryIndex, NodeId, TopicIdPartition};
 use ouzel_raft::{RaftGroup, ReplicatedLog};
 use ouzel_runtime::{Clock, CoreId};
 
+use super::holdings::{Held, Stand};
 use super::shared::{Phase, Shared};
 use crate::check::raft::Sight;
+use crate::check::verdict::{Kind, Violation};
 use crate::events::Events;
 use crate::replica;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// A sight, before its group has a number.
-type Seen = (TopicIdPartition, Sight);
+/// A replica, before its group has a number.
+struct Seen {
+    sight: Sight,
+    /// From where on its entries cannot be read, and why.
+    unreadable: Option<(EntryIndex, String)>,
+}
 
 /// Looks at every replica of a node over and over, as long as its process runs; in the end at their contents.
-pub(super) async fn watch(handle: NodeHandle, clock: Clock, cores: u16, life: u32, shared: Shared) {
+pub(super) async fn watch(
+    handle: NodeHandle,
+    node: NodeId,
+    clock: Clock,
+    cores: u16,
+    life: u32,
+    shared: Shared,
+) {
     let mut has_compared = false;
     let mut counted = Counted::default();
     loop {
         clock.sleep(INTERVAL).await;
         let compares = shared.phase() == Phase::Comparing && !has_compared;
+        let mut all_answer = true;
         for core in (0..cores).map(CoreId) {
-            for (at, epoch) in handle.single_replicas(core).await.unwrap_or_default() {
-                shared.see_alone(at, epoch);
-            }
+            let alone = handle.single_replicas(core).await;
             let seen = handle.look_at_groups(core, move |groups| look(groups, life, compares)).await;
-            for (at, sight) in seen.unwrap_or_default() {
+            // A core that takes no work any more has not said that it holds nothing.
+            let (Ok(alone), Ok(seen)) = (alone, seen) else {
+                all_answer = false;
+                continue;
+            };
+            let mut held = Held::default();
+            for (at, epoch) in alone {
+                shared.see_alone(at, epoch);
+                held.alone.insert(at);
+            }
+            for (at, Seen { sight, unreadable }) in seen {
+                held.members.insert(at, Stand::of(&sight));
+                if let Some((from, why)) = unreadable.filter(|_| !shared.are_lies_told()) {
+                    let facts = format!("{} of {at:?} cannot be read from {from} on: {why}", sight.replica);
+                    shared.broken(Violation { kind: Kind::LogMismatch, facts });
+                }
                 shared.see(at, sight, compares);
             }
+            shared.hold(node, core, held);
         }
         if let Ok(sample) = handle.sample().await {
             counted.tell(&sample, shared.events());
         }
-        if compares {
+        if compares && all_answer {
             has_compared = true;
             shared.node_compared();
         }
@@ -66,18 +94,19 @@ impl Counted {
     }
 }
 
-async fn look(groups: Vec<RaftGroup>, life: u32, whole: bool) -> Vec<Seen> {
+async fn look(groups: Vec<RaftGroup>, life: u32, whole: bool) -> Vec<(TopicIdPartition, Seen)> {
     let mut seen = Vec::new();
     for group in groups {
         tracing::debug!(?group, status = ?group.status(), "a replica");
         let mut sight = replica::sight(&group, 0, life, group.epoch());
+        let mut unreadable = None;
         if whole {
-            // As many as can be read.
-            sight.entries = replica::contents(&group).await.entries;
-            sight.purged = group.local().purged();
+            let contents = replica::contents(&group).await;
+            (sight.purged, sight.entries) = (contents.purged, contents.entries);
+            unreadable = contents.unreadable;
             sight.committed = None;
         }
-        seen.push((group.at(), sight));
+        seen.push((group.at(), Seen { sight, unreadable }));
     }
     seen
 }

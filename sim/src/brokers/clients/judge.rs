@@ -13,7 +13,7 @@ use super::super::run::Plan;
 use super::super::shared::{COMPACTED, OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::committer::ask;
 use super::maker::is_as_asked;
-use super::placement::is_settled;
+use super::placement::{is_settled, is_together};
 use super::upserter::read_what_is_left;
 use super::wire::Wire;
 use crate::check::history::{Acks, Final, Outcome, PartitionId, Place, Produced, Span};
@@ -69,6 +69,7 @@ pub(in super::super) async fn look_at_the_end(
     name_topics(&runtime, &mut wire, &shared).await;
     in_the_end(&runtime, &shared, async || is_as_asked(&mut wire, &shared).await).await;
     in_the_end(&runtime, &shared, async || is_settled(&mut wire, &shared).await).await;
+    in_the_end(&runtime, &shared, async || is_together(&mut wire, &shared).await).await;
     shared.enter(Phase::Comparing);
     let compared = patiently(&runtime, async || (shared.compared() >= plan.nodes).then_some(()));
     if compared.await.is_none() {

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use ouzel_client::{ClientError, Place, Reassignment, Topic, Topics};
+use ouzel_model::{NodeId, PartitionIndex, TopicIdPartition};
 
+use super::super::holdings::Placed;
 use super::super::shared::{Asked, Shared};
 use super::wire::Wire;
 use crate::check::verdict::{Kind, Violation};
@@ -28,6 +30,22 @@ pub(super) async fn is_settled(wire: &mut Wire, shared: &Shared) -> Result<(), V
     let known = asked.values().filter(|asked| matches!(asked, Asked::Acknowledged(_))).count();
     shared.events().add("placements-judged", known as u64);
     Ok(())
+}
+
+/// Whether the nodes hold what they are to hold, and no more, and all replicas of a partition the same.
+pub(super) async fn is_together(wire: &mut Wire, shared: &Shared) -> Result<(), Violation> {
+    let broken = |facts: String| Violation { kind: Kind::NoProgress, facts };
+    let found = wire.client().metadata(Topics::All).await;
+    let found = found.inspect_err(|error| wire.failed(error));
+    let topics = found.map_err(|error| broken(format!("the replicas: {error}")))?.topics;
+    let mut placed = Placed::new();
+    for topic in topics.values() {
+        for (index, partition) in &topic.partitions {
+            let at = TopicIdPartition { topic_id: topic.topic_id, partition: PartitionIndex(*index) };
+            placed.insert(at, partition.replicas.iter().map(|node| NodeId(*node)).collect());
+        }
+    }
+    shared.amiss(&placed).map_or(Ok(()), |facts| Err(broken(facts)))
 }
 
 /// Judges where partitions are by what was asked for.
