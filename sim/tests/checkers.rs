@@ -66,7 +66,7 @@ fn upsert(value: u64, outcome: Outcome<Offset>) -> Upsert {
 /// Three batches, read in two fetches, committed twice, all there in the end; two values of a key, of which
 /// the newer one is left.
 fn sound() -> History {
-    let last = Final { log_start: Offset(0), high_watermark: Offset(6), records: records() };
+    let last = Final { high_watermark: Offset(6), records: records(), ..Final::default() };
     History {
         produced: vec![batch(0, 0), batch(2, 2), batch(4, 4)],
         fetched: vec![fetched(0, records()[..4].to_vec()), fetched(4, records()[4..].to_vec())],
@@ -136,6 +136,36 @@ fn a_lost_record() {
         }),
         [Kind::LostAcknowledged]
     );
+}
+
+/// Whatever lay below the start of a log was taken for deleted, so a log that lost its head passed for sound.
+#[test]
+fn a_head_that_nobody_asked_to_delete() {
+    let cut = |log_start_max: i64| {
+        move |history: &mut History| {
+            let last = last(history);
+            (last.log_start, last.log_start_max) = (Offset(4), Offset(log_start_max));
+            last.records.drain(..4);
+        }
+    };
+    assert_eq!(accused(cut(4)), []);
+    assert_eq!(accused(cut(i64::MAX)), []);
+    assert_eq!(accused(cut(0)), [Kind::LostAcknowledged, Kind::DeletedUnasked]);
+    // Even where nothing of it is missed.
+    let unread = accused(|history| {
+        history.produced.remove(0);
+        history.produced.remove(0);
+        history.fetched.remove(0);
+        cut(2)(history);
+    });
+    assert_eq!(unread, [Kind::DeletedUnasked]);
+    let told = accused(|history| history.fetched[1].log_start = Offset(4));
+    assert_eq!(told, [Kind::DeletedUnasked]);
+    let admitted = accused(|history| {
+        cut(0)(history);
+        history.forgiven_partitions.insert(AT);
+    });
+    assert_eq!(admitted, []);
 }
 
 #[test]
@@ -259,6 +289,7 @@ fn gaps_and_repeats_within_a_session() {
     assert_eq!(hole, [Kind::GapInSession]);
     // Retention may take what a reader has not read.
     let taken = accused(|history| {
+        last(history).log_start_max = Offset(5);
         history.fetched[1].log_start = Offset(5);
         history.fetched[1].records.remove(0);
     });

@@ -171,8 +171,17 @@ pub struct Asked {
 pub struct Final {
     /// First readable offset.
     pub log_start: Offset,
+    /// Up to where the log may begin: whoever runs the cluster had records below it deleted, or all that are old.
+    pub log_start_max: Offset,
     /// End of what may be read.
     pub high_watermark: Offset,
     /// All that is readable, in order.
     pub records: Vec<(Offset, Value, LeaderEpoch)>,
+}
+
+impl Final {
+    /// Whether nobody is to find what was at an offset: it is below where the log begins, and may.
+    pub fn is_deleted(&self, offset: Offset) -> bool {
+        offset < self.log_start.min(self.log_start_max)
+    }
 }

@@ -22,6 +22,7 @@ pub fn judge(history: &History, verdict: &mut Verdict) {
         };
         case.one_value_at_one_offset(verdict);
         case.nothing_from_nowhere(verdict);
+        case.nothing_is_deleted_unasked(verdict);
         case.promises_are_kept(verdict);
         case.idempotence(verdict);
     }
@@ -132,6 +133,22 @@ impl Case<'_> {
         }
     }
 
+    /// A log begins where records were to be deleted, and not behind that.
+    fn nothing_is_deleted_unasked(&self, verdict: &mut Verdict) {
+        let Some(last) = self.last.filter(|_| !self.is_forgiven) else { return };
+        let told = self.fetched.iter().map(|fetched| fetched.log_start).max();
+        let log_start = told.max(Some(last.log_start)).unwrap_or(last.log_start);
+        if log_start > last.log_start_max {
+            verdict.broken(
+                Kind::DeletedUnasked,
+                format!(
+                    "partition {}: the log began at {log_start}, nothing from {} on was to be deleted",
+                    self.partition.0, last.log_start_max
+                ),
+            );
+        }
+    }
+
     /// What was acknowledged or shown is there in the end, and where it was.
     fn promises_are_kept(&self, verdict: &mut Verdict) {
         let Some(last) = self.last else { return };
@@ -145,7 +162,7 @@ impl Case<'_> {
             let Outcome::Done(place) = produced.outcome else { continue };
             for (nth, value) in produced.values.iter().enumerate() {
                 let offset = place.base + nth as i64;
-                let kept = offset < last.log_start || there.get(&offset) == Some(value);
+                let kept = last.is_deleted(offset) || there.get(&offset) == Some(value);
                 match produced.acks {
                     Acks::None => {}
                     Acks::Leader => {
@@ -169,7 +186,7 @@ impl Case<'_> {
         for fetched in &self.fetched {
             for (offset, value, _) in &fetched.records {
                 verdict.counts.read += 1;
-                if *offset < last.log_start || there.get(offset) == Some(value) {
+                if last.is_deleted(*offset) || there.get(offset) == Some(value) {
                     continue;
                 }
                 if self.is_forgiven {
@@ -257,7 +274,7 @@ impl Case<'_> {
                 }
                 // What retention took was there. Where all of a log was lost, nobody knows its producers any more.
                 if let Some(lost) = missing.take()
-                    && last.log_start == Offset(0)
+                    && !last.is_deleted(Offset(0))
                     && !self.is_forgiven
                 {
                     verdict.broken(

@@ -20,6 +20,8 @@ pub enum Kind {
     LostAcknowledged,
     /// A record that a reader was shown is not there.
     ReadVanished,
+    /// A log begins behind what was to be deleted of it.
+    DeletedUnasked,
     /// A record is not where its acknowledgement, or a reader, saw it.
     OffsetNotFinal,
     /// An idempotent producer's record is there twice.

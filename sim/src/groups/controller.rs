@@ -44,6 +44,7 @@ pub(super) async fn govern(world: World, number: u32) {
 /// offset by chance.
 async fn keep_house(world: &World, number: u32, trims: bool, chance: u64) {
     let Some((at, _)) = leader_of(world, number) else { return };
+    let for_node = world.clone();
     let outcome = world.ask(at, move |inside| {
         let replica = inside.group(number);
         Box::pin(async move {
@@ -51,6 +52,9 @@ async fn keep_house(world: &World, number: u32, trims: bool, chance: u64) {
             let ReplicaOffsets { log_start, high_watermark, .. } = replica.offsets();
             let records = (high_watermark - log_start).unsigned_abs().max(1);
             let from = log_start + if trims { (chance % records).cast_signed() } else { 0 };
+            // It may be carried out whatever comes of the answer.
+            let trimmed_to = &for_node.groups[number as usize].trimmed_to;
+            trimmed_to.set(trimmed_to.get().max(from));
             replica.retain(from).await.ok().map(|()| from)
         })
     });

@@ -117,6 +117,9 @@ pub fn run(options: &Options, trace: Trace) -> Report {
         let mut history = world.history.borrow().clone();
         history.forgiven_partitions = history.written_to();
         history.forgiven_partitions.retain(|partition| world.is_loss_admitted(partition.0));
+        for (partition, last) in &mut history.partitions {
+            last.log_start_max = world.groups[partition.0 as usize].trimmed_to.get();
+        }
         let mut verdict = judge(&history);
         let raft = world.verdict.borrow().violations.clone();
         if !world.lies_told.get() {

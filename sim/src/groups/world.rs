@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ouzel_metadata::Partition;
-use ouzel_model::{NodeId, PartitionIndex, TopicId, TopicIdPartition};
+use ouzel_model::{NodeId, Offset, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_raft::transport::LocalBoxFuture;
 use ouzel_runtime::clock::Instant;
 use ouzel_runtime::sim::{Pause, Rng, SimClock, SimDisk};
@@ -90,6 +90,8 @@ pub(super) struct Group {
     pub(super) asked_since: Cell<Option<Duration>>,
     /// Who led when it was last seen.
     pub(super) leader: Cell<usize>,
+    /// Up to where somebody was ever asked to delete its records.
+    pub(super) trimmed_to: Cell<Offset>,
 }
 
 /// What a run is made from.
@@ -129,6 +131,7 @@ impl World {
                 partition: RefCell::new(Partition::new(members.collect())),
                 asked_since: Cell::new(None),
                 leader: Cell::new(number as usize % plan.nodes),
+                trimmed_to: Cell::new(Offset(0)),
             }
         });
         let groups = groups.collect();
