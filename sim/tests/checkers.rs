@@ -8,7 +8,7 @@ use ouzel_sim::check::history::{
     Span, Value,
 };
 use ouzel_sim::check::newest::Upsert;
-use ouzel_sim::check::power::PowerJudge;
+use ouzel_sim::check::power::{Forgets, PowerJudge};
 use ouzel_sim::check::raft::{RaftJudge, SeenEntry, Sight};
 use ouzel_sim::check::verdict::Kind;
 use ouzel_sim::check::{History, Verdict, judge, judge_told};
@@ -515,11 +515,18 @@ fn an_epoch_a_vote_and_a_commit_that_go_back() {
 
 // ---- power
 
+const EARLY: Duration = Duration::from_secs(10);
+const LATE: Duration = Duration::from_secs(30);
+
+fn bears(judge: &PowerJudge, node: i32, these: impl Fn(u32) -> bool) -> bool {
+    judge.bears(NodeId(node), Forgets::Unflushed, EARLY, these)
+}
+
 /// A group of three that do not flush, all seen in service, and then what happens.
 fn after(sights: &[Sight], cut: &[i32]) -> PowerJudge {
     let (mut judge, mut verdict) = (PowerJudge::default(), Verdict::default());
-    sights.iter().for_each(|sight| judge.see(sight, &mut verdict));
-    cut.iter().for_each(|node| judge.forget(NodeId(*node), |_| true));
+    sights.iter().for_each(|sight| judge.see(sight, EARLY, &mut verdict));
+    cut.iter().for_each(|node| judge.forget(NodeId(*node), Forgets::Unflushed, EARLY));
     assert_eq!(verdict.violations, []);
     judge
 }
@@ -534,7 +541,7 @@ fn a_tail_that_is_trusted() {
     let all = [sight(1), sight(2), sight(3)];
     let accused = |cut: &[i32], sight: &Sight| {
         let mut verdict = Verdict::default();
-        after(&all, cut).see(sight, &mut verdict);
+        after(&all, cut).see(sight, EARLY, &mut verdict);
         kinds(verdict)
     };
     assert_eq!(accused(&[2], &sight(2)), [Kind::TrustedTail]);
@@ -542,19 +549,22 @@ fn a_tail_that_is_trusted() {
     let anew = Sight { replica: reborn()[1], entries: Vec::new(), ..sight(2) };
     assert_eq!(accused(&[2], &anew), [], "nobody counts on it");
     assert_eq!(accused(&[2, 3], &sight(2)), [], "there is nothing better");
+    let mut verdict = Verdict::default();
+    after(&[sight(2), sight(3)], &[2, 3]).see(&sight(2), LATE, &mut verdict);
+    assert_eq!(kinds(verdict), [], "nobody has led yet, so nobody knows who the others are");
     // Who had neither voted nor followed anybody when it was last seen may come back, and may count for a loss meanwhile.
     let new = Sight { epoch: LeaderEpoch(0), known: None, entries: Vec::new(), ..sight(2) };
     let mut judge = after(&[sight(1), new.clone(), sight(3)], &[2]);
-    assert!(!judge.bears(NodeId(3), |_| true));
+    assert!(!bears(&judge, 3, |_| true));
     let mut verdict = Verdict::default();
-    judge.see(&new, &mut verdict);
+    judge.see(&new, EARLY, &mut verdict);
     assert_eq!(kinds(verdict), []);
     // A vote whose write failed bound nobody. (Seeds 4000259 and 4000279 of groups.)
     let voted = Sight { epoch: LeaderEpoch(1), ..new.clone() };
     let mut verdict = Verdict::default();
-    after(&[sight(1), voted.clone(), sight(3)], &[2]).see(&voted, &mut verdict);
+    after(&[sight(1), voted.clone(), sight(3)], &[2]).see(&voted, EARLY, &mut verdict);
     assert_eq!(kinds(verdict), []);
-    assert!(judge.bears(NodeId(3), |_| true));
+    assert!(bears(&judge, 3, |_| true));
 }
 
 #[test]
@@ -564,17 +574,54 @@ fn a_loss_is_admitted_where_a_majority_lost_its_power() {
     assert!(!after(&all, &[2, 2]).is_loss_admitted(1), "the same one");
     assert!(after(&all, &[2, 3]).is_loss_admitted(1));
     let judge = after(&all, &[2]);
-    assert!(!judge.bears(NodeId(3), |_| true) && judge.bears(NodeId(2), |_| true));
-    assert!(judge.bears(NodeId(3), |group| group == 7), "another group");
+    assert!(!bears(&judge, 3, |_| true) && bears(&judge, 2, |_| true));
+    assert!(bears(&judge, 3, |group| group == 7), "another group");
     // One after the other: in between the group has let go of the one that forgot.
     let mut judge = after(&all, &[2]);
     let mut changed = Sight { voters: reborn(), ..sight(1) };
-    judge.see(&changed, &mut Verdict::default());
-    assert!(!judge.bears(NodeId(3), |_| true), "the change is not known to be committed");
+    judge.see(&changed, EARLY, &mut Verdict::default());
+    assert!(!bears(&judge, 3, |_| true), "the change is not known to be committed");
     changed.known = Some(EntryIndex(3));
-    judge.see(&changed, &mut Verdict::default());
-    judge.forget(NodeId(3), |_| true);
+    judge.see(&changed, EARLY, &mut Verdict::default());
+    judge.forget(NodeId(3), Forgets::Unflushed, EARLY);
     assert!(!judge.is_loss_admitted(1));
-    judge.forget(NodeId(1), |_| true);
+    judge.forget(NodeId(1), Forgets::Unflushed, EARLY);
     assert!(judge.is_loss_admitted(1));
+}
+
+/// Two machines forgot; a group that was made long after was taken for one that they may have forgotten, so whatever it lost
+/// was forgiven.
+#[test]
+fn a_group_that_is_made_later_is_not_forgotten() {
+    let admitted = |seen: Duration| {
+        let mut judge = after(&[], &[2, 3]);
+        judge.see(&sight(1), seen, &mut Verdict::default());
+        judge.is_loss_admitted(1)
+    };
+    assert!(admitted(EARLY + Duration::from_secs(1)), "it may have been there");
+    assert!(!admitted(LATE));
+    // As one that comes to machines that forgot before they had it.
+    let moved = |node| Sight { voters: vec![replica(1), replica(4), replica(5)], ..sight(node) };
+    let mut judge = after(&[sight(1), sight(2), sight(3)], &[4, 5]);
+    judge.see(&moved(1), LATE, &mut Verdict::default());
+    assert!(!judge.is_loss_admitted(1));
+    // What was forgotten before anything was promised is no loss.
+    let mut judge = after(&[sight(1), sight(2), sight(3)], &[2, 3]);
+    judge.begin();
+    judge.see(&sight(1), EARLY, &mut Verdict::default());
+    assert!(!judge.is_loss_admitted(1));
+}
+
+#[test]
+fn what_is_flushed_in_every_mode_is_forgotten_with_the_disk_alone() {
+    let of_two = |what: Forgets| {
+        let mut judge = PowerJudge::default();
+        judge.note_flushed(1);
+        judge.forget(NodeId(2), what, EARLY);
+        judge.see(&sight(1), EARLY, &mut Verdict::default());
+        judge.forget(NodeId(3), what, EARLY);
+        judge.is_loss_admitted(1)
+    };
+    assert!(!of_two(Forgets::Unflushed));
+    assert!(of_two(Forgets::Everything));
 }

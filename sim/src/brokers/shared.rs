@@ -13,7 +13,7 @@ use ouzel_runtime::{CoreId, Runtime};
 use super::holdings::{Held, Holdings, Placed};
 
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Value};
-use crate::check::power::PowerJudge;
+use crate::check::power::{Forgets, PowerJudge};
 use crate::check::raft::{RaftJudge, Sight};
 use crate::check::verdict::{Verdict, Violation};
 use crate::events::Events;
@@ -153,6 +153,9 @@ impl Shared {
     }
 
     pub(super) fn enter(&self, phase: Phase) {
+        if phase == Phase::Load {
+            self.inner.replicas.borrow_mut().power.begin();
+        }
         self.inner.phase.set(phase);
     }
 
@@ -190,14 +193,12 @@ impl Shared {
 
     /// A machine lost its power, and its replicas do not flush before they answer.
     pub(super) fn power_cut(&self, node: NodeId) {
-        let Replicas { groups, power, .. } = &mut *self.inner.replicas.borrow_mut();
-        let flushed = groups.iter().find(|((at, _), _)| at.topic_id == CONTROLLER).map(|(_, group)| *group);
-        power.forget(node, |group| Some(group) != flushed);
+        self.inner.replicas.borrow_mut().power.forget(node, Forgets::Unflushed, self.inner.elapsed.get());
     }
 
     /// A machine lost its disk.
     pub(super) fn wiped(&self, node: NodeId) {
-        self.inner.replicas.borrow_mut().power.forget(node, |_| true);
+        self.inner.replicas.borrow_mut().power.forget(node, Forgets::Everything, self.inner.elapsed.get());
     }
 
     /// Whether all that is there would be kept if this machine lost its disk now.
@@ -205,7 +206,7 @@ impl Shared {
         let now = self.inner.elapsed.get();
         let replicas = self.inner.replicas.borrow();
         let is_there = |group| replicas.seen.get(&group).is_some_and(|seen| now < *seen + SEEN_WITHIN);
-        replicas.power.bears(node, is_there)
+        replicas.power.bears(node, Forgets::Everything, now, is_there)
     }
 
     pub(super) fn set_elapsed(&self, elapsed: Duration) {
@@ -220,7 +221,8 @@ impl Shared {
         let replicas = self.inner.replicas.borrow();
         let groups = replicas.groups.iter().filter(|((at, _), _)| judged.contains(&&at.topic_id));
         let groups: Vec<_> = groups.map(|(_, group)| *group).collect();
-        replicas.power.bears(node, |group| groups.contains(&group))
+        let now = self.inner.elapsed.get();
+        replicas.power.bears(node, Forgets::Unflushed, now, |group| groups.contains(&group))
     }
 
     pub(super) fn events(&self) -> &Events {
@@ -306,7 +308,10 @@ impl Shared {
         seen.insert(group, self.inner.elapsed.get());
         milestones.see(&sight, &self.inner.events);
         judge.see(&sight, verdict);
-        power.see(&sight, verdict);
+        if at.topic_id == CONTROLLER {
+            power.note_flushed(group);
+        }
+        power.see(&sight, self.inner.elapsed.get(), verdict);
         let news = verdict.violations.split_off(before);
         let counts = |violation: &Violation| {
             // A disk that lies may have its replica break every rule there is.

@@ -6,18 +6,36 @@
 //! one, so it is named here by its life: it is a voter who forgot until the group has other voters.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ouzel_model::{EntryIndex, LeaderEpoch, NodeId, ReplicaId};
 
 use super::raft::Sight;
 use super::verdict::{Kind, Verdict};
 
+/// Whoever a leader takes for a voter is seen as one so soon.
+const VOTERS_SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// A group is seen so soon, also where all its replicas are to be looked into before one is in service.
+const GROUP_SEEN_WITHIN: Duration = Duration::from_secs(15);
+
 /// Follows groups, and the machines of their replicas.
 #[derive(Clone, Debug, Default)]
 pub struct PowerJudge {
     groups: BTreeMap<u32, Group>,
-    /// Machines that have forgotten since the run began.
-    forgot: BTreeSet<NodeId>,
+    /// Groups that are flushed in every mode: the power takes nothing of them.
+    flushed: BTreeSet<u32>,
+    /// When each machine last forgot something, and when all.
+    forgot: BTreeMap<NodeId, Duration>,
+    wiped: BTreeMap<NodeId, Duration>,
+}
+
+/// What a machine forgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgets {
+    /// What its page cache held, with the power.
+    Unflushed,
+    /// All, with its disk.
+    Everything,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -30,8 +48,9 @@ struct Group {
     replicas: BTreeMap<NodeId, (ReplicaId, bool)>,
     /// Whose machine has forgotten.
     forgetful: BTreeSet<ReplicaId>,
-    /// Whose machine has forgotten while nobody knew whether a replica there had promised anything.
-    doubtful: BTreeSet<NodeId>,
+    /// Whose machine has forgotten while nobody knew whether a replica there had promised anything, and up to when voters
+    /// who are seen for the first time may have been voters then.
+    doubtful: BTreeMap<NodeId, Duration>,
     is_loss_admitted: bool,
 }
 
@@ -40,41 +59,75 @@ struct Voters {
     who: Vec<ReplicaId>,
     /// The leader's newest entry when it was first seen with these: the change itself is not behind it.
     since: EntryIndex,
+    /// When that was.
+    seen: Duration,
 }
 
 impl PowerJudge {
-    /// A machine lost what its page cache held, or all of its disk, of these groups.
-    pub fn forget(&mut self, node: NodeId, forgets: impl Fn(u32) -> bool) {
-        self.forgot.insert(node);
-        for (_, group) in self.groups.iter_mut().filter(|(number, _)| forgets(**number)) {
+    /// A group is one that is flushed in every mode.
+    pub fn note_flushed(&mut self, group: u32) {
+        self.flushed.insert(group);
+    }
+
+    /// From now on clients are promised something: what was forgotten before cannot be a loss to them.
+    pub fn begin(&mut self) {
+        for group in self.groups.values_mut() {
+            group.doubtful.clear();
+            if std::mem::take(&mut group.is_loss_admitted) {
+                // They go on with what they have, for there was nothing better.
+                group.forgetful.clear();
+            }
+        }
+        self.forgot.clear();
+        self.wiped.clear();
+    }
+
+    /// A machine forgets.
+    pub fn forget(&mut self, node: NodeId, what: Forgets, now: Duration) {
+        self.forgot.insert(node, now);
+        if what == Forgets::Everything {
+            self.wiped.insert(node, now);
+        }
+        for (number, group) in &mut self.groups {
+            if what == Forgets::Unflushed && self.flushed.contains(number) {
+                continue;
+            }
             match group.replicas.get(&node) {
                 Some((replica, true)) => _ = group.forgetful.insert(*replica),
+                // Who was not among the voters then had promised nothing, as far as they were seen.
+                None if !group.voters.is_empty() => {
+                    group.doubtful.insert(node, now + VOTERS_SEEN_WITHIN);
+                }
                 // Who has promised nothing may come back; whether it has since then nobody saw.
-                Some((_, false)) | None => _ = group.doubtful.insert(node),
+                Some((_, false)) | None => _ = group.doubtful.insert(node, Duration::MAX),
             }
             group.judge_loss();
         }
     }
 
     /// Whether these groups would keep what they promised if this machine forgot now.
-    pub fn bears(&self, node: NodeId, forgets: impl Fn(u32) -> bool) -> bool {
+    pub fn bears(&self, node: NodeId, what: Forgets, now: Duration, these: impl Fn(u32) -> bool) -> bool {
         let mut after = self.clone();
-        after.groups.retain(|number, _| forgets(*number));
-        after.forget(node, |_| true);
+        after.groups.retain(|number, _| these(*number));
+        after.forget(node, what, now);
         after.groups.values().all(|group| !group.is_loss_admitted)
     }
 
     /// Looks at a replica that is in service.
-    pub fn see(&mut self, sight: &Sight, verdict: &mut Verdict) {
-        let doubtful = || Group { doubtful: self.forgot.clone(), ..Group::default() };
+    pub fn see(&mut self, sight: &Sight, now: Duration, verdict: &mut Verdict) {
+        let forgot = if self.flushed.contains(&sight.group) { &self.wiped } else { &self.forgot };
+        let until = |(node, at): (&NodeId, &Duration)| (*node, *at + GROUP_SEEN_WITHIN);
+        let doubtful = || Group { doubtful: forgot.iter().map(until).collect(), ..Group::default() };
         let group = self.groups.entry(sight.group).or_insert_with(doubtful);
         group.doubtful.remove(&sight.replica.node);
         // A vote alone may be on its way to the medium, or never come there, and bind nobody; a second one is judged elsewhere.
         let has_begun = !sight.entries.is_empty() || sight.head.is_some() || sight.known.is_some();
         group.replicas.insert(sight.replica.node, (sight.replica, has_begun));
-        group.note_voters(sight);
+        group.note_voters(sight, now);
         group.judge_loss();
-        if group.forgetful.contains(&sight.replica) && !group.is_loss_admitted {
+        // Who the others are is known from a leader on.
+        let others_can = !group.voters.is_empty() && !group.is_loss_admitted;
+        if group.forgetful.contains(&sight.replica) && others_can {
             let facts = format!(
                 "group {}: {} is in service, may have lost what it acknowledged, and the others can do without it",
                 sight.group, sight.replica
@@ -90,7 +143,7 @@ impl PowerJudge {
 }
 
 impl Group {
-    fn note_voters(&mut self, sight: &Sight) {
+    fn note_voters(&mut self, sight: &Sight, now: Duration) {
         if sight.voters.is_empty() || Some(sight.epoch) < self.epoch {
             return;
         }
@@ -102,16 +155,20 @@ impl Group {
                     self.voters.drain(..self.voters.len() - 1);
                 }
             }
-            _ => self.voters.push(Voters { who: sight.voters.clone(), since: last.unwrap_or(EntryIndex(0)) }),
+            _ => {
+                let since = last.unwrap_or(EntryIndex(0));
+                self.voters.push(Voters { who: sight.voters.clone(), since, seen: now });
+            }
         }
     }
 
     fn judge_loss(&mut self) {
         let is_gone = |voters: &Voters| {
-            let forgot = voters
-                .who
-                .iter()
-                .filter(|voter| self.forgetful.contains(voter) || self.doubtful.contains(&voter.node));
+            // Whoever became a voter long after its machine forgot was none then.
+            let was_voter = |until: &Duration| voters.seen < *until;
+            let forgot = voters.who.iter().filter(|voter| {
+                self.forgetful.contains(voter) || self.doubtful.get(&voter.node).is_some_and(was_voter)
+            });
             2 * forgot.count() > voters.who.len()
         };
         self.is_loss_admitted |= self.voters.iter().any(is_gone);

@@ -9,6 +9,7 @@ use ouzel_runtime::sim::Rng;
 use ouzel_storage::Durability;
 
 use super::world::World;
+use crate::check::power::Forgets;
 
 /// A fault; nodes are places in the list.
 #[derive(Clone, Debug)]
@@ -250,7 +251,7 @@ impl Nemesis {
 
     /// Whether a machine may lose its power without a loss that would be admitted.
     fn may_cut(&self, node: NodeId) -> bool {
-        !self.spares || self.world.power.borrow().bears(node, |_| true)
+        !self.spares || self.world.power.borrow().bears(node, Forgets::Unflushed, self.world.now(), |_| true)
     }
 
     fn cut(&mut self, from: NodeId, to: NodeId, lasts: Duration) {
@@ -271,7 +272,7 @@ impl Nemesis {
                 self.world.lies_told.set(true);
             }
             if self.world.durability != Durability::Durable {
-                self.world.power.borrow_mut().forget(node.id, |_| true);
+                self.world.power.borrow_mut().forget(node.id, Forgets::Unflushed, self.world.now());
             }
             self.world.power_cut(at);
         } else {

@@ -29,7 +29,7 @@ pub(super) fn look(world: &World) {
             let before = verdict.violations.len();
             world.judge.borrow_mut().see(&sight, &mut verdict);
             let mut power = world.power.borrow_mut();
-            power.see(&sight, &mut verdict);
+            power.see(&sight, world.now(), &mut verdict);
             // What is flushed in every mode holds where all else may be lost.
             let is_lost = power.is_loss_admitted(*number);
             let news = verdict.violations.split_off(before);
