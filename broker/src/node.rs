@@ -42,8 +42,8 @@ use starting::{Started, Starting};
 /// The name of the one listener there is.
 pub const LISTENER: &str = "PLAINTEXT";
 
-/// The controller's log has Kafka's id for it.
-const METADATA_TOPIC_ID: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+/// The topic id of the controller's log: the one that Kafka has for it.
+pub const METADATA_TOPIC_ID: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 /// How long connections may take to finish what they are at when the node stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
+use ouzel_broker::node::METADATA_TOPIC_ID;
 use ouzel_client::Place;
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, NodeId, PartitionIndex, TopicId, TopicIdPartition};
 use ouzel_runtime::{CoreId, Runtime};
@@ -29,7 +30,7 @@ pub(super) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// A group that is there is seen so often, where a node of it runs.
 const SEEN_WITHIN: Duration = Duration::from_secs(1);
 /// The controller's log is flushed in every mode.
-pub(super) const CONTROLLER: TopicId = TopicId([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+pub(super) const CONTROLLER: TopicId = METADATA_TOPIC_ID;
 
 /// The notes of a run; clones are the same.
 #[derive(Clone)]
