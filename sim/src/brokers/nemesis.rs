@@ -188,7 +188,8 @@ impl Nemesis {
         let name = |at: usize| self.nodes[at].name.clone();
         let fault = match self.rng.below(12) {
             0 | 1 => Fault::Kill(node),
-            2 => Fault::PowerCut(node),
+            2 if self.may_cut(node) => Fault::PowerCut(node),
+            2 => Fault::Kill(node),
             3 | 4 => Fault::Pause(node),
             5 => Fault::Cut(name(node), name(other)),
             6 => Fault::CutOneWay(name(node), name(other)),

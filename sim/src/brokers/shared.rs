@@ -220,7 +220,9 @@ impl Shared {
         let judged: Vec<_> =
             [TOPIC, COMPACTED, OFFSETS_TOPIC].iter().filter_map(|name| ids.get(*name)).collect();
         let replicas = self.inner.replicas.borrow();
-        let groups = replicas.groups.iter().filter(|((at, _), _)| judged.contains(&&at.topic_id));
+        // As long as one of them has no name yet it may be any.
+        let may_be_judged = |at: &TopicIdPartition| judged.len() < 3 || judged.contains(&&at.topic_id);
+        let groups = replicas.groups.iter().filter(|((at, _), _)| may_be_judged(at));
         let groups: Vec<_> = groups.map(|(_, group)| *group).collect();
         let now = self.inner.elapsed.get();
         replicas.power.bears(node, Forgets::Unflushed, now, |group| groups.contains(&group))
@@ -362,5 +364,47 @@ impl Shared {
 
     pub(super) fn topics(&self) -> BTreeMap<String, Topic> {
         self.inner.topics.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ouzel_model::ReplicaId;
+
+    use super::*;
+
+    fn sight(node: i32) -> Sight {
+        let replica = |node| ReplicaId { node: NodeId(node), incarnation: 1 };
+        Sight {
+            group: 0,
+            replica: replica(node),
+            life: 1,
+            epoch: LeaderEpoch(1),
+            voted_for: None,
+            leads: node == 1,
+            committed: None,
+            purged: None,
+            entries: Vec::new(),
+            voters: if node == 1 { (1..=3).map(replica).collect() } else { Vec::new() },
+            known: Some(EntryIndex(1)),
+            head: None,
+        }
+    }
+
+    /// As long as no topic had a name every power cut was borne: a group's offsets were lost before anybody knew which topic
+    /// holds them.
+    #[test]
+    fn a_group_without_a_name_bears_no_more_than_one_with_a_name() {
+        let shared = Shared::new(1, Trace::default());
+        let at = |topic| TopicIdPartition { topic_id: TopicId([topic; 16]), partition: PartitionIndex(0) };
+        (1..=3).for_each(|node| shared.see(at(7), sight(node), false));
+        shared.power_cut(NodeId(2));
+        assert!(!shared.bears_power_cut(NodeId(3)));
+        for (name, topic) in [(TOPIC, 1), (COMPACTED, 2), (OFFSETS_TOPIC, 3)] {
+            shared.name_topic(name, TopicId([topic; 16]));
+        }
+        assert!(shared.bears_power_cut(NodeId(3)), "it is none of those that are judged");
+        shared.name_topic(TOPIC, TopicId([7; 16]));
+        assert!(!shared.bears_power_cut(NodeId(3)));
     }
 }
