@@ -250,6 +250,12 @@ impl RaftGroup {
         self.inner.in_sync.borrow().last_seen(self.inner.state.runtime.clock.now(), member, is_up)
     }
 
+    /// Its newest vote, which may not be on its disk yet: the epoch, and whom it chose there. Nobody, once it knows that a
+    /// majority has elected somebody.
+    pub fn vote(&self) -> (LeaderEpoch, Option<ReplicaId>) {
+        self.inner.state.own_vote()
+    }
+
     /// How it sees its group now.
     pub fn status(&self) -> GroupStatus {
         self.inner.observe()

@@ -130,6 +130,12 @@ impl ReplicaState {
         Some(RaftVote { leader_id, committed: kept.vote_committed })
     }
 
+    /// The term of the newest vote, and whom it was given to, as long as nobody is known to be elected there.
+    pub(crate) fn own_vote(&self) -> (LeaderEpoch, Option<ReplicaId>) {
+        let kept = self.kept.borrow();
+        (kept.term, kept.voted_for.filter(|_| !kept.vote_committed))
+    }
+
     /// Saves a vote. With a new term every reign before it is over: whoever waits for an acknowledgement is told so first.
     pub(crate) async fn save_vote(&self, vote: &RaftVote) -> io::Result<()> {
         let term = LeaderEpoch(vote.leader_id.term.0);

@@ -15,7 +15,7 @@ const ENTRIES_MAX: u64 = 150;
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// A replica of group number `number`, in a life of its process, in the epoch of its newest vote. Whom it voted for is not
-/// looked at, nor what its entries hold.
+/// looked at here, nor what its entries hold.
 pub(crate) fn sight(group: &RaftGroup, number: u32, life: u32, epoch: LeaderEpoch) -> Sight {
     let (status, log) = (group.status(), group.local());
     let last = log.last_entry().map_or(0, |last| last.index.0);
@@ -54,6 +54,8 @@ pub(crate) struct Milestones {
     /// Where the head of each replica was when it was last seen, and its newest entry.
     replicas: BTreeMap<(u32, ReplicaId), (Option<EntryIndex>, Option<EntryIndex>)>,
     voters: BTreeMap<u32, Vec<ReplicaId>>,
+    /// The newest epoch that each group was seen to be led in.
+    reigns: BTreeMap<u32, LeaderEpoch>,
 }
 
 impl Milestones {
@@ -73,11 +75,19 @@ impl Milestones {
                 1,
             );
         }
-        if !sight.voters.is_empty()
-            && self.voters.insert(sight.group, sight.voters.clone()).is_some_and(|was| was != sight.voters)
-        {
-            events.add("member-changes", 1);
+        if sight.leads && self.reigns.get(&sight.group) < Some(&sight.epoch) {
+            self.reigns.insert(sight.group, sight.epoch);
+            events.add("elections", 1);
         }
+        events.add("votes-seen", u64::from(sight.voted_for.is_some()));
+        if sight.voters.is_empty() {
+            return;
+        }
+        let Some(was) = self.voters.insert(sight.group, sight.voters.clone()) else { return };
+        events.add("member-changes", u64::from(was != sight.voters));
+        let is_reborn =
+            |voter: &&ReplicaId| !was.contains(voter) && was.iter().any(|before| before.node == voter.node);
+        events.add("replicas-reborn", sight.voters.iter().filter(is_reborn).count() as u64);
     }
 }
 

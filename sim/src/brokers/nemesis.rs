@@ -24,6 +24,8 @@ pub enum Fault {
     Kill(usize),
     /// The machine loses its power; it starts again later.
     PowerCut(usize),
+    /// All processes die at once; they start again later.
+    KillAll,
     /// The power of all machines fails at once.
     PowerCutAll,
     /// The process stands still for a while.
@@ -61,6 +63,7 @@ impl Fault {
         match self {
             Fault::Kill(_) => "fault-kill",
             Fault::PowerCut(_) => "fault-power-cut",
+            Fault::KillAll => "fault-kill-all",
             Fault::PowerCutAll => "fault-power-cut-all",
             Fault::Pause(_) => "fault-pause",
             Fault::Cut(..) => "fault-cut",
@@ -285,7 +288,7 @@ impl Nemesis {
             0..=4 => Fault::Kill(node),
             5..=9 if self.may_cut(node) => Fault::PowerCut(node),
             5..=9 => Fault::Kill(node),
-            10 if self.spares => return None,
+            10 if self.spares => Fault::KillAll,
             10 => Fault::PowerCutAll,
             11..=13 => Fault::Pause(node),
             14..=16 => Fault::Cut(one, other),
@@ -304,6 +307,7 @@ impl Nemesis {
                 Fault::ClockJump(node, by_ms)
             }
             32 | 33 if self.lying => Fault::Lie(node),
+            32 => Fault::KillAll,
             34 | 35 if self.may_wipe(node) => Fault::Wipe(node),
             _ => return None,
         })
@@ -315,11 +319,8 @@ impl Nemesis {
             Fault::Kill(node) | Fault::PowerCut(node) | Fault::Wipe(node) if !self.nodes[*node].is_up => {
                 return;
             }
-            Fault::Kill(node) => {
-                self.nodes[*node].is_up = false;
-                cluster.kill(&self.nodes[*node].name);
-                self.undo.push((lasts, Undo::Start(*node)));
-            }
+            Fault::Kill(node) => self.kill(cluster, *node, lasts),
+            Fault::KillAll => (0..self.nodes.len()).for_each(|node| self.kill(cluster, node, lasts)),
             Fault::PowerCut(node) => self.power_cut(cluster, *node, lasts),
             Fault::PowerCutAll => {
                 for node in 0..self.nodes.len() {
@@ -399,6 +400,15 @@ impl Nemesis {
         self.faults += 1;
         self.shared.events().add(fault.name(), 1);
         self.note(cluster, format_args!("{fault:?} until {lasts:?}"));
+    }
+
+    fn kill(&mut self, cluster: &mut Cluster<'_>, node: usize, back: Duration) {
+        let host = &mut self.nodes[node];
+        if host.is_up {
+            host.is_up = false;
+            cluster.kill(&host.name);
+            self.undo.push((back, Undo::Start(node)));
+        }
     }
 
     fn power_cut(&mut self, cluster: &mut Cluster<'_>, node: usize, back: Duration) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ouzel_broker::metrics::CoreSample;
 use ouzel_broker::node::NodeHandle;
 use ouzel_model::{EntryIndex, NodeId, TopicIdPartition};
-use ouzel_raft::{RaftGroup, ReplicatedLog};
+use ouzel_raft::RaftGroup;
 use ouzel_runtime::{Clock, CoreId};
 
 use super::holdings::{Held, Stand};
@@ -77,7 +77,6 @@ pub(super) async fn watch(
 struct Counted {
     losses: u64,
     compactions: u64,
-    elections: u64,
 }
 
 impl Counted {
@@ -85,11 +84,9 @@ impl Counted {
         let now = Counted {
             losses: sample.tails_given_up + sample.inherited + sample.reversions,
             compactions: sample.cleaner.passes,
-            elections: sample.elections,
         };
         events.add("losses-told", now.losses.saturating_sub(self.losses));
         events.add("compactions", now.compactions.saturating_sub(self.compactions));
-        events.add("elections", now.elections.saturating_sub(self.elections));
         *self = now;
     }
 }
@@ -98,7 +95,8 @@ async fn look(groups: Vec<RaftGroup>, life: u32, whole: bool) -> Vec<(TopicIdPar
     let mut seen = Vec::new();
     for group in groups {
         tracing::debug!(?group, status = ?group.status(), "a replica");
-        let mut sight = replica::sight(&group, 0, life, group.epoch());
+        let (epoch, voted_for) = group.vote();
+        let mut sight = Sight { voted_for, ..replica::sight(&group, 0, life, epoch) };
         let mut unreadable = None;
         if whole {
             let contents = replica::contents(&group).await;

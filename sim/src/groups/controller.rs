@@ -166,7 +166,6 @@ async fn judge(world: &World, number: u32, asking: ReplicaId, last: Option<Entry
         Verdict::Wait => return verdict,
         Verdict::Anew => {
             group.partition.replace(partition.without_disk_of(asking.node));
-            world.events.add("replicas-reborn", 1);
         }
         Verdict::GoOn => world.events.add("losses-told", 1),
     }
