@@ -255,6 +255,11 @@ impl Client {
         self.inner.known.borrow_mut().topics.remove(topic);
     }
 
+    /// Forgets where a group's coordinator was found: whoever asks next looks for it.
+    pub fn forget_coordinator(&self, group: &str) {
+        self.inner.coordinators.borrow_mut().remove(group);
+    }
+
     /// A connection to a group's coordinator.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The judges: from what clients saw, and what lies on the replicas' disks, to what of the promises was broken.
 //!
 //! Pure: values in, values out. A history is what the clients of a run noted ([`history`]); the judges look at it from
-//! five sides: what became of the records ([`records`]), what each reader saw ([`sessions`]), what groups committed
-//! ([`commits`]), what is left of a compacted topic ([`newest`]), and whether Raft's own invariants held among the replicas ([`raft`]); of replicas that do not flush first,
+//! several sides: what became of the records ([`records`]), what each reader saw ([`sessions`]), what groups committed
+//! ([`commits`]) and which of their members owned what ([`owners`]), what is left of a compacted topic ([`newest`]), and whether Raft's own invariants held among the replicas ([`raft`]); of replicas that do not flush first,
 //! whether those that lost their power are still counted on ([`power`]).
 //!
 //! A promise is as large as acks and durability make it (`docs/offsets.md`, `docs/replication.md`): what was promised and
@@ -13,6 +13,7 @@
 pub mod commits;
 pub mod history;
 pub mod newest;
+pub mod owners;
 pub mod power;
 pub mod raft;
 pub mod records;
@@ -40,5 +41,6 @@ pub fn judge(history: &History) -> Verdict {
     sessions::judge(history, &mut verdict);
     commits::judge(history, &mut verdict);
     newest::judge(history, &mut verdict);
+    owners::judge(history, &mut verdict);
     verdict
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use ouzel_model::{EntryId, EntryIndex, LeaderEpoch, NodeId, Offset, ReplicaId};
 use ouzel_sim::check::history::{
-    Acks, Asked, Committed, Fetched, Final, Outcome, PartitionId, Place, Produced, ProducerLife, Session,
-    Span, Value,
+    Acks, Asked, Committed, Fetched, Final, Outcome, Owned, PartitionId, Place, Produced, ProducerLife,
+    Session, Span, Value,
 };
 use ouzel_sim::check::newest::Upsert;
 use ouzel_sim::check::power::{Forgets, PowerJudge};
@@ -48,7 +48,8 @@ fn fetched(from: i64, records: Vec<(Offset, Value, LeaderEpoch)>) -> Fetched {
 }
 
 fn commit(at_ms: u64, offset: i64, outcome: Outcome<()>) -> Committed {
-    Committed { span: span(at_ms, at_ms + 5), group: 1, partition: AT, offset: Offset(offset), outcome }
+    let span = span(at_ms, at_ms + 5);
+    Committed { span, group: 1, generation: -1, partition: AT, offset: Offset(offset), outcome }
 }
 
 fn asked(at_ms: u64, offset: Option<i64>) -> Asked {
@@ -71,6 +72,7 @@ fn sound() -> History {
         produced: vec![batch(0, 0), batch(2, 2), batch(4, 4)],
         fetched: vec![fetched(0, records()[..4].to_vec()), fetched(4, records()[4..].to_vec())],
         committed: vec![commit(60, 4, Outcome::Done(())), commit(70, 6, Outcome::Done(()))],
+        owned: Vec::new(),
         asked: vec![asked(66, Some(4)), asked(80, Some(6))],
         partitions: [(AT, last)].into(),
         upserts: vec![upsert(7, Outcome::Done(Offset(0))), upsert(14, Outcome::Done(Offset(1)))],
@@ -336,6 +338,48 @@ fn a_commit_that_goes_back() {
     // It rested where most of the machines forgot.
     history.forgiven_groups = [1].into();
     assert_eq!(judge(&history).violations, []);
+}
+
+#[test]
+fn a_partition_with_two_owners_and_a_commit_of_the_past() {
+    let owned = |at_ms: u64, generation: i32, member: &str| Owned {
+        span: span(at_ms, at_ms + 5),
+        group: 1,
+        generation,
+        member: member.to_owned(),
+        partitions: vec![AT],
+    };
+    let commit = |at_ms: u64, generation: i32, offset: i64| Committed {
+        generation,
+        ..commit(at_ms, offset, Outcome::Done(()))
+    };
+    let handed_over = |spoil: fn(&mut History)| {
+        accused(|history| {
+            history.owned = vec![owned(50, 1, "a"), owned(50, 1, "a"), owned(64, 2, "b")];
+            history.committed = vec![commit(60, 1, 4), commit(70, 2, 6)];
+            spoil(history);
+        })
+    };
+    assert_eq!(handed_over(|_| {}), []);
+    assert_eq!(handed_over(|history| history.owned[2].generation = 1), [Kind::TwoOwners]);
+    // Sent before anybody knew of the newer generation, it may be taken; after that it may not.
+    assert_eq!(handed_over(|history| history.committed[1].generation = 1), [Kind::StaleCommit]);
+    assert_eq!(handed_over(|history| history.committed[1] = commit_of_1(68)), []);
+    // What an owner of before had committed in vain does not come late.
+    let late = |history: &mut History| {
+        history.committed[0].outcome = Outcome::Unknown;
+        history.asked = vec![asked(80, Some(4))];
+    };
+    assert_eq!(handed_over(late), [Kind::CommitWentBack]);
+    let forgiven = |history: &mut History| {
+        history.owned[2].generation = 1;
+        history.forgiven_groups = [1].into();
+    };
+    assert_eq!(handed_over(forgiven), []);
+}
+
+fn commit_of_1(at_ms: u64) -> Committed {
+    Committed { generation: 1, ..commit(at_ms, 6, Outcome::Done(())) }
 }
 
 #[test]

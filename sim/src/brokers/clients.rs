@@ -3,6 +3,8 @@
 mod committer;
 mod judge;
 mod maker;
+mod member;
+mod membership;
 mod operator;
 mod placement;
 mod producer;
@@ -13,6 +15,7 @@ mod wire;
 pub(super) use committer::{commit, group_name};
 pub(super) use judge::look_at_the_end;
 pub(super) use maker::make_topics;
+pub(super) use member::take_part;
 pub(super) use operator::operate;
 pub(super) use producer::produce;
 pub(super) use reader::read;

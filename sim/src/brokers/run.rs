@@ -24,7 +24,11 @@ use crate::trace::Trace;
 const KAFKA_PORT: u16 = 9092;
 const RPC_PORT: u16 = 33146;
 const MEMORY_BYTES: u64 = 64 << 20;
+/// Groups without members, of which somebody commits.
 const GROUPS: u32 = 2;
+/// The group that has members.
+const MEMBERS_GROUP: u32 = GROUPS;
+const MEMBERS: u32 = 3;
 pub(super) const OFFSETS_PARTITIONS: i32 = 3;
 /// A node whose disk has lied, and that ends by itself so often when all is healed, is given an empty one.
 const ENDS_MAX: u32 = 4;
@@ -231,7 +235,7 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         shared.is_loss_admitted(OFFSETS_TOPIC, partition)
     };
     history.is_compacted_forgiven = shared.is_loss_admitted(COMPACTED, PartitionIndex(0));
-    history.forgiven_groups = (0..GROUPS).filter(is_forgiven).collect();
+    history.forgiven_groups = (0..=MEMBERS_GROUP).filter(is_forgiven).collect();
     let mut verdict = judge(&history);
     verdict.violations.extend(shared.violations());
     if plan.nodes > 1 && !nemesis.lies_told {
@@ -292,6 +296,8 @@ fn node_config(
         ("default.replication.factor", replicas.as_str()),
         ("offsets.topic.replication.factor", replicas.as_str()),
         // All that a cluster does in days is to happen in seconds.
+        ("group.min.session.timeout.ms", "500"),
+        ("group.initial.rebalance.delay.ms", "100"),
         ("log.retention.check.interval.ms", "1000"),
         ("log.roll.ms", "2500"),
         ("log.cleaner.backoff.ms", "300"),
@@ -344,6 +350,12 @@ fn add_clients(cluster: &mut Cluster<'_>, plan: Plan, shared: &Shared, rng: &mut
         let (name, bootstrap, shared) = named(&format!("group{group}"));
         cluster.client(&name, move |node| clients::commit(node, group, bootstrap, shared));
     }
+    for nth in 0..MEMBERS {
+        let (name, bootstrap, shared) = named(&format!("member{nth}"));
+        cluster.client(&name.clone(), move |node| {
+            clients::take_part(node, name, nth, MEMBERS_GROUP, bootstrap, shared)
+        });
+    }
     let (name, bootstrap, shared) = named("upserter");
     cluster.client(&name, move |node| clients::upsert(node, bootstrap, shared));
     let (name, bootstrap, shared) = named("maker");
@@ -356,6 +368,8 @@ fn add_clients(cluster: &mut Cluster<'_>, plan: Plan, shared: &Shared, rng: &mut
     // Whoever judges is cut off from nobody.
     let (_, bootstrap, shared) = named("judge");
     names.pop();
-    cluster.client("judge", move |node| clients::look_at_the_end(node, bootstrap, plan, GROUPS, shared));
+    cluster.client("judge", move |node| {
+        clients::look_at_the_end(node, bootstrap, plan, MEMBERS_GROUP + 1, shared)
+    });
     names
 }

@@ -59,6 +59,7 @@ struct Inner {
     compared: Cell<usize>,
     topics: RefCell<BTreeMap<String, Topic>>,
     placements: RefCell<BTreeMap<Place, Asked>>,
+    members: RefCell<BTreeMap<u32, Option<Ownership>>>,
     holdings: RefCell<Holdings>,
     /// Since the run began.
     elapsed: Cell<Duration>,
@@ -82,6 +83,9 @@ struct Replicas {
     seen: BTreeMap<u32, Duration>,
     verdict: Verdict,
 }
+
+/// A generation of a group, and what a member owns in it.
+type Ownership = (i32, Vec<PartitionId>);
 
 /// What is known of a topic that was made while faults happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +121,9 @@ pub(super) enum Phase {
     Load,
     /// Faults have ended; clients finish.
     Healing,
-    /// All has been read; the replicas' contents are compared.
+    /// All has been read; members leave their groups.
+    Parting,
+    /// Nothing is written any more; the replicas' contents are compared.
     Comparing,
 }
 
@@ -141,6 +147,7 @@ impl Shared {
                 compared: Cell::new(0),
                 topics: RefCell::default(),
                 placements: RefCell::default(),
+                members: RefCell::default(),
                 holdings: RefCell::default(),
                 elapsed: Cell::default(),
                 topic_ids: RefCell::default(),
@@ -327,6 +334,23 @@ impl Shared {
         }
     }
 
+    /// What a member owns by now.
+    pub(super) fn own(&self, member: u32, what: Option<Ownership>) {
+        self.inner.members.borrow_mut().insert(member, what);
+    }
+
+    /// What keeps all members from owning all partitions together, in words.
+    pub(super) fn not_owned(&self) -> Option<String> {
+        let members = self.inner.members.borrow();
+        let generations: BTreeSet<_> =
+            members.values().map(|owned| owned.as_ref().map(|(generation, _)| *generation)).collect();
+        let owned: BTreeSet<_> =
+            members.values().flatten().flat_map(|(_, partitions)| partitions).copied().collect();
+        let is_whole =
+            generations.len() == 1 && self.partitions().all(|partition| owned.contains(&partition));
+        (!is_whole).then(|| format!("the members of a group own {:?}", *members))
+    }
+
     /// A core says what it holds.
     pub(super) fn hold(&self, node: NodeId, core: CoreId, held: Held) {
         self.inner.holdings.borrow_mut().note(node, core, self.inner.elapsed.get(), held);
@@ -389,6 +413,23 @@ mod tests {
             known: Some(EntryIndex(1)),
             head: None,
         }
+    }
+
+    #[test]
+    fn members_own_all_partitions_together_or_not() {
+        let shared = Shared::new(2, Trace::default());
+        let owns = |member, generation, partitions: &[u32]| {
+            let partitions = partitions.iter().map(|partition| PartitionId(*partition)).collect();
+            shared.own(member, Some((generation, partitions)));
+        };
+        owns(0, 3, &[0]);
+        assert!(shared.not_owned().is_some(), "nobody owns the other partition");
+        owns(1, 2, &[1]);
+        assert!(shared.not_owned().is_some(), "in the generation before");
+        owns(1, 3, &[1]);
+        assert_eq!(shared.not_owned(), None);
+        shared.own(2, None);
+        assert!(shared.not_owned().is_some(), "one is out");
     }
 
     /// As long as no topic had a name every power cut was borne: a group's offsets were lost before anybody knew which topic

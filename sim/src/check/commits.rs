@@ -9,13 +9,17 @@ use super::verdict::{Kind, Verdict};
 
 /// Judges every answer against the commits around it.
 ///
-/// Commits of a group follow one another. An answer must be the newest acknowledged commit of before the question, or
+/// Commits of a group on a partition follow one another: those of an owner in order, and those of a generation after those
+/// before it, which nobody takes any more. An answer must be the newest acknowledged commit of before the question, or
 /// one that was under way meanwhile, or one of unknown fate that took effect late.
 pub fn judge(history: &History, verdict: &mut Verdict) {
     let mut commits: BTreeMap<(u32, PartitionId), Vec<&Committed>> = BTreeMap::new();
     for committed in &history.committed {
         verdict.counts.commits += u64::from(committed.outcome == Outcome::Done(()));
         commits.entry((committed.group, committed.partition)).or_default().push(committed);
+    }
+    for made in commits.values_mut() {
+        made.sort_by_key(|committed| (committed.generation, committed.span.begun));
     }
     let none = Vec::new();
     for asked in &history.asked {
@@ -48,9 +52,12 @@ fn judge_answer(asked: &Asked, made: &[&Committed], verdict: &mut Verdict) {
     if under_way {
         return;
     }
-    let late = made[..since]
-        .iter()
-        .any(|committed| committed.offset == found && committed.outcome == Outcome::Unknown);
+    let generation = newest.map(|newest| newest.generation);
+    let late = made[..since].iter().any(|committed| {
+        committed.offset == found
+            && committed.outcome == Outcome::Unknown
+            && Some(committed.generation) == generation
+    });
     if late {
         verdict.counts.late_commits += 1;
         return;

@@ -32,6 +32,8 @@ pub struct History {
     pub fetched: Vec<Fetched>,
     /// What groups committed, in the order of the requests.
     pub committed: Vec<Committed>,
+    /// What members of groups were given, in the order of the answers.
+    pub owned: Vec<Owned>,
     /// What groups were told they had committed, in the order of the answers.
     pub asked: Vec<Asked>,
     /// What is there in the end, when all is healed; a partition that is missing is judged by its readers alone.
@@ -138,19 +140,36 @@ pub struct Fetched {
     pub epoch: Option<LeaderEpoch>,
 }
 
-/// A group's commit of its progress on one partition. A group has one member that commits, one commit at a time.
+/// A group's commit of its progress on one partition. Who owns it commits, one commit at a time.
 #[derive(Clone, Debug)]
 pub struct Committed {
     /// When.
     pub span: Span,
     /// Which group.
     pub group: u32,
+    /// The generation of the member; -1 of a group without members.
+    pub generation: i32,
     /// Progress where.
     pub partition: PartitionId,
     /// The next offset it will read.
     pub offset: Offset,
     /// Whether it was taken.
     pub outcome: Outcome<()>,
+}
+
+/// What a member of a group was given: from the answer on it is the owner.
+#[derive(Clone, Debug)]
+pub struct Owned {
+    /// When.
+    pub span: Span,
+    /// Which group.
+    pub group: u32,
+    /// In which generation.
+    pub generation: i32,
+    /// Who.
+    pub member: String,
+    /// What.
+    pub partitions: Vec<PartitionId>,
 }
 
 /// An answer to the question how far a group is.

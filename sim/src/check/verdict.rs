@@ -42,6 +42,10 @@ pub enum Kind {
     LostCommit,
     /// A group was told an offset that it had left behind, without having committed it again.
     CommitWentBack,
+    /// In one generation of a group two members were given the same partition.
+    TwoOwners,
+    /// A member's commit was taken after a newer generation of its group had begun.
+    StaleCommit,
     /// One epoch had two leaders.
     TwoLeaders,
     /// Two replicas hold different entries under one entry id, or the same one after different ones.
@@ -113,6 +117,8 @@ pub struct Counts {
     pub commits: u64,
     /// Commits of unknown fate that took effect late.
     pub late_commits: u64,
+    /// What members of groups were given, each time.
+    pub assignments: u64,
     /// Values of a compacted topic that were acknowledged.
     pub upserts: u64,
     /// Those that are left there in the end.

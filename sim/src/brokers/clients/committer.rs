@@ -65,12 +65,24 @@ async fn commit_one(
         wire.failed(error);
     }
     let span = Span { begun, ended: shared.now(runtime) };
-    let committed = Committed { span, group, partition, offset, outcome };
+    let committed = Committed { span, group, generation: -1, partition, offset, outcome };
     shared.record(|history| history.committed.push(committed));
 }
 
 /// Asks how far the group is, everywhere; says whether there was an answer.
 pub(super) async fn ask(wire: &mut Wire, group: u32, runtime: &Runtime, shared: &Shared) -> bool {
+    let partitions: Vec<_> = shared.partitions().collect();
+    ask_of(wire, group, &partitions, runtime, shared).await
+}
+
+/// Asks how far the group is on some partitions.
+pub(super) async fn ask_of(
+    wire: &mut Wire,
+    group: u32,
+    partitions: &[PartitionId],
+    runtime: &Runtime,
+    shared: &Shared,
+) -> bool {
     let begun = shared.now(runtime);
     let answer = wire.client().committed_offsets(&group_name(group)).await;
     let found = match answer {
@@ -83,7 +95,7 @@ pub(super) async fn ask(wire: &mut Wire, group: u32, runtime: &Runtime, shared: 
         }
     };
     let span = Span { begun, ended: shared.now(runtime) };
-    for partition in shared.partitions() {
+    for partition in partitions.iter().copied() {
         let offset = found.get(&(TOPIC.to_owned(), partition.0.cast_signed())).map(|found| found.offset);
         shared.note(runtime, &group_name(group), format_args!("is at {offset:?} on {}", partition.0));
         let asked = Asked { span, group, partition, offset };

@@ -68,6 +68,11 @@ pub(in super::super) async fn look_at_the_end(
     }
     name_topics(&runtime, &mut wire, &shared).await;
     in_the_end(&runtime, &shared, async || is_as_asked(&mut wire, &shared).await).await;
+    in_the_end(&runtime, &shared, async || {
+        shared.not_owned().map_or(Ok(()), |facts| Err(no_progress(facts)))
+    })
+    .await;
+    shared.enter(Phase::Parting);
     in_the_end(&runtime, &shared, async || is_settled(&mut wire, &shared).await).await;
     in_the_end(&runtime, &shared, async || is_together(&mut wire, &shared).await).await;
     shared.enter(Phase::Comparing);

@@ -98,9 +98,9 @@ impl Member {
             ask_of(&mut self.wire, self.group, given, &self.runtime, &self.shared).await;
         }
         while self.shared.phase() < Phase::Parting {
-            let pause = 20 + self.rng.below(200);
+            let pause = 10 + self.rng.below(150);
             self.sleep_ms(pause).await;
-            let done = match self.rng.below(40) {
+            let done = match self.rng.below(24) {
                 0 if self.shared.phase() == Phase::Load => {
                     let left = self.membership.leave(&mut self.wire).await;
                     self.note(&format!("leaves: {left:?}"));
@@ -110,7 +110,7 @@ impl Member {
                     self.note("falls silent");
                     return self.begin_anew().await;
                 }
-                2..=25 if !given.is_empty() => {
+                2..=15 if !given.is_empty() => {
                     let partition = given[self.rng.below(given.len() as u64) as usize];
                     self.commit(partition).await
                 }

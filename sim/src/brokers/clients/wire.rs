@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ouzel_client::{Client, ClientConfig, ClientError, Leader};
 use ouzel_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
+use ouzel_protocol::messages::Call;
 use ouzel_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
 use ouzel_protocol::messages::kafka::InitProducerIdRequest;
 use ouzel_protocol::{ErrorCode, StrBytes};
@@ -134,6 +135,33 @@ impl Wire {
             high_watermark: Offset(answer.high_watermark),
             epoch: (leader.leader_epoch >= 0).then_some(LeaderEpoch(leader.leader_epoch)),
         })
+    }
+
+    /// Asks a group's coordinator, once; `wait` is how long the answer may be held back. `code` reads the error of the
+    /// whole out of the answer, `what` names it.
+    pub(super) async fn ask_coordinator<C: Call>(
+        &mut self,
+        group: &str,
+        request: C,
+        version_max: i16,
+        wait: Duration,
+        what: &str,
+        code: impl Fn(&C::Response) -> i16,
+    ) -> Result<C::Response, ClientError> {
+        let asked = async {
+            let connection = self.client.coordinator(group).await?;
+            let response = connection.call_within(request, version_max, wait).await?;
+            ClientError::check(code(&response), None, || what.to_owned())?;
+            Ok(response)
+        };
+        let asked = asked.await;
+        if let Err(error) = &asked
+            && passes(error)
+        {
+            self.client.forget_coordinator(group);
+            self.failed(error);
+        }
+        asked
     }
 
     /// Gets a new producer id.
