@@ -13,7 +13,6 @@ use ouzel_runtime::sim::{Rng, SimRuntime};
 use super::super::shared::{Phase, Shared, TOPIC};
 use super::wire::{Wire, judge_error, passes};
 use crate::check::history::{Acks, Outcome, PartitionId, Place, Produced, ProducerLife, Span};
-use crate::check::verdict::{Kind, Violation};
 use crate::content::{self, Mark};
 
 /// How long a batch is sent again.
@@ -138,7 +137,7 @@ impl Producer {
                 Err(error) => {
                     self.note(&format!("produce to {}: {error}", partition.0));
                     if !passes(&error) {
-                        self.tell_unexpected(partition, sequence, &error);
+                        self.judge(partition, sequence, &error);
                         return Outcome::Unknown;
                     }
                 }
@@ -152,17 +151,12 @@ impl Producer {
     }
 
     /// A producer that did everything right is refused only for a while.
-    fn tell_unexpected(&self, partition: PartitionId, sequence: u64, error: &ClientError) {
+    fn judge(&self, partition: PartitionId, sequence: u64, error: &ClientError) {
         // A producer whose records were lost leaves a gap, or is unknown; it begins anew.
         let lost = [ErrorCode::OutOfOrderSequenceNumber, ErrorCode::UnknownProducerId];
-        let explained = self.shared.is_loss_admitted(TOPIC, PartitionIndex(partition.0.cast_signed()))
-            && error.code().is_some_and(|code| lost.contains(&code));
-        if !explained {
-            self.shared.broken(Violation {
-                kind: Kind::UnexpectedError,
-                facts: format!("{} at sequence {sequence} of partition {}: {error}", self.name, partition.0),
-            });
-        }
+        let may_be_lost = self.shared.is_loss_admitted(TOPIC, PartitionIndex(partition.0.cast_signed()));
+        let who = format!("{} at sequence {sequence} of partition {}", self.name, partition.0);
+        judge_error(&self.shared, &who, error, if may_be_lost { &lost } else { &[] });
     }
 
     fn note(&self, event: &str) {
