@@ -28,8 +28,7 @@ pub fn batch(values: &[Value], mark: Option<Mark>, record_bytes: usize, now: Tim
         builder = builder.producer(mark.id, mark.epoch, mark.sequence);
     }
     for value in values {
-        let mut content = value.0.to_be_bytes().to_vec();
-        content.resize(record_bytes.max(8), b'.');
+        let content = padded(*value, record_bytes);
         builder.push(now, &RecordParts { value: Some(&content), ..RecordParts::default() });
     }
     builder.build().into()
@@ -38,11 +37,16 @@ pub fn batch(values: &[Value], mark: Option<Mark>, record_bytes: usize, now: Tim
 /// Makes a batch of one value with its key, padded as those of [`batch()`].
 pub fn keyed(value: Value, record_bytes: usize, now: TimestampMs) -> Bytes {
     let mut builder = BatchBuilder::new(Codec::None);
-    let mut content = value.0.to_be_bytes().to_vec();
-    content.resize(record_bytes.max(8), b'.');
+    let content = padded(value, record_bytes);
     let key = (value.0 % KEYS).to_be_bytes();
     builder.push(now, &RecordParts { key: Some(&key), value: Some(&content), ..RecordParts::default() });
     builder.build().into()
+}
+
+fn padded(value: Value, record_bytes: usize) -> Vec<u8> {
+    let mut content = value.0.to_be_bytes().to_vec();
+    content.resize(record_bytes.max(8), b'.');
+    content
 }
 
 /// The offset after whole batches; none if there are none.

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ouzel_client::{ClientError, Election, NewTopic, OffsetSpec, Topics};
-use ouzel_model::{Offset, TimestampMs};
+use ouzel_client::{ClientError, Election, NewTopic, Topics};
+use ouzel_model::TimestampMs;
 use ouzel_protocol::ErrorCode;
 use ouzel_runtime::Runtime;
 use ouzel_runtime::cores::CoreResult;
@@ -14,9 +14,8 @@ use super::super::shared::{COMPACTED, OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::committer::ask;
 use super::maker::is_as_asked;
 use super::placement::{is_settled, is_together};
-use super::upserter::read_what_is_left;
-use super::wire::Wire;
-use crate::check::history::{Acks, Final, Outcome, PartitionId, Place, Produced, Span};
+use super::wire::{ONLY, ReadSoFar, Wire};
+use crate::check::history::{Acks, Outcome, PartitionId, Place, Produced, Span};
 use crate::check::verdict::{Kind, Violation};
 use crate::content;
 
@@ -111,10 +110,10 @@ async fn create(runtime: &Runtime, wire: &mut Wire, topic: &NewTopic, shared: &S
 /// Reads what is left of the compacted topic.
 async fn read_compacted(runtime: &Runtime, bootstrap: &str, shared: &Shared) {
     let mut wire = Wire::of(runtime, bootstrap, COMPACTED);
-    let left =
-        at_any_cost(runtime, &mut wire, shared, async |wire| read_what_is_left(runtime, wire, shared).await);
-    match left.await {
-        Some(last) => shared.record(|history| history.compacted = Some(last)),
+    let mut read = ReadSoFar::default();
+    let attempt = async |wire: &mut Wire| read_on(runtime, wire, ONLY, &mut read, shared).await;
+    match at_any_cost(runtime, &mut wire, shared, attempt).await {
+        Some(()) => shared.record(|history| history.compacted = Some(read.all)),
         None if shared.is_given_up(COMPACTED, |_| true) => {}
         None => shared.broken(no_progress(format!("{COMPACTED} cannot be read"))),
     }
@@ -173,53 +172,44 @@ async fn serve_on(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, sh
 
 /// Reads a partition from its start to its high watermark.
 async fn read_all(runtime: &Runtime, wire: &mut Wire, partition: PartitionId, shared: &Shared) {
-    let mut last = Final::default();
-    let mut next = Offset(0);
-    let read = patiently(runtime, async || {
-        loop {
-            match wire.fetch(partition, next).await {
-                Ok(found) => {
-                    next = found.records.last().map_or(next, |(offset, ..)| *offset + 1);
-                    last.log_start = found.log_start;
-                    last.high_watermark = found.high_watermark;
-                    last.records.extend(found.records);
-                    if next >= last.high_watermark {
-                        return Some(());
-                    }
-                }
-                Err(error) => {
-                    shared.note(runtime, "judge", format_args!("read {} from {next}: {error}", partition.0));
-                    if error.code() == Some(ErrorCode::OffsetOutOfRange) {
-                        // Retention has been here.
-                        let place = (TOPIC.to_owned(), partition.0.cast_signed());
-                        let wanted = [(place.0.clone(), place.1, OffsetSpec::Earliest)];
-                        let found = wire.client().list_offsets(&wanted).await.unwrap_or_default();
-                        next = found.get(&place).and_then(|found| found.offset).unwrap_or(next);
-                    }
-                    if let ClientError::Corrupt { .. } = error {
-                        shared.broken(no_progress(format!("partition {}: {error}", partition.0)));
-                    }
-                    return None;
-                }
-            }
+    let mut read = ReadSoFar::default();
+    let attempt = async || read_on(runtime, wire, partition, &mut read, shared).await;
+    let is_read = patiently(runtime, attempt).await.is_some();
+    if !is_read {
+        if !is_given_up(shared, partition) {
+            let facts = format!("partition {} cannot be read from {} on", partition.0, read.next);
+            shared.broken(no_progress(facts));
         }
-    })
-    .await;
-    if read.is_none() && is_given_up(shared, partition) {
-        return;
-    }
-    if read.is_none() {
-        shared.broken(no_progress(format!("partition {} cannot be read from {next} on", partition.0)));
         return;
     }
     shared.note(
         runtime,
         "judge",
-        format_args!("partition {} holds {} records up to {next}", partition.0, last.records.len()),
+        format_args!(
+            "partition {} holds {} records up to {}",
+            partition.0,
+            read.all.records.len(),
+            read.next
+        ),
     );
     shared.record(|history| {
-        history.partitions.insert(partition, last);
+        history.partitions.insert(partition, read.all);
     });
+}
+
+async fn read_on(
+    runtime: &Runtime,
+    wire: &mut Wire,
+    partition: PartitionId,
+    read: &mut ReadSoFar,
+    shared: &Shared,
+) -> Option<()> {
+    let Err(error) = wire.read_to_end(partition, read).await else { return Some(()) };
+    shared.note(runtime, "judge", format_args!("read {} from {}: {error}", partition.0, read.next));
+    if let ClientError::Corrupt { .. } = error {
+        shared.broken(no_progress(format!("partition {}: {error}", partition.0)));
+    }
+    None
 }
 
 fn is_given_up(shared: &Shared, partition: PartitionId) -> bool {

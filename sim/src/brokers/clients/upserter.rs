@@ -1,22 +1,20 @@
-//! Writes ever newer values of a few keys to a compacted topic, one at a time, and reads in the end what is left.
+//! Writes ever newer values of a few keys to a compacted topic, one at a time.
 
 use std::time::Duration;
 
-use ouzel_model::{Offset, TimestampMs};
-use ouzel_runtime::Runtime;
+use ouzel_model::TimestampMs;
 use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Rng, SimRuntime};
 
 use super::super::shared::{COMPACTED, Phase, Shared};
-use super::wire::{Wire, judge_error};
-use crate::check::history::{Final, Outcome, PartitionId};
+use super::wire::{ONLY, Wire, judge_error};
+use crate::check::history::Outcome;
 use crate::check::newest::Upsert;
 use crate::content;
 
 const WHO: &str = "upserter";
 /// How long a record is sent again.
 const RECORD_TIME_MAX: Duration = Duration::from_secs(6);
-const ONLY: PartitionId = PartitionId(0);
 
 /// Writes until the load is over.
 pub(in super::super) async fn upsert(node: SimRuntime, bootstrap: String, shared: Shared) -> CoreResult {
@@ -49,27 +47,4 @@ pub(in super::super) async fn upsert(node: SimRuntime, bootstrap: String, shared
         runtime.clock.sleep(Duration::from_millis(pause)).await;
     }
     Ok(())
-}
-
-/// Reads what is left of the compacted topic: `None` while it cannot be read to its end.
-pub(super) async fn read_what_is_left(runtime: &Runtime, wire: &mut Wire, shared: &Shared) -> Option<Final> {
-    let mut last = Final::default();
-    let mut next = Offset(0);
-    loop {
-        match wire.fetch(ONLY, next).await {
-            Ok(found) => {
-                (last.log_start, last.high_watermark) = (found.log_start, found.high_watermark);
-                // What was cleaned leaves offsets without records, at the end of the last batch too.
-                next = found.next.max(next);
-                last.records.extend(found.records);
-                if next >= last.high_watermark {
-                    return Some(last);
-                }
-            }
-            Err(error) => {
-                shared.note(runtime, "judge", format_args!("read {COMPACTED} from {next}: {error}"));
-                return None;
-            }
-        }
-    }
 }

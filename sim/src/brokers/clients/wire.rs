@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ouzel_client::{Client, ClientConfig, ClientError, Leader};
+use ouzel_client::{Client, ClientConfig, ClientError, Leader, OffsetSpec};
 use ouzel_model::{LeaderEpoch, Offset, ProducerEpoch, ProducerId};
 use ouzel_protocol::messages::Call;
 use ouzel_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic};
@@ -12,12 +12,14 @@ use ouzel_protocol::{ErrorCode, StrBytes};
 use ouzel_runtime::Runtime;
 
 use super::super::shared::{Shared, TOPIC};
-use crate::check::history::{PartitionId, Value};
+use crate::check::history::{Final, PartitionId, Value};
 use crate::check::verdict::{Kind, Violation};
 use crate::content;
 
 /// The last version of Produce and Fetch that names topics by name.
 const NAMES_UNTIL: i16 = 12;
+/// The partition of the compacted topic.
+pub(super) const ONLY: PartitionId = PartitionId(0);
 const FETCH_BYTES_MAX: i32 = 64 << 10;
 
 /// A client with short patience.
@@ -26,6 +28,13 @@ pub(super) struct Wire {
     topic: &'static str,
     config: ClientConfig,
     client: Client,
+}
+
+/// A partition as far as it has been read.
+#[derive(Default)]
+pub(super) struct ReadSoFar {
+    pub(super) next: Offset,
+    pub(super) all: Final,
 }
 
 /// What a fetch found.
@@ -135,6 +144,38 @@ impl Wire {
             high_watermark: Offset(answer.high_watermark),
             epoch: (leader.leader_epoch >= 0).then_some(LeaderEpoch(leader.leader_epoch)),
         })
+    }
+
+    /// Reads on to the high watermark, and adds what it finds to what was read so far.
+    pub(super) async fn read_to_end(
+        &mut self,
+        partition: PartitionId,
+        read: &mut ReadSoFar,
+    ) -> Result<(), ClientError> {
+        loop {
+            match self.fetch(partition, read.next).await {
+                Ok(found) => {
+                    // What was cleaned leaves offsets without records, at the end of the last batch too.
+                    read.next = found.next.max(read.next);
+                    read.all.log_start = found.log_start;
+                    read.all.high_watermark = found.high_watermark;
+                    read.all.records.extend(found.records);
+                    if read.next >= read.all.high_watermark {
+                        return Ok(());
+                    }
+                }
+                Err(error) => {
+                    if error.code() == Some(ErrorCode::OffsetOutOfRange) {
+                        // Retention has been here.
+                        let place = (self.topic.to_owned(), partition.0.cast_signed());
+                        let wanted = [(place.0.clone(), place.1, OffsetSpec::Earliest)];
+                        let found = self.client.list_offsets(&wanted).await.unwrap_or_default();
+                        read.next = found.get(&place).and_then(|found| found.offset).unwrap_or(read.next);
+                    }
+                    return Err(error);
+                }
+            }
+        }
     }
 
     /// Asks a group's coordinator, once; `wait` is how long the answer may be held back. `code` reads the error of the
