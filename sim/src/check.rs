@@ -23,12 +23,13 @@ pub mod verdict;
 pub use history::History;
 pub use verdict::{Counts, Verdict, Violation};
 
-/// Judges whether a loss that was admitted was told: `told` is how many losses the nodes counted.
+/// Judges whether a loss that was admitted was told: `told` is how many losses the nodes counted, each of them one replica's.
 pub fn judge_told(told: u64, verdict: &mut Verdict) {
-    let Counts { lost_admitted, vanished_admitted, .. } = verdict.counts;
-    if told == 0 && lost_admitted + vanished_admitted > 0 {
+    let Counts { lost_admitted, vanished_admitted, partitions_with_loss, .. } = verdict.counts;
+    if told < partitions_with_loss {
         let facts = format!(
-            "{lost_admitted} records that were acknowledged and {vanished_admitted} reads are gone, and no node counts a loss"
+            "{lost_admitted} records that were acknowledged and {vanished_admitted} reads are gone from \
+             {partitions_with_loss} partitions, and nodes count {told} losses"
         );
         verdict.broken(verdict::Kind::UntoldLoss, facts);
     }

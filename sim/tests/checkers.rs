@@ -408,15 +408,37 @@ fn a_newest_value_that_is_cleaned_away() {
 
 #[test]
 fn a_loss_that_no_counter_tells_of() {
-    let mut verdict = Verdict::default();
-    verdict.counts.lost_admitted = 1;
-    judge_told(1, &mut verdict);
-    assert_eq!(verdict.violations, []);
-    judge_told(0, &mut verdict);
-    assert_eq!(kinds(verdict), [Kind::UntoldLoss]);
-    let mut whole = Verdict::default();
-    judge_told(0, &mut whole);
-    assert_eq!(whole.violations, []);
+    let told = |told: u64, spoil: fn(&mut History)| {
+        let mut history = sound();
+        spoil(&mut history);
+        let mut verdict = judge(&history);
+        judge_told(told, &mut verdict);
+        kinds(verdict)
+    };
+    let one = |history: &mut History| {
+        history.forgiven_partitions.insert(AT);
+        last(history).records.truncate(4);
+    };
+    assert_eq!(told(0, |_| {}), []);
+    assert_eq!(told(1, one), []);
+    assert_eq!(told(0, one), [Kind::UntoldLoss]);
+    // One count explained the losses of any number of partitions.
+    let two = |history: &mut History| {
+        history.forgiven_partitions.insert(AT);
+        last(history).records.truncate(4);
+        let other = PartitionId(1);
+        let mut batches = history.produced.clone();
+        for batch in &mut batches {
+            batch.partition = other;
+            batch.producer = ProducerLife(2);
+            batch.values.iter_mut().for_each(|value| value.0 += 1000);
+        }
+        history.produced.extend(batches);
+        history.partitions.insert(other, Final::default());
+        history.forgiven_partitions.insert(other);
+    };
+    assert_eq!(told(1, two), [Kind::UntoldLoss]);
+    assert_eq!(told(2, two), []);
 }
 
 // ---- Raft

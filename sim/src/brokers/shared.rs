@@ -256,6 +256,13 @@ impl Shared {
         self.inner.loss_admitted.get() || groups.any(|(_, group)| replicas.power.is_loss_admitted(*group))
     }
 
+    /// Whether what was promised somewhere may be lost by now.
+    pub(super) fn is_any_loss_admitted(&self) -> bool {
+        let replicas = self.inner.replicas.borrow();
+        self.inner.loss_admitted.get()
+            || replicas.groups.values().any(|group| replicas.power.is_loss_admitted(*group))
+    }
+
     pub(super) fn admit_lies(&self) {
         self.inner.lies_told.set(true);
         self.admit_loss();

@@ -16,6 +16,8 @@ use crate::events::Events;
 use crate::replica;
 
 const INTERVAL: Duration = Duration::from_millis(100);
+/// Where losses may be counted they are looked for so often: a process that dies takes its counts with it.
+const COUNTS_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A replica, before its group has a number.
 struct Seen {
@@ -36,7 +38,14 @@ pub(super) async fn watch(
     let mut has_compared = false;
     let mut counted = Counted::default();
     loop {
-        clock.sleep(INTERVAL).await;
+        let look_at = clock.now() + INTERVAL;
+        while clock.now() < look_at {
+            let pause = if shared.is_any_loss_admitted() { COUNTS_INTERVAL } else { INTERVAL };
+            clock.sleep(pause).await;
+            if let Ok(sample) = handle.sample().await {
+                counted.tell(&sample, shared.events());
+            }
+        }
         let compares = shared.phase() == Phase::Comparing && !has_compared;
         let mut all_answer = true;
         for core in (0..cores).map(CoreId) {
@@ -61,9 +70,6 @@ pub(super) async fn watch(
                 shared.see(at, sight, compares);
             }
             shared.hold(node, core, held);
-        }
-        if let Ok(sample) = handle.sample().await {
-            counted.tell(&sample, shared.events());
         }
         if compares && all_answer {
             has_compared = true;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ouzel_model::{LeaderEpoch, Offset};
 
 use super::history::{Acks, Fetched, Final, History, Outcome, PartitionId, Produced, ProducerLife, Value};
-use super::verdict::{Kind, Verdict};
+use super::verdict::{Counts, Kind, Verdict};
 
 /// Judges every partition's records.
 pub fn judge(history: &History, verdict: &mut Verdict) {
@@ -153,6 +153,8 @@ impl Case<'_> {
     fn promises_are_kept(&self, verdict: &mut Verdict) {
         let Some(last) = self.last else { return };
         verdict.counts.kept += last.records.len() as u64;
+        let gone = |counts: &Counts| counts.lost_admitted + counts.vanished_admitted;
+        let gone_before = gone(&verdict.counts);
         let there: BTreeMap<Offset, Value> =
             last.records.iter().map(|(offset, value, _)| (*offset, *value)).collect();
         let places: BTreeMap<Value, Offset> =
@@ -196,6 +198,7 @@ impl Case<'_> {
                 }
             }
         }
+        verdict.counts.partitions_with_loss += u64::from(gone(&verdict.counts) > gone_before);
     }
 
     fn tell_missing(

@@ -107,6 +107,8 @@ pub struct Counts {
     pub lost_admitted: u64,
     /// Records that were read and are gone where loss is admitted.
     pub vanished_admitted: u64,
+    /// Partitions with records of either kind.
+    pub partitions_with_loss: u64,
     /// Records of producers without idempotence that are there more than once.
     pub repeated: u64,
     /// Answers of a leader of an older epoch than one the reader had heard before.
