@@ -21,3 +21,4 @@ pub mod groups;
 pub mod trace;
 
 mod replica;
+mod watch;

@@ -14,12 +14,12 @@ use ouzel_runtime::{CoreId, Runtime};
 use super::holdings::{Held, Holdings, Placed};
 
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Value};
-use crate::check::power::{Forgets, PowerJudge};
-use crate::check::raft::{RaftJudge, Sight};
-use crate::check::verdict::{Verdict, Violation};
+use crate::check::power::Forgets;
+use crate::check::raft::Sight;
+use crate::check::verdict::Violation;
 use crate::events::Events;
-use crate::replica::Milestones;
 use crate::trace::Trace;
+use crate::watch::Watch;
 
 /// The topic that all write to.
 pub(super) const TOPIC: &str = "events";
@@ -75,13 +75,9 @@ struct Replicas {
     groups: BTreeMap<(TopicIdPartition, usize), u32>,
     /// The terms in which a partition had a single replica, or became a group's: entries are counted anew from there.
     geneses: BTreeMap<TopicIdPartition, BTreeSet<LeaderEpoch>>,
-    moving: RaftJudge,
-    contents: RaftJudge,
-    power: PowerJudge,
-    milestones: Milestones,
+    watch: Watch,
     /// When each group was last seen.
     seen: BTreeMap<u32, Duration>,
-    verdict: Verdict,
 }
 
 /// A generation of a group, and what a member owns in it.
@@ -162,7 +158,7 @@ impl Shared {
 
     pub(super) fn enter(&self, phase: Phase) {
         if phase == Phase::Load {
-            self.inner.replicas.borrow_mut().power.begin();
+            self.inner.replicas.borrow_mut().watch.power.begin();
         }
         self.inner.phase.set(phase);
     }
@@ -201,12 +197,20 @@ impl Shared {
 
     /// A machine lost its power, and its replicas do not flush before they answer.
     pub(super) fn power_cut(&self, node: NodeId) {
-        self.inner.replicas.borrow_mut().power.forget(node, Forgets::Unflushed, self.inner.elapsed.get());
+        self.inner.replicas.borrow_mut().watch.power.forget(
+            node,
+            Forgets::Unflushed,
+            self.inner.elapsed.get(),
+        );
     }
 
     /// A machine lost its disk.
     pub(super) fn wiped(&self, node: NodeId) {
-        self.inner.replicas.borrow_mut().power.forget(node, Forgets::Everything, self.inner.elapsed.get());
+        self.inner.replicas.borrow_mut().watch.power.forget(
+            node,
+            Forgets::Everything,
+            self.inner.elapsed.get(),
+        );
     }
 
     /// Whether all that is there would be kept if this machine lost its disk now.
@@ -214,7 +218,7 @@ impl Shared {
         let now = self.inner.elapsed.get();
         let replicas = self.inner.replicas.borrow();
         let is_there = |group| replicas.seen.get(&group).is_some_and(|seen| now < *seen + SEEN_WITHIN);
-        replicas.power.bears(node, Forgets::Everything, now, is_there)
+        replicas.watch.power.bears(node, Forgets::Everything, now, is_there)
     }
 
     pub(super) fn set_elapsed(&self, elapsed: Duration) {
@@ -232,7 +236,7 @@ impl Shared {
         let groups = replicas.groups.iter().filter(|((at, _), _)| may_be_judged(at));
         let groups: Vec<_> = groups.map(|(_, group)| *group).collect();
         let now = self.inner.elapsed.get();
-        replicas.power.bears(node, Forgets::Unflushed, now, |group| groups.contains(&group))
+        replicas.watch.power.bears(node, Forgets::Unflushed, now, |group| groups.contains(&group))
     }
 
     pub(super) fn events(&self) -> &Events {
@@ -253,18 +257,20 @@ impl Shared {
         let topic_id = self.inner.topic_ids.borrow().get(topic).copied();
         let at = topic_id.map(|topic_id| TopicIdPartition { topic_id, partition });
         let mut groups = replicas.groups.iter().filter(|((found, _), _)| Some(*found) == at);
-        self.inner.loss_admitted.get() || groups.any(|(_, group)| replicas.power.is_loss_admitted(*group))
+        self.inner.loss_admitted.get()
+            || groups.any(|(_, group)| replicas.watch.power.is_loss_admitted(*group))
     }
 
     /// Whether what was promised somewhere may be lost by now.
     pub(super) fn is_any_loss_admitted(&self) -> bool {
         let replicas = self.inner.replicas.borrow();
         self.inner.loss_admitted.get()
-            || replicas.groups.values().any(|group| replicas.power.is_loss_admitted(*group))
+            || replicas.groups.values().any(|group| replicas.watch.power.is_loss_admitted(*group))
     }
 
     pub(super) fn admit_lies(&self) {
         self.inner.lies_told.set(true);
+        self.inner.replicas.borrow_mut().watch.admit_lies();
         self.admit_loss();
     }
 
@@ -297,7 +303,7 @@ impl Shared {
 
     pub(super) fn violations(&self) -> Vec<Violation> {
         let mut all = self.inner.violations.borrow().clone();
-        all.extend(self.inner.replicas.borrow().verdict.violations.iter().cloned());
+        all.extend_from_slice(self.inner.replicas.borrow().watch.violations());
         all
     }
 
@@ -310,7 +316,7 @@ impl Shared {
     /// Judges what a replica looks like; with contents, among others that are seen with theirs.
     pub(super) fn see(&self, at: TopicIdPartition, sight: Sight, with_contents: bool) {
         let mut replicas = self.inner.replicas.borrow_mut();
-        let Replicas { groups, geneses, moving, contents, power, milestones, seen, verdict } = &mut *replicas;
+        let Replicas { groups, geneses, watch, seen } = &mut *replicas;
         let next = groups.len() as u32;
         let geneses = geneses.entry(at).or_default();
         let began = |head: &EntryId| head.index == EntryIndex(0) && head.term > LeaderEpoch(0);
@@ -319,24 +325,12 @@ impl Shared {
         let newest = sight.entries.last().map(|entry| entry.id.term).max(sight.head.map(|head| head.term));
         let generation = geneses.range(..=newest.unwrap_or(sight.epoch)).count();
         let group = *groups.entry((at, generation)).or_insert(next);
-        let before = verdict.violations.len();
-        let judge = if with_contents { contents } else { moving };
-        let sight = Sight { group, ..sight };
-        seen.insert(group, self.inner.elapsed.get());
-        milestones.see(&sight, &self.inner.events);
-        judge.see(&sight, verdict);
+        let now = self.inner.elapsed.get();
+        seen.insert(group, now);
         if at.topic_id == CONTROLLER {
-            power.note_flushed(group);
+            watch.power.note_flushed(group);
         }
-        power.see(&sight, self.inner.elapsed.get(), verdict);
-        let news = verdict.violations.split_off(before);
-        let counts = |violation: &Violation| {
-            // A disk that lies may have its replica break every rule there is.
-            let is_sound = !self.are_lies_told();
-            is_sound && (violation.kind.is_of_flushed() || !power.is_loss_admitted(group))
-        };
-        verdict.violations.extend(news.into_iter().filter(counts));
-        for violation in &verdict.violations[before..] {
+        for violation in watch.see(&Sight { group, ..sight }, with_contents, now, &self.inner.events) {
             self.inner.trace.note(0, "judge", format_args!("VIOLATION {violation}, of {at:?}"));
         }
     }

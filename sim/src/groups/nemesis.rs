@@ -251,7 +251,8 @@ impl Nemesis {
 
     /// Whether a machine may lose its power without a loss that would be admitted.
     fn may_cut(&self, node: NodeId) -> bool {
-        !self.spares || self.world.power.borrow().bears(node, Forgets::Unflushed, self.world.now(), |_| true)
+        !self.spares
+            || self.world.watch.borrow().power.bears(node, Forgets::Unflushed, self.world.now(), |_| true)
     }
 
     fn cut(&mut self, from: NodeId, to: NodeId, lasts: Duration) {
@@ -270,9 +271,10 @@ impl Nemesis {
         if power {
             if node.disk.counts().lies > 0 && self.world.planted.is_none() {
                 self.world.lies_told.set(true);
+                self.world.watch.borrow_mut().admit_lies();
             }
             if self.world.durability != Durability::Durable {
-                self.world.power.borrow_mut().forget(node.id, Forgets::Unflushed, self.world.now());
+                self.world.watch.borrow_mut().power.forget(node.id, Forgets::Unflushed, self.world.now());
             }
             self.world.power_cut(at);
         } else {

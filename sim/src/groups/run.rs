@@ -121,11 +121,9 @@ pub fn run(options: &Options, trace: Trace) -> Report {
             last.log_start_max = world.groups[partition.0 as usize].trimmed_to.get();
         }
         let mut verdict = judge(&history);
-        let raft = world.verdict.borrow().violations.clone();
         if !world.lies_told.get() {
-            verdict.violations.extend(raft);
-        }
-        if !world.lies_told.get() {
+            verdict.violations.extend_from_slice(&world.verdict.borrow().violations);
+            verdict.violations.extend_from_slice(world.watch.borrow().violations());
             judge_told(world.events.count("losses-told"), &mut verdict);
         }
         if verdict.counts.acknowledged_all == 0 {

@@ -24,17 +24,7 @@ pub(super) fn look(world: &World) {
         let Some(inside) = node.inside.borrow().clone() else { continue };
         for (number, group) in &*inside.groups.borrow() {
             let sight = sight(world, &inside, *number, node.life.get(), group);
-            world.milestones.borrow_mut().see(&sight, &world.events);
-            let mut verdict = world.verdict.borrow_mut();
-            let before = verdict.violations.len();
-            world.judge.borrow_mut().see(&sight, &mut verdict);
-            let mut power = world.power.borrow_mut();
-            power.see(&sight, world.now(), &mut verdict);
-            // What is flushed in every mode holds where all else may be lost.
-            let is_lost = power.is_loss_admitted(*number);
-            let news = verdict.violations.split_off(before);
-            verdict.violations.extend(news.into_iter().filter(|news| !is_lost || news.kind.is_of_flushed()));
-            for violation in &verdict.violations[before..] {
+            for violation in world.watch.borrow_mut().see(&sight, false, world.now(), &world.events) {
                 world.note("judge", format_args!("VIOLATION {violation}"));
             }
         }

@@ -19,12 +19,10 @@ use super::process::{Inside, Job, Slot};
 use super::run::Planted;
 use crate::check::Verdict;
 use crate::check::history::{History, PartitionId, ProducerLife, Session, Span, Value};
-use crate::check::power::PowerJudge;
-use crate::check::raft::RaftJudge;
 use crate::check::verdict::Kind;
 use crate::events::Events;
-use crate::replica::Milestones;
 use crate::trace::Trace;
+use crate::watch::Watch;
 
 /// How long a client waits for an answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(1500);
@@ -51,9 +49,7 @@ pub(super) struct Inner {
     pub(super) groups: Vec<Group>,
     pub(super) network: Network,
     pub(super) history: RefCell<History>,
-    pub(super) judge: RefCell<RaftJudge>,
-    pub(super) power: RefCell<PowerJudge>,
-    pub(super) milestones: RefCell<Milestones>,
+    pub(super) watch: RefCell<Watch>,
     pub(super) events: Events,
     pub(super) verdict: RefCell<Verdict>,
     pub(super) load: Cell<bool>,
@@ -151,9 +147,7 @@ impl World {
                 groups,
                 network,
                 history: RefCell::default(),
-                judge: RefCell::default(),
-                power: RefCell::default(),
-                milestones: RefCell::default(),
+                watch: RefCell::default(),
                 events: Events::default(),
                 verdict: RefCell::default(),
                 load: Cell::new(true),
@@ -197,7 +191,7 @@ impl World {
 
     /// Whether what a group promised may be lost by now.
     pub(super) fn is_loss_admitted(&self, group: u32) -> bool {
-        self.lies_told.get() || self.power.borrow().is_loss_admitted(group)
+        self.lies_told.get() || self.watch.borrow().power.is_loss_admitted(group)
     }
 
     pub(super) fn next_value(&self) -> Value {
