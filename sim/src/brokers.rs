@@ -7,6 +7,7 @@
 
 mod clients;
 mod holdings;
+pub mod machine;
 mod nemesis;
 mod run;
 mod shared;

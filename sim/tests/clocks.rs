@@ -9,12 +9,12 @@ use ouzel_client::{
     Client, ClientConfig, ClientError, Committed, Consumed, Consumer, ConsumerConfig, NewRecord, NewTopic,
     OffsetSpec, Producer, ProducerConfig, Topics,
 };
-use ouzel_metadata::{BrokerConfig, Layers, StaticConfig};
-use ouzel_model::{NodeId, Offset, TimestampMs};
+use ouzel_model::{Offset, TimestampMs};
 use ouzel_protocol::ErrorCode;
 use ouzel_runtime::Runtime;
 use ouzel_runtime::cores::CoreResult;
-use ouzel_runtime::sim::{Cluster, ClusterConfig, DATA_DIR, SimClock, SimRuntime};
+use ouzel_runtime::sim::{Cluster, ClusterConfig, SimClock, SimRuntime};
+use ouzel_sim::brokers::machine;
 
 const NODES: i32 = 3;
 const MINUTE_MS: i64 = 60_000;
@@ -30,7 +30,7 @@ const KEPT: &str = "kept";
 const GROUP: &str = "g";
 
 fn name(node: i32) -> String {
-    format!("node{node}")
+    machine::node_name(node as usize - 1)
 }
 
 fn config(node: i32) -> NodeConfig {
@@ -39,18 +39,7 @@ fn config(node: i32) -> NodeConfig {
         ("log.retention.check.interval.ms", "1000"),
         ("auto.create.topics.enable", "false"),
     ];
-    let settings = StaticConfig::from_settings(settings).expect("sound settings");
-    NodeConfig {
-        node_id: NodeId(node),
-        data_dir: DATA_DIR.into(),
-        kafka_listener: "0.0.0.0:9092".to_owned(),
-        advertised: Some((name(node), 9092)),
-        rpc_listener: format!("{}:33146", name(node)),
-        seeds: (1..=NODES).map(|node| format!("{}:33146", name(node))).collect(),
-        memory_bytes: 64 << 20,
-        broker: BrokerConfig::resolve(&Layers::of_static(&settings)),
-        settings,
-    }
+    machine::node_config(node as usize - 1, NODES as usize, &settings).expect("sound settings")
 }
 
 async fn run_node(node: SimRuntime, config: NodeConfig) -> CoreResult {
@@ -140,8 +129,8 @@ fn run(seed: u64, live: impl AsyncFnOnce(World) + 'static) {
     }
     let clocks = (1..=NODES).map(|node| (node, cluster.clock(&name(node)).expect("it is there"))).collect();
     cluster.client("client", move |node| async move {
-        let bootstrap: Vec<_> = (1..=NODES).map(|node| format!("{}:9092", name(node))).collect();
-        let config = ClientConfig { call_timeout: PATIENCE, ..ClientConfig::new(&bootstrap.join(",")) };
+        let bootstrap = machine::bootstrap(NODES as usize);
+        let config = ClientConfig { call_timeout: PATIENCE, ..ClientConfig::new(&bootstrap) };
         let runtime = node.runtime();
         live(World { client: Client::new(&runtime, config), runtime, clocks }).await;
         Ok(())

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use ouzel_model::NodeId;
 use ouzel_runtime::sim::{Cluster, Rng, SimDisk};
 use ouzel_storage::Durability;
 
 use super::Options;
+use super::machine::id_of;
 use super::shared::Shared;
 use crate::trace::Trace;
 
@@ -81,11 +81,6 @@ impl Fault {
             Fault::Wipe(_) => "fault-wipe",
         }
     }
-}
-
-/// The node at a place in the list.
-pub(super) fn id_of(at: usize) -> NodeId {
-    NodeId(i32::try_from(at).unwrap_or(i32::MAX - 1) + 1)
 }
 
 /// What ends a fault.

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use ouzel_broker::NodeConfig;
 use ouzel_broker::node::{self, Seated};
-use ouzel_metadata::{BrokerConfig, Layers, StaticConfig};
 use ouzel_model::{Offset, PartitionIndex, partition_for_key};
 use ouzel_runtime::cores::CoreResult;
-use ouzel_runtime::sim::{Cluster, ClusterConfig, DATA_DIR, Rng, SimRuntime};
+use ouzel_runtime::sim::{Cluster, ClusterConfig, Rng, SimRuntime};
 use ouzel_storage::Durability;
 
 use super::clients;
-use super::nemesis::{Nemesis, id_of};
+use super::machine::{self, id_of, node_name};
+use super::nemesis::Nemesis;
 use super::shared::{COMPACTED, OFFSETS_TOPIC, Phase, Shared, TOPIC};
 use super::sights;
 use crate::check::verdict::{Kind, Violation};
@@ -21,9 +21,6 @@ use crate::check::{Verdict, judge, judge_told};
 use crate::events::Events;
 use crate::trace::Trace;
 
-const KAFKA_PORT: u16 = 9092;
-const RPC_PORT: u16 = 33146;
-const MEMORY_BYTES: u64 = 64 << 20;
 /// Groups without members, of which somebody commits.
 const GROUPS: u32 = 2;
 /// The group that has members.
@@ -264,10 +261,6 @@ fn admit_power_cuts(options: &Options, nemesis: &mut Nemesis, shared: &Shared) {
     }
 }
 
-fn node_name(at: usize) -> String {
-    format!("node{at}")
-}
-
 async fn run_node(node: SimRuntime, config: NodeConfig, cores: u16, life: u32, shared: Shared) -> CoreResult {
     let (clock, id) = (node.runtime().clock, config.node_id);
     let Seated { seats, reported, handle } = node::seat(config, cores, Box::new(|_, _| Box::pin(async {})));
@@ -304,20 +297,8 @@ fn node_config(
         ("log.cleaner.min.cleanable.ratio", "0.05"),
         ("metadata.log.max.record.bytes.between.snapshots", "3000"),
     ];
-    let settings = StaticConfig::from_settings(settings).map_err(|error| format!("{error:?}"))?;
-    let name = node_name(at);
-    let seeds = (0..plan.founders).map(|at| format!("{}:{RPC_PORT}", node_name(at)));
-    Ok(NodeConfig {
-        node_id: id_of(at),
-        data_dir: DATA_DIR.into(),
-        kafka_listener: format!("0.0.0.0:{KAFKA_PORT}"),
-        advertised: Some((name.clone(), KAFKA_PORT)),
-        rpc_listener: format!("{name}:{RPC_PORT}"),
-        seeds: if options.nodes > 1 { seeds.collect() } else { Vec::new() },
-        memory_bytes: MEMORY_BYTES,
-        broker: BrokerConfig::resolve(&Layers::of_static(&settings)),
-        settings,
-    })
+    let founders = if options.nodes > 1 { plan.founders } else { 0 };
+    Ok(machine::node_config(at, founders, &settings)?)
 }
 
 fn name_of(durability: Durability) -> &'static str {
@@ -329,8 +310,7 @@ fn name_of(durability: Durability) -> &'static str {
 }
 
 fn add_clients(cluster: &mut Cluster<'_>, plan: Plan, shared: &Shared, rng: &mut Rng) -> Vec<String> {
-    let bootstrap: Vec<_> = (0..plan.nodes).map(|at| format!("{}:{KAFKA_PORT}", node_name(at))).collect();
-    let bootstrap = bootstrap.join(",");
+    let bootstrap = machine::bootstrap(plan.nodes);
     let mut names = Vec::new();
     let mut named = |name: &str| {
         names.push(name.to_owned());
