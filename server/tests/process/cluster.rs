@@ -28,7 +28,7 @@ use ouzel_runtime::disk::BackendChoice;
 use crate::broker::{Broker, Ended, bare};
 
 /// Far beyond what anything here takes: a test that waits this long has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks at what is waited for.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
 /// A node that is paused takes a question and never answers it: after so long the client asks another.

@@ -4,16 +4,18 @@ use std::thread;
 use std::time::Duration;
 
 use ouzel_client::{Acks, NewRecord, OffsetSpec, Producer, ProducerConfig};
-use ouzel_model::Offset;
 
 use crate::broker::Broker;
-use crate::cluster::{PATIENCE, with_client};
+use crate::cluster::with_client;
 
 const MIB: u64 = 1 << 20;
 /// With 64 MiB of `--memory`. The allocator keeps about as much for itself as is in use: pieces between large buffers.
 const GROWN_MAX_BYTES: u64 = 160 * MIB;
 const PRODUCERS: i32 = 16;
 const VALUE_BYTES: usize = 512 << 10;
+/// A connection that waited too long for memory, or whose request took too long to arrive, is ended with what was on it: on a
+/// machine that is busy with something else that happens, nothing was promised, and it is sent again.
+const ROUNDS_MAX: usize = 20;
 /// Of each producer: five times what the node may use, all together.
 const VALUES: i64 = 40;
 
@@ -31,27 +33,30 @@ fn producers_that_want_no_answer_do_not_fill_the_memory() {
         .map(|partition| {
             let bootstrap = bootstrap.clone();
             thread::spawn(move || {
-                with_client(&bootstrap, async move |client, runtime| {
+                with_client(&bootstrap, async move |client, _| {
                     let config =
                         ProducerConfig { acks: Acks::None, create_topics: true, ..ProducerConfig::default() };
                     let mut producer = Producer::new(&client, config);
-                    for _ in 0..VALUES {
-                        let value = Some(vec![b'x'; VALUE_BYTES].into());
-                        let record = NewRecord { value, partition: Some(partition), ..NewRecord::default() };
-                        producer.send("t", vec![record]).await.unwrap();
-                    }
-                    // On the same connection, so behind them all.
                     let at = ("t".to_owned(), partition);
-                    let deadline = runtime.clock.now() + PATIENCE;
-                    loop {
+                    let (mut sent, mut end) = (0, 0);
+                    for _ in 0..ROUNDS_MAX {
+                        for _ in end..VALUES {
+                            let value = Some(vec![b'x'; VALUE_BYTES].into());
+                            let record =
+                                NewRecord { value, partition: Some(partition), ..NewRecord::default() };
+                            producer.send("t", vec![record]).await.unwrap();
+                            sent += 1;
+                        }
+                        // On the same connection, so behind them all.
                         let wanted = [(at.0.clone(), partition, OffsetSpec::Latest)];
-                        let end = client.list_offsets(&wanted).await.unwrap()[&at].offset;
-                        assert!(end <= Some(Offset(VALUES)), "each is stored once");
-                        if end == Some(Offset(VALUES)) {
+                        let found = client.list_offsets(&wanted).await.unwrap()[&at].offset;
+                        end = found.expect("it has an end").value();
+                        assert!(end <= sent, "{end} of {sent}: each is stored once at most");
+                        if end >= VALUES {
                             return;
                         }
-                        assert!(runtime.clock.now() < deadline, "partition {partition} ends at {end:?}");
                     }
+                    panic!("{end} of {sent} are stored");
                 })
             })
         })
