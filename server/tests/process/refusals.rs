@@ -155,6 +155,19 @@ fn another_nodes_directory_is_left_alone() {
 }
 
 #[test]
+fn a_damaged_directory_id_is_not_drawn_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data").join("directory.id");
+    fs::create_dir(dir.path().join("data")).unwrap();
+    fs::write(&path, "half a na").unwrap();
+    let sentence = refusal(command(dir.path(), &["--seeds", "127.0.0.1:1"]));
+    let said =
+        format!("{}: \"half a na\" is no directory id; remove the file if this node is new", path.display());
+    assert!(sentence.starts_with(&said), "{sentence}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "half a na");
+}
+
+#[test]
 fn a_directory_of_a_newer_format_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     Broker::start(dir.path(), &[]).stop();
