@@ -642,6 +642,18 @@ fn a_loss_is_admitted_where_a_majority_lost_its_power() {
     let judge = after(&all, &[2]);
     assert!(!bears(&judge, 3, |_| true) && bears(&judge, 2, |_| true));
     assert!(bears(&judge, 3, |group| group == 7), "another group");
+    // A disk was wiped before anybody had looked, and the new life there was seen while the one before was a voter still.
+    // (Seed 5000262 of clusters.)
+    let mut judge = after(&[], &[2]);
+    let anew = Sight { replica: reborn()[1], entries: Vec::new(), known: None, ..sight(2) };
+    let before = ReplicaId { incarnation: 0, ..replica(2) };
+    let leader = Sight { voters: vec![replica(1), before, replica(3)], ..sight(1) };
+    [anew, leader, Sight { voters: Vec::new(), ..sight(3) }]
+        .iter()
+        .for_each(|sight| judge.see(sight, EARLY, &mut Verdict::default()));
+    assert!(!judge.is_loss_admitted(1));
+    judge.forget(NodeId(3), Forgets::Unflushed, EARLY);
+    assert!(judge.is_loss_admitted(1));
     // One after the other: in between the group has let go of the one that forgot.
     let mut judge = after(&all, &[2]);
     let mut changed = Sight { voters: reborn(), ..sight(1) };

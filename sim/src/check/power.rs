@@ -46,6 +46,7 @@ struct Group {
     voters: Vec<Voters>,
     /// Who was seen last on each node, and whether it had voted or followed anybody by then.
     replicas: BTreeMap<NodeId, (ReplicaId, bool)>,
+    seen: BTreeSet<ReplicaId>,
     /// Whose machine has forgotten.
     forgetful: BTreeSet<ReplicaId>,
     /// Whose machine has forgotten while nobody knew whether a replica there had promised anything, and up to when voters
@@ -122,6 +123,7 @@ impl PowerJudge {
         group.doubtful.remove(&sight.replica.node);
         // A vote alone may be on its way to the medium, or never come there, and bind nobody; a second one is judged elsewhere.
         let has_begun = !sight.entries.is_empty() || sight.head.is_some() || sight.known.is_some();
+        group.seen.insert(sight.replica);
         group.replicas.insert(sight.replica.node, (sight.replica, has_begun));
         group.note_voters(sight, now);
         group.judge_loss();
@@ -163,11 +165,18 @@ impl Group {
     }
 
     fn judge_loss(&mut self) {
+        // A later life on the node began with nothing, whether or not the one before was ever seen.
+        let is_replaced = |voter: &ReplicaId| {
+            let is_older = self.seen.contains(voter) || voter.incarnation == 0;
+            is_older && self.replicas.get(&voter.node).is_some_and(|(now, _)| now != voter)
+        };
         let is_gone = |voters: &Voters| {
             // Whoever became a voter long after its machine forgot was none then.
             let was_voter = |until: &Duration| voters.seen < *until;
             let forgot = voters.who.iter().filter(|voter| {
-                self.forgetful.contains(voter) || self.doubtful.get(&voter.node).is_some_and(was_voter)
+                self.forgetful.contains(voter)
+                    || self.doubtful.get(&voter.node).is_some_and(was_voter)
+                    || is_replaced(voter)
             });
             2 * forgot.count() > voters.who.len()
         };
