@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use ouzel_client::ClientError;
-use ouzel_model::Offset;
+use ouzel_model::{Offset, partition_for_key};
 use ouzel_protocol::ErrorCode;
 use ouzel_runtime::Runtime;
 use ouzel_runtime::cores::CoreResult;
 use ouzel_runtime::sim::{Rng, SimRuntime};
 
-use super::super::shared::{Phase, Shared};
+use super::super::run::OFFSETS_PARTITIONS;
+use super::super::shared::{OFFSETS_TOPIC, Phase, Shared};
 use super::committer::{ask_of, group_name};
 use super::membership::{Membership, Next};
 use super::wire::{Wire, judge_error};
@@ -152,7 +153,13 @@ impl Member {
 
     /// Takes note of an error, and says what is to be done about it.
     fn give_up_on(&mut self, error: &ClientError) -> Next {
-        judge_error(&self.shared, &self.name, error, &EXPECTED);
+        let mut expected = EXPECTED.to_vec();
+        let partition = partition_for_key(&group_name(self.group), OFFSETS_PARTITIONS);
+        if self.shared.is_loss_admitted(OFFSETS_TOPIC, partition) {
+            // The group is lost with what it committed: Kafka says so of a commit, and of nothing else.
+            expected.push(ErrorCode::GroupIdNotFound);
+        }
+        judge_error(&self.shared, &self.name, error, &expected);
         let next = Next::after(error);
         if next == Next::Begin {
             self.membership.member_id.clear();

@@ -54,7 +54,7 @@ impl Next {
     pub(super) fn after(error: &ClientError) -> Next {
         match error.code() {
             Some(ErrorCode::RebalanceInProgress | ErrorCode::IllegalGeneration) => Next::Rejoin,
-            Some(ErrorCode::UnknownMemberId) => Next::Begin,
+            Some(ErrorCode::UnknownMemberId | ErrorCode::GroupIdNotFound) => Next::Begin,
             _ => Next::Retry,
         }
     }
@@ -201,4 +201,28 @@ fn decode(mut bytes: Bytes) -> Vec<PartitionId> {
         partitions.push(PartitionId(bytes.get_u32()));
     }
     partitions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_a_member_does_next() {
+        let next = |code: ErrorCode| {
+            let refused = ClientError::check(code.code(), None, || "commit".to_owned()).unwrap_err();
+            Next::after(&refused)
+        };
+        assert_eq!(next(ErrorCode::RebalanceInProgress), Next::Rejoin);
+        assert_eq!(next(ErrorCode::IllegalGeneration), Next::Rejoin);
+        assert_eq!(next(ErrorCode::UnknownMemberId), Next::Begin);
+        assert_eq!(next(ErrorCode::GroupIdNotFound), Next::Begin);
+        assert_eq!(next(ErrorCode::NotCoordinator), Next::Retry);
+    }
+
+    #[test]
+    fn what_is_given_arrives() {
+        let given = [PartitionId(2), PartitionId(0)];
+        assert_eq!(decode(encode(given.into_iter())), given);
+    }
 }
