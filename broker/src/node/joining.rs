@@ -2,6 +2,7 @@
 //! part of it. A node that was given no seeds, and whose directory names no cluster of several, is alone.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -348,8 +349,20 @@ fn open(core: &Rc<Core>, peers: Peers, membership: &Membership, first: Option<Fi
 }
 
 fn others(core: &Core, membership: &Membership) -> Vec<(NodeId, String)> {
-    let own = core.node.config.node_id;
-    membership.card.members.iter().filter(|(node, _)| *node != own).cloned().collect()
+    known_from(&membership.card, core.node.config.node_id)
+}
+
+/// The other nodes that a card tells of. Its founders too: members are those that have registered, and as long as the cluster
+/// forms the controller may be none of them yet. Whoever has left since is forgotten with the first metadata.
+fn known_from(card: &ClusterCard, own: NodeId) -> Vec<(NodeId, String)> {
+    let founders = card.founders.iter().map(|founder| (founder.node, &founder.rpc_address));
+    let mut known: BTreeMap<NodeId, &String> = founders.collect();
+    known.extend(card.members.iter().map(|(node, address)| (*node, address)));
+    known
+        .into_iter()
+        .filter(|(node, _)| *node != own)
+        .map(|(node, address)| (node, address.clone()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -357,6 +370,27 @@ mod tests {
     use ouzel_metadata::{Layers, StaticConfig};
 
     use super::*;
+
+    /// A node joined while one of three founders had registered, and was told of that one alone. The founder said who is the
+    /// controller, whose address the joiner did not have, and would have learned only from the controller: it never registered.
+    /// (Seed 805 of clusters of five, os.)
+    #[test]
+    fn a_node_that_joins_while_a_cluster_forms_knows_all_founders() {
+        let founder = |node: i32| Founder {
+            node: NodeId(node),
+            directory_id: TopicId([7; 16]),
+            rpc_address: format!("host-{node}:33146"),
+        };
+        let at = |node: i32, host: &str| (NodeId(node), format!("{host}:33146"));
+        let card = ClusterCard {
+            cluster_id: "c".to_owned(),
+            founders: (1..=3).map(founder).collect(),
+            members: vec![at(2, "moved"), at(4, "host-4")],
+        };
+        let known = [at(1, "host-1"), at(2, "moved"), at(3, "host-3"), at(4, "host-4")];
+        assert_eq!(known_from(&card, NodeId(5)), known);
+        assert_eq!(known_from(&card, NodeId(1)), known[1..]);
+    }
 
     /// The settings were looked at only when the cluster's metadata were published for the first time: until then a node
     /// sent at 100 MiB a second what its configuration file had limited.
