@@ -75,6 +75,13 @@ fn a_topic_that_was_made_right_before_all_power_failed_can_be_written() {
     sound(&Options { nodes: 3, durability: Durability::Durable, ..Options::cluster(1_000_342) });
 }
 
+/// A node that led the controller's log before it was in service had a full disk, which refused its own registration. It asked
+/// again at once, and so on: it did nothing else any more, and wrote a warning each time. (Seed 6000042.)
+#[test]
+fn a_controller_whose_disk_is_full_while_it_starts_waits_for_room() {
+    sound(&Options::cluster(6_000_042));
+}
+
 /// Disks that lied left a node's copy of the controller's log, or its votes, in pieces. It said so and did not start, as it
 /// should; nobody in the simulation read that, so the run was taken for one that does not heal. (Seeds 40003 and 40015 of
 /// clusters on lying disks.) It is given an empty disk now, and what nobody but damaged replicas can lead is given up.

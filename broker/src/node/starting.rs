@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ouzel_metadata::Image;
 use ouzel_metadata::configs::broker::Identity;
@@ -226,6 +227,9 @@ fn this_broker(core: &Core) -> Broker {
     }
 }
 
+/// A broker that the controller does not register, for now, asks again so much later.
+const REGISTER_AGAIN: Duration = Duration::from_secs(1);
+
 /// Tells the cluster where this broker is, until it knows.
 async fn register(core: &Rc<Core>, log: &MetadataLog, broker: Broker) -> Result<(), StartError> {
     let (image, cluster_id) = (log.image(), &core.node.cluster_id);
@@ -246,6 +250,8 @@ async fn register(core: &Rc<Core>, log: &MetadataLog, broker: Broker) -> Result<
             Ok(other) => tracing::warn!(?other, "this broker is not registered yet"),
             Err(error) => tracing::warn!(%error, "this broker is not registered yet; asking again"),
         }
+        // Who is the controller itself is refused at once, as long as its disk is full.
+        core.runtime.clock.sleep(REGISTER_AGAIN).await;
     }
 }
 
