@@ -78,6 +78,7 @@ fn sound() -> History {
         upserts: vec![upsert(7, Outcome::Done(Offset(0))), upsert(14, Outcome::Done(Offset(1)))],
         compacted: Some(Final { records: vec![(Offset(1), Value(14), EPOCH)], ..Final::default() }),
         forgiven_partitions: [].into(),
+        have_disks_lied: false,
         is_compacted_forgiven: false,
         forgiven_groups: [].into(),
     }
@@ -191,6 +192,9 @@ fn a_loss_that_the_cluster_admits_is_counted_and_an_epoch_still_gives_an_offset_
     assert_eq!((verdict.counts.lost_admitted, verdict.counts.vanished_admitted), (2, 2));
     last(&mut history).records.push((Offset(4), Value(100), EPOCH));
     assert!(judge(&history).has(Kind::TwoValuesAtOneOffset));
+    // A broker whose disk had lied began with nothing, in the epoch it had begun with before. (Seed 7000264 of one broker.)
+    history.have_disks_lied = true;
+    assert!(!judge(&history).has(Kind::TwoValuesAtOneOffset));
 }
 
 /// What was forgiven was noted with what a partition held in the end: one that did not come back, its disks having lied, had

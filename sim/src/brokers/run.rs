@@ -219,6 +219,7 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         }
     }
     let mut history = shared.history();
+    history.have_disks_lied = nemesis.lies_told;
     history.forgiven_partitions = history.written_to();
     history
         .forgiven_partitions

@@ -45,6 +45,8 @@ pub struct History {
     /// Partitions where loss of what acks=all and reads promise is forgiven: the machines of a majority of their replicas
     /// lost their power, and they do not flush first; or disks lied. Such a one need not be there in the end.
     pub forgiven_partitions: BTreeSet<PartitionId>,
+    /// Whether disks lied: who forgets all it had flushed may give an offset of an epoch again.
+    pub have_disks_lied: bool,
     /// Whether loss is forgiven in the compacted topic.
     pub is_compacted_forgiven: bool,
     /// Groups whose commits are in partitions where loss is forgiven.

@@ -19,6 +19,7 @@ pub fn judge(history: &History, verdict: &mut Verdict) {
             fetched: history.fetched.iter().filter(|fetched| fetched.partition == partition).collect(),
             last: history.partitions.get(&partition),
             is_forgiven: history.forgiven_partitions.contains(&partition),
+            have_disks_lied: history.have_disks_lied,
         };
         case.one_value_at_one_offset(verdict);
         case.nothing_from_nowhere(verdict);
@@ -36,6 +37,7 @@ struct Case<'a> {
     last: Option<&'a Final>,
     /// Whether loss of what was promised is forgiven.
     is_forgiven: bool,
+    have_disks_lied: bool,
 }
 
 /// Somebody's word that a value is at an offset.
@@ -80,7 +82,8 @@ impl Case<'_> {
         claims
     }
 
-    /// An offset of an epoch is given once, whatever is lost; an offset once, as long as nothing promised is lost.
+    /// An offset of an epoch is given once, whatever is lost, unless a disk lied; an offset once, as long as nothing promised
+    /// is lost.
     fn one_value_at_one_offset(&self, verdict: &mut Verdict) {
         let mut of_epoch: BTreeMap<(Offset, LeaderEpoch), Claim> = BTreeMap::new();
         let mut of_all: BTreeMap<Offset, Claim> = BTreeMap::new();
@@ -97,7 +100,7 @@ impl Case<'_> {
                     );
                 }
             };
-            if let Some(epoch) = claim.epoch {
+            if let Some(epoch) = claim.epoch.filter(|_| !self.have_disks_lied) {
                 let known = of_epoch.entry((claim.offset, epoch)).or_insert(claim);
                 compare(known, format!(" of epoch {epoch}"));
             }

@@ -115,6 +115,7 @@ pub fn run(options: &Options, trace: Trace) -> Report {
         let world = World::new(machine.runtime(), &plan, trace);
         let faults = play(&world, &options, &mut rng).await;
         let mut history = world.history.borrow().clone();
+        history.have_disks_lied = world.lies_told.get();
         history.forgiven_partitions = history.written_to();
         history.forgiven_partitions.retain(|partition| world.is_loss_admitted(partition.0));
         for (partition, last) in &mut history.partitions {
