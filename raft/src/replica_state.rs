@@ -210,19 +210,6 @@ impl ReplicaState {
         memberships.push((Some(id), members));
     }
 
-    /// Takes note of the memberships that are here up to an entry which is known to be committed.
-    pub(crate) fn note_sides(&self, upto: EntryId) {
-        let applied = self.applied();
-        for side in self.log.side_entries() {
-            if Some(side.id) <= applied || side.id > upto {
-                continue;
-            }
-            if let Ok(SideBody::Membership(members)) = SideBody::decode(side.kind, side.body) {
-                self.note_membership(side.id, members);
-            }
-        }
-    }
-
     /// The newest decision among the entries up to this one.
     pub(crate) fn decision_at(&self, id: Option<EntryId>) -> u32 {
         let decisions =
