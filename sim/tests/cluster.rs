@@ -82,6 +82,23 @@ fn a_controller_whose_disk_is_full_while_it_starts_waits_for_room() {
     sound(&Options::cluster(6_000_042));
 }
 
+/// A move to fewer replicas was given up when the group had already let go of one. Nothing of it was to be seen any more in what
+/// the controller had decided, so no leader looked at its members: a partition of three replicas went on with two. (Seeds
+/// 7500076 and 7000442.)
+#[test]
+fn whom_a_move_that_is_given_up_had_let_go_of_is_taken_back() {
+    for seed in [7_500_076, 7_000_442] {
+        sound(&Options::cluster(seed));
+    }
+}
+
+/// A follower was sent a snapshot at an entry that it had. openraft counted all up to there as gone, of which the log knew nothing:
+/// when that replica led, and somebody needed a snapshot, there was none, and it was out of service. (Seed 7500168.)
+#[test]
+fn who_was_sent_a_snapshot_of_what_it_had_can_fill_others() {
+    sound(&Options::cluster(7_500_168));
+}
+
 /// Disks that lied left a node's copy of the controller's log, or its votes, in pieces. It said so and did not start, as it
 /// should; nobody in the simulation read that, so the run was taken for one that does not heal. (Seeds 40003 and 40015 of
 /// clusters on lying disks.) It is given an empty disk now, and what nobody but damaged replicas can lead is given up.

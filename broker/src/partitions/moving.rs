@@ -99,9 +99,13 @@ struct ToDo {
 }
 
 fn to_do(core: &Core, at: TopicIdPartition) -> Option<ToDo> {
-    let wanted = core.view().image.partition(at).filter(|partition| partition.is_moving())?.clone();
     let partition = core.partitions.get(&at)?;
     let group = partition.group().filter(|group| group.role() == Role::Leader)?;
+    let wanted = core.view().image.partition(at)?.clone();
+    // Of a move that only let go of replicas, and was given up, nothing is to be seen but that some are missing.
+    if !wanted.is_moving() && group.has_voters(&wanted.replicas) {
+        return None;
+    }
     Some(ToDo { group, name: partition.topic_partition().clone(), wanted })
 }
 

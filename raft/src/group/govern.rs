@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, EmptyNode, Precondition};
+use openraft_rt::watch::WatchReceiver;
 use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 
 use super::{GroupStatus, RaftGroup, Role};
@@ -177,6 +178,16 @@ impl RaftGroup {
             }
         }
         Ok(())
+    }
+
+    /// Whether these are the voters, and all of them; in the middle of a change they are not. As cheap as [`RaftGroup::role`].
+    pub fn has_voters(&self, voters: &[ReplicaId]) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        match &metrics.membership_config.membership().get_joint_config()[..] {
+            [of] => of.len() == voters.len() && voters.iter().all(|voter| of.contains(&voter.to_u64())),
+            _ => false,
+        }
     }
 
     pub(super) fn is_joint(&self) -> bool {
