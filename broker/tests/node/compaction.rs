@@ -208,12 +208,15 @@ fn a_topic_with_both_policies_loses_what_is_old_and_what_was_replaced() {
     let values = |records: &[Keyed], key: &str| -> Vec<String> {
         records.iter().filter(|record| record.1 == key).filter_map(|record| record.2.clone()).collect()
     };
+    // A segment that compaction has emptied may go with the old one before it: then the log begins behind that.
+    let newest_replaced = first_new + 6;
+    let mut begin = first_new;
     await_that("what is old goes, and what was replaced", || {
-        let log_start = wire.fetch("both", 0, first_new).log_start_offset;
-        assert!(log_start <= first_new, "nothing that is not old goes by its age");
-        log_start == first_new && values(&read_from(&mut wire, "both", first_new), "replaced") == ["6"]
+        begin = wire.fetch("both", 0, newest_replaced).log_start_offset;
+        assert!(begin <= newest_replaced, "nothing that is not old goes by its age: it begins at {begin}");
+        begin >= first_new && values(&read_from(&mut wire, "both", begin), "replaced") == ["6"]
     });
-    let records = read_from(&mut wire, "both", first_new);
+    let records = read_from(&mut wire, "both", begin);
     assert_eq!(values(&records, "old alone"), [""; 0], "its age takes the newest of a key as well");
     assert_eq!(values(&records, "last"), ["in the active segment"]);
     drop(node);
