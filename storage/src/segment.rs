@@ -18,6 +18,9 @@ use crate::layout;
 /// How much of a segment is read at a time when it is walked.
 pub(crate) const WALK_BYTES: usize = 1 << 20;
 
+/// How much is read at a time where nothing but headers is expected.
+const EMPTIED_READ_BYTES: usize = 16 << 10;
+
 /// A segment. Shared by the log and by reads that are under way; those keep its file readable after it was deleted.
 pub(crate) struct Segment {
     pub(crate) base: Offset,
@@ -231,6 +234,36 @@ impl Segment {
     /// Names the file in an error.
     pub(crate) fn failed(&self, source: io::Error) -> ReadError {
         ReadError::Io { path: self.path.clone(), source }
+    }
+
+    /// The largest timestamp that its batches had before compaction took all their records; none if one has records, or
+    /// names no timestamp.
+    pub(crate) async fn max_timestamp_if_emptied(
+        &self,
+        disk: &Disk,
+    ) -> Result<Option<TimestampMs>, ReadError> {
+        let file = self.file(disk).await.map_err(|source| self.failed(source))?;
+        let mut max = None;
+        let mut position = 0;
+        while position < self.written_bytes.get() {
+            let bytes =
+                file.read_at(position, EMPTIED_READ_BYTES).await.map_err(|source| self.failed(source))?;
+            let before = position;
+            let mut rest = &bytes[..];
+            while let Ok(header) = Header::parse(rest) {
+                if header.record_count > 0 || header.max_timestamp == TimestampMs::NONE {
+                    return Ok(None);
+                }
+                max = max.max(Some(header.max_timestamp));
+                position += header.size_bytes() as u64;
+                rest = rest.get(header.size_bytes()..).unwrap_or_default();
+            }
+            // Whoever reads its batches says what is wrong with them.
+            if position == before {
+                return Ok(None);
+            }
+        }
+        Ok(max)
     }
 
     /// Walks the batches of the file from where `walk` stands, CRC and order included, and builds the indexes on the way.

@@ -857,30 +857,3 @@ fn damage_ends_a_pass_with_its_place() {
         assert!(words.contains(&name) && words.contains("position 0") && words.contains("CRC"), "{words}");
     });
 }
-
-#[test]
-fn the_largest_time_is_that_of_a_record_that_is_there() {
-    sim::run(1, |node| async move {
-        let bench = Bench::new(node.runtime(), node.data_dir(), 0);
-        let log = bench.open(&config(Durability::Durable)).await;
-        let put = |producer: i64, time: i64| {
-            let mut builder =
-                BatchBuilder::new(Codec::None).producer(ProducerId(producer), ProducerEpoch(0), 0);
-            builder.push(
-                TimestampMs(NOW.0 + time),
-                &RecordParts { key: Some(b"k"), value: Some(b"v"), headers: &[] },
-            );
-            log.append(BytesMut::from(&builder.build()[..]), EPOCH, NOW).unwrap();
-        };
-        // The first keeps its batch without its record, as it is a producer's newest; its time is the largest.
-        put(1, 900);
-        put(2, 100);
-        log.roll();
-        log.append(keyed("other", Some("x")), EPOCH, NOW).unwrap();
-        log.flush().await.unwrap();
-        compact(&log, &cleaner(&node, 10), 2, 0).await.unwrap().expect("something");
-        let largest = log.offset_of_max_timestamp(Offset(2)).await.unwrap().expect("a record");
-        assert_eq!((largest.offset, largest.timestamp), (Offset(1), TimestampMs(NOW.0 + 100)));
-        assert_eq!(log.offset_for_time(TimestampMs(NOW.0 + 200), Offset(2)).await.unwrap(), None);
-    });
-}

@@ -164,12 +164,8 @@ impl Log {
         let mut sealed = Vec::with_capacity(segments.len());
         for segment in &segments {
             let is_dirty = first_dirty.is_none_or(|first_dirty| segment.end.get() > first_dirty);
-            let largest_timestamp = if is_dirty && rules.lag_min_ms > 0 {
-                let largest = self.max_timestamp_of(segment).await?;
-                Some(if largest == TimestampMs::NONE { segment.last_write.get() } else { largest })
-            } else {
-                None
-            };
+            let largest_timestamp =
+                if is_dirty && rules.lag_min_ms > 0 { Some(self.age_begin_of(segment).await?) } else { None };
             let first_timestamp = if is_dirty && rules.lag_max_ms < i64::MAX {
                 self.first_timestamp_of(segment).await?
             } else {

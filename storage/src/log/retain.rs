@@ -46,14 +46,30 @@ impl Log {
             let mut max_timestamp = TimestampMs::NONE;
             // By time the first that stays keeps all behind it: their indexes need not be read.
             if size_bytes > 0 && config.retention_ms.is_some() && expired(&ages, &config, now) == ages.len() {
-                max_timestamp = self.max_timestamp_of(segment).await?;
-            }
-            if max_timestamp == TimestampMs::NONE {
-                max_timestamp = segment.last_write.get();
+                max_timestamp = self.age_begin_of(segment).await?;
             }
             ages.push(SegmentAge { size_bytes, max_timestamp });
         }
         Ok(expired(&ages, &config, now).checked_sub(1).map(|last| segments[last].end.get()))
+    }
+
+    /// What the age of a segment counts from: the largest timestamp of its records; of one that compaction has emptied, the
+    /// largest that its batches had; of records without timestamps, the last write.
+    ///
+    /// An emptied one holds nothing but lies before records whose time may be over: the last write is as late as the last
+    /// start, and would keep all of them for another `retention.ms` each time.
+    pub(super) async fn age_begin_of(&self, segment: &Rc<Segment>) -> Result<TimestampMs, ReadError> {
+        let of_records = self.max_timestamp_of(segment).await?;
+        if of_records != TimestampMs::NONE {
+            return Ok(of_records);
+        }
+        let last_write = segment.last_write.get();
+        if !segment.sealed.get() {
+            return Ok(last_write);
+        }
+        let Some(_inside) = self.inner.gate.enter() else { return Err(ReadError::Deleted) };
+        let of_emptied = segment.max_timestamp_if_emptied(&self.inner.shared.runtime.disk).await?;
+        Ok(of_emptied.unwrap_or(last_write))
     }
 
     /// Moves the log start up to `to`, durably: what lies below is never read again, whole segments of it go after
