@@ -44,7 +44,7 @@ pub(crate) fn sight(group: &RaftGroup, number: u32, life: u32, epoch: LeaderEpoc
         entries,
         known: status.committed.map(|id| id.index),
         head: log.purged(),
-        voters: if leads { status.voters } else { Vec::new() },
+        voters: status.voters,
     }
 }
 
@@ -80,7 +80,7 @@ impl Milestones {
             events.add("elections", 1);
         }
         events.add("votes-seen", u64::from(sight.voted_for.is_some()));
-        if sight.voters.is_empty() {
+        if !sight.leads {
             return;
         }
         let Some(was) = self.voters.insert(sight.group, sight.voters.clone()) else { return };

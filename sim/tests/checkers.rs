@@ -694,6 +694,38 @@ fn a_group_that_is_made_later_is_not_forgotten() {
     assert!(!judge.is_loss_admitted(1));
 }
 
+/// A leader that nobody had looked at acknowledged for fifty milliseconds; then all processes were killed. One voter's disk had
+/// been wiped before, one lost its power after, so what it had acknowledged could be lost. But the judge heard of voters from
+/// leaders alone: the first one it saw had a new life of the wiped one among its voters, and two of those three had forgotten
+/// nothing. Commits that were lost were not forgiven, and the replica that went on with the most was accused of it. (Seed 7500030
+/// of clusters.)
+#[test]
+fn the_voters_of_a_group_that_nobody_was_seen_to_lead_are_those_it_was_founded_with() {
+    let founder = |node| ReplicaId { incarnation: 0, ..replica(node) };
+    let founded = |node| {
+        let voters = (1..=3).map(founder).collect();
+        Sight { replica: founder(node), leads: false, voters, ..sight(node) }
+    };
+    let new = |node| Sight { epoch: LeaderEpoch(0), known: None, entries: Vec::new(), ..founded(node) };
+    let mut judge = after(&[new(1)], &[]);
+    judge.forget(NodeId(2), Forgets::Everything, EARLY);
+    judge.see(&founded(3), EARLY, &mut Verdict::default());
+    assert!(!judge.is_loss_admitted(1));
+    judge.forget(NodeId(3), Forgets::Unflushed, EARLY);
+    assert!(judge.is_loss_admitted(1));
+    let mut verdict = Verdict::default();
+    let leader = Sight { leads: true, voters: vec![founder(1), replica(2), founder(3)], ..founded(3) };
+    [new(1), founded(3), leader].iter().for_each(|sight| judge.see(sight, LATE, &mut verdict));
+    assert_eq!(kinds(verdict), [], "there was nothing better");
+    // One that forgot, and two that did not, of whom none was seen to lead.
+    let mut verdict = Verdict::default();
+    after(&[founded(1), founded(3)], &[3]).see(&founded(3), EARLY, &mut verdict);
+    assert_eq!(kinds(verdict), [Kind::TrustedTail]);
+    // Whoever does not lead may be late: what a leader said counts for more.
+    let moved = Sight { voters: vec![founder(1), replica(4), replica(5)], ..sight(1) };
+    assert!(!after(&[moved, founded(2), founded(3)], &[2, 3]).is_loss_admitted(1));
+}
+
 #[test]
 fn what_is_flushed_in_every_mode_is_forgotten_with_the_disk_alone() {
     let of_two = |what: Forgets| {

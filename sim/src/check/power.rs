@@ -42,7 +42,8 @@ pub enum Forgets {
 struct Group {
     /// The newest epoch that somebody was seen to lead in.
     epoch: Option<LeaderEpoch>,
-    /// Who may decide, oldest first: those before the last until the last are known to have been decided on.
+    /// Who may decide, oldest first: those before the last until the last are known to have been decided on. Until somebody
+    /// is seen to lead, whom any replica takes for them.
     voters: Vec<Voters>,
     /// Who was seen last on each node, and whether it had voted or followed anybody by then.
     replicas: BTreeMap<NodeId, (ReplicaId, bool)>,
@@ -58,7 +59,7 @@ struct Group {
 #[derive(Clone, Debug)]
 struct Voters {
     who: Vec<ReplicaId>,
-    /// The leader's newest entry when it was first seen with these: the change itself is not behind it.
+    /// The newest entry of whoever was first seen with these: the change itself is not behind it.
     since: EntryIndex,
     /// When that was.
     seen: Duration,
@@ -127,7 +128,7 @@ impl PowerJudge {
         group.replicas.insert(sight.replica.node, (sight.replica, has_begun));
         group.note_voters(sight, now);
         group.judge_loss();
-        // Who the others are is known from a leader on.
+        // As long as nobody says who the others are, nobody knows what they can do.
         let others_can = !group.voters.is_empty() && !group.is_loss_admitted;
         if group.forgetful.contains(&sight.replica) && others_can {
             let facts = format!(
@@ -146,14 +147,18 @@ impl PowerJudge {
 
 impl Group {
     fn note_voters(&mut self, sight: &Sight, now: Duration) {
-        if sight.voters.is_empty() || Some(sight.epoch) < self.epoch {
+        // Whoever leads may be gone before anybody looks: the voters that a group began with are told by all who founded it.
+        let may_tell = if sight.leads { Some(sight.epoch) >= self.epoch } else { self.epoch.is_none() };
+        if sight.voters.is_empty() || !may_tell {
             return;
         }
-        self.epoch = Some(sight.epoch);
+        if sight.leads {
+            self.epoch = Some(sight.epoch);
+        }
         let last = sight.entries.last().map(|entry| entry.id.index).or(sight.purged.map(|id| id.index));
         match self.voters.last() {
             Some(voters) if voters.who == sight.voters => {
-                if sight.known >= Some(voters.since) {
+                if sight.leads && sight.known >= Some(voters.since) {
                     self.voters.drain(..self.voters.len() - 1);
                 }
             }

@@ -29,7 +29,7 @@ pub struct Sight {
     pub purged: Option<EntryId>,
     /// Its entries, in order, without a hole.
     pub entries: Vec<SeenEntry>,
-    /// Who votes, of both sets during a change; empty where it does not lead.
+    /// Who votes, as far as it knows, of both sets during a change; a leader knows best.
     pub voters: Vec<ReplicaId>,
     /// Up to where it says the entries are committed.
     pub known: Option<EntryIndex>,
