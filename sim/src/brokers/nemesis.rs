@@ -58,31 +58,6 @@ pub enum Fault {
     Wipe(usize),
 }
 
-impl Fault {
-    fn name(&self) -> &'static str {
-        match self {
-            Fault::Kill(_) => "fault-kill",
-            Fault::PowerCut(_) => "fault-power-cut",
-            Fault::KillAll => "fault-kill-all",
-            Fault::PowerCutAll => "fault-power-cut-all",
-            Fault::Pause(_) => "fault-pause",
-            Fault::Cut(..) => "fault-cut",
-            Fault::CutOneWay(..) => "fault-cut-one-way",
-            Fault::SlowLink(..) => "fault-slow-link",
-            Fault::Reset(..) => "fault-reset",
-            Fault::SlowDisk(_) => "fault-slow-disk",
-            Fault::SlowFlushes(_) => "fault-slow-flushes",
-            Fault::ReadError(_) => "fault-read-error",
-            Fault::WriteError(_) => "fault-write-error",
-            Fault::FlushError(_) => "fault-flush-error",
-            Fault::FullDisk(..) => "fault-full-disk",
-            Fault::ClockJump(..) => "fault-clock-jump",
-            Fault::Lie(_) => "fault-lie",
-            Fault::Wipe(_) => "fault-wipe",
-        }
-    }
-}
-
 /// What ends a fault.
 enum Undo {
     Start(usize),
@@ -393,7 +368,7 @@ impl Nemesis {
             self.nodes[*node].is_hurt = true;
         }
         self.faults += 1;
-        self.shared.events().add(fault.name(), 1);
+        self.shared.events().add_fault(fault);
         self.note(cluster, format_args!("{fault:?} until {lasts:?}"));
     }
 

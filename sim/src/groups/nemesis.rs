@@ -36,32 +36,6 @@ enum Fault {
     Move(u32),
 }
 
-impl Fault {
-    fn name(&self) -> &'static str {
-        match self {
-            Fault::Kill(_) => "fault-kill",
-            Fault::PowerCut(_) => "fault-power-cut",
-            Fault::KillAll => "fault-kill-all",
-            Fault::PowerCutAll => "fault-power-cut-all",
-            Fault::Pause(_) => "fault-pause",
-            Fault::Cut(..) => "fault-cut",
-            Fault::CutOneWay(..) => "fault-cut-one-way",
-            Fault::Isolate(_) => "fault-isolate",
-            Fault::SlowLink(..) => "fault-slow-link",
-            Fault::SlowDisk(_) => "fault-slow-disk",
-            Fault::SlowFlushes(_) => "fault-slow-flushes",
-            Fault::ReadError(_) => "fault-read-error",
-            Fault::WriteError(_) => "fault-write-error",
-            Fault::FlushError(_) => "fault-flush-error",
-            Fault::FullDisk(_) => "fault-full-disk",
-            Fault::ClockJump(..) => "fault-clock-jump",
-            Fault::Lie(_) => "fault-lie",
-            Fault::Transfer(_) => "fault-transfer",
-            Fault::Move(_) => "fault-move",
-        }
-    }
-}
-
 enum Undo {
     Start(usize),
     Restart(usize),
@@ -245,7 +219,7 @@ impl Nemesis {
             }
         }
         self.faults += 1;
-        world.events.add(fault.name(), 1);
+        world.events.add_fault(fault);
         self.note(format_args!("{fault:?} until {lasts:?}"));
     }
 
