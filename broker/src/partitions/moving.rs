@@ -101,12 +101,13 @@ struct ToDo {
 fn to_do(core: &Core, at: TopicIdPartition) -> Option<ToDo> {
     let partition = core.partitions.get(&at)?;
     let group = partition.group().filter(|group| group.role() == Role::Leader)?;
-    let wanted = core.view().image.partition(at)?.clone();
+    let view = core.view();
+    let wanted = view.image.partition(at)?;
     // Of a move that only let go of replicas, and was given up, nothing is to be seen but that some are missing.
     if !wanted.is_moving() && group.has_voters(&wanted.replicas) {
         return None;
     }
-    Some(ToDo { group, name: partition.topic_partition().clone(), wanted })
+    Some(ToDo { group, name: partition.topic_partition().clone(), wanted: wanted.clone() })
 }
 
 /// Runs while the partition is on a move and led here.

@@ -18,6 +18,14 @@ fn begin(dir: &Path) -> (RunningNode, Wire) {
     (node, wire)
 }
 
+/// A node that has stored a record in a topic of so many partitions, and has ended.
+fn store_old(dir: &Path, partitions: i32) {
+    let (node, mut wire) = begin(dir);
+    wire.create("t", partitions, &[]);
+    wire.store("t", 0, batch(&["old"]));
+    end(node);
+}
+
 fn end(node: RunningNode) {
     node.stop();
     node.join().unwrap();
@@ -43,10 +51,7 @@ fn directories(dir: &Path) -> Vec<String> {
 #[test]
 fn a_partition_that_cannot_be_opened_goes_with_its_topic() {
     let dir = tempfile::tempdir().unwrap();
-    let (node, mut wire) = begin(dir.path());
-    wire.create("t", 2, &[]);
-    wire.store("t", 0, batch(&["old"]));
-    end(node);
+    store_old(dir.path(), 2);
     // What cannot be opened as a file.
     let segment = dir.path().join("t-0/00000000000000000000.log");
     std::fs::remove_file(&segment).unwrap();
@@ -69,10 +74,7 @@ fn a_partition_that_cannot_be_opened_goes_with_its_topic() {
 #[test]
 fn what_was_set_aside_goes_once_its_topic_is_known_to_be_deleted() {
     let dir = tempfile::tempdir().unwrap();
-    let (node, mut wire) = begin(dir.path());
-    wire.create("t", 1, &[]);
-    wire.store("t", 0, batch(&["old"]));
-    end(node);
+    store_old(dir.path(), 1);
     let aside = |digit| format!("t-0.{digit:032x}-stray");
     let copy = |to: &str, metadata: &str| {
         std::fs::create_dir(dir.path().join(to)).unwrap();
