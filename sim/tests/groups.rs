@@ -35,6 +35,13 @@ fn five_nodes_keep_their_promises_while_replicas_move() {
     }
 }
 
+/// Power failed between the manifest of a snapshot and the record that decides whether it is the log. The processes here opened
+/// logs without settling that, as brokers do: the replica was not opened any more.
+#[test]
+fn a_snapshot_that_was_interrupted_is_settled_at_the_start() {
+    sound(&Options { nodes: 3, ..Options::new(8_501_179) });
+}
+
 /// How many seeds a planted wrong may go unnoticed.
 const SEEDS_MAX: u64 = 25;
 

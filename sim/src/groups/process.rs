@@ -17,8 +17,10 @@ use ouzel_raft::{GroupSettings, OpenGroup, RaftGroup, ReplicatedLog, Role, Ticks
 use ouzel_runtime::clock::Instant;
 use ouzel_runtime::sim::{DATA_DIR, Rng, SimRuntime};
 use ouzel_runtime::{CoreId, Runtime};
-use ouzel_storage::wal::{BootId, Change, GroupState, MetaWal, replay, stop_of};
-use ouzel_storage::{FileCommitter, Log, LogConfig, LogShared, OpenLog, OpenSegments, TailCache};
+use ouzel_storage::wal::{BootId, Change, MetaWal, replay};
+use ouzel_storage::{
+    FileCommitter, LogConfig, LogShared, OpenLog, OpenSegments, Stop, TailCache, snapshot_files,
+};
 use tokio::sync::mpsc;
 
 use super::controller::ask_about_the_lost;
@@ -310,9 +312,8 @@ async fn open_group(
         wipe(inside, &at, number).await?;
     }
     let kept = kept.filter(|kept| kept.replica == replica);
-    let (stop, flushed) = stop_of(kept.as_ref().map(GroupState::as_solo).as_ref(), inside.boot, None);
     let topic = TopicName::new("t").map_err(|error| error.to_string())?;
-    let log = Log::open(OpenLog {
+    let options = OpenLog {
         shared: inside.shared.clone(),
         dir: log_dir(number),
         topic_partition: TopicPartition { topic, partition: at.partition },
@@ -324,14 +325,15 @@ async fn open_group(
             retention_bytes: None,
             ..LogConfig::default()
         },
-        stop,
-        flushed: flushed.unwrap_or(Offset::ZERO),
+        stop: Stop::Unknown,
+        flushed: Offset::ZERO,
         clean_end: None,
         now: TimestampMs(inside.runtime.clock.wall_ms()),
         with_entries: true,
-    })
-    .await
-    .map_err(|error| error.to_string())?;
+    };
+    // As a broker does: a snapshot that was taking the log's place is settled first.
+    let log = snapshot_files::open_group(options, kept.as_ref(), inside.boot).await;
+    let log = log.map_err(|error| error.to_string())?;
     if !anyway && !vouches(kept.as_ref(), inside.boot, &log) {
         let last = log.last_entry();
         log.close().await.map_err(|error| error.to_string())?;
