@@ -13,7 +13,8 @@
 //!  swapped    all files moved, the manifest removed and that flushed            it opens
 //! ```
 //! The *write-ahead file decides*, as it does for a genesis: [`settle`] finishes at the next start what was decided, and
-//! takes back what was not (what has been gathered stays, for the next attempt). Until then the log does not open.
+//! takes back what was not (what has been gathered stays, for the next attempt). Until then the log does not open. Nor does a
+//! log go on beside a manifest that nobody decided: its own purge point may come to that entry.
 
 mod install;
 mod manifest;

@@ -44,6 +44,9 @@ pub(crate) struct State {
     fail_read: Countdown,
     fail_write: Countdown,
     fail_sync: Countdown,
+    fail_change: Countdown,
+    /// How many changes fail, once the first does.
+    failing_changes: u64,
     cut: Countdown,
     pub(crate) is_cut: bool,
     counts: OperationCounts,
@@ -117,6 +120,8 @@ impl SimDisk {
             fail_read: Countdown::default(),
             fail_write: Countdown::default(),
             fail_sync: Countdown::default(),
+            fail_change: Countdown::default(),
+            failing_changes: 0,
             cut: Countdown::default(),
             is_cut: false,
             counts: OperationCounts::default(),
@@ -192,6 +197,19 @@ impl SimDisk {
     /// bytes are then never flushed, although they can be read and the next flush succeeds.
     pub fn fail_sync_after(&self, syncs: u64) {
         self.lock().fail_sync = Countdown { left: Some(syncs) };
+    }
+
+    /// Lets `count` changing operations fail with EIO, names and flushes included, after `changes` more that succeed. Nothing
+    /// of them happens; what a flush should have covered stays to be flushed.
+    pub fn fail_changes_after(&self, changes: u64, count: u64) {
+        let mut state = self.lock();
+        state.fail_change = Countdown { left: Some(changes) };
+        state.failing_changes = count;
+    }
+
+    /// How many operations that [`fail_changes_after`](Self::fail_changes_after) asked to fail are still to come.
+    pub fn failing_changes(&self) -> u64 {
+        self.lock().failing_changes
     }
 
     /// Cuts the power after `changes` more changing operations: all operations fail from then on, and nothing
@@ -295,6 +313,8 @@ impl State {
         self.fail_read = Countdown::default();
         self.fail_write = Countdown::default();
         self.fail_sync = Countdown::default();
+        self.fail_change = Countdown::default();
+        self.failing_changes = 0;
         self.cut = Countdown::default();
         self.is_cut = false;
         self.counts = OperationCounts::default();
@@ -341,6 +361,11 @@ impl State {
         self.is_cut |= self.cut.fires();
         if self.is_cut {
             return Err(power_is_cut());
+        }
+        if self.fail_change.fires() {
+            self.failing_changes = self.failing_changes.saturating_sub(1);
+            self.fail_change.left = (self.failing_changes > 0).then_some(0);
+            return Err(eio());
         }
         if self.late.as_ref().is_some_and(|late| late.are_due) {
             self.make_up_for_late_flushes();

@@ -188,8 +188,11 @@ impl Inner {
         };
         if let Err(error) = prepared.await {
             segments.iter().for_each(|segment| segment.release());
-            // It may be there already: the next start would not know that nobody decided.
-            install.take_back().await?;
+            // The manifest may be there already. If it stays, the log must not go on: a start that finds it when the log's own
+            // purge point has come to its entry takes it for decided.
+            install.take_back().await.inspect_err(|kept| {
+                self.fence(format!("take back a snapshot in {}: {kept}", self.dir.display()));
+            })?;
             return Err(error);
         }
         let installed = async {

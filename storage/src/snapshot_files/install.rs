@@ -229,7 +229,9 @@ pub(crate) async fn crc_of(file: &File, bytes: u64) -> std::io::Result<u32> {
 pub async fn settle(disk: &Disk, dir: &Path, purged: Option<EntryId>) -> Result<(), SnapshotError> {
     let ready = dir.join(layout::INSTALL_DIR).join(layout::INSTALL_READY);
     let bytes = match disk.read(&ready).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return remove_empty(disk, dir).await,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return keep_nothing_ready(disk, dir).await;
+        }
         read => read.map_err(io_error("read", &ready))?,
     };
     let manifest =
@@ -242,16 +244,20 @@ pub async fn settle(disk: &Disk, dir: &Path, purged: Option<EntryId>) -> Result<
     }
 }
 
-/// Removes the directory that a swap emptied a moment before a crash.
-async fn remove_empty(disk: &Disk, dir: &Path) -> Result<(), SnapshotError> {
+/// Nothing is ready. That it is not is flushed, since an earlier start may have failed to: a manifest that comes back with a
+/// power cut would be decided once the log's own purge point comes to its entry, and take the place of all that is behind.
+/// A directory that a swap emptied a moment before a crash is removed.
+async fn keep_nothing_ready(disk: &Disk, dir: &Path) -> Result<(), SnapshotError> {
     let staging = dir.join(layout::INSTALL_DIR);
-    match disk.list_dir(&staging).await {
-        Ok(inside) if inside.is_empty() => {
-            disk.remove_dir_all(&staging).await.map_err(io_error("remove", &staging))
-        }
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("list", &staging)(error)),
-        _ => Ok(()),
+    let inside = match disk.list_dir(&staging).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        listed => listed.map_err(io_error("list", &staging))?,
+    };
+    disk.sync_dir(&staging).await.map_err(io_error("flush", &staging))?;
+    if inside.is_empty() {
+        disk.remove_dir_all(&staging).await.map_err(io_error("remove", &staging))?;
     }
+    Ok(())
 }
 
 /// What has been gathered is no longer ready; it stays for another attempt.
@@ -297,9 +303,15 @@ async fn swap(disk: &Disk, dir: &Path, manifest: &Manifest) -> Result<(), Snapsh
             renamed => renamed.map_err(io_error("rename", &from))?,
         }
     }
-    for dir in [dir, &staging] {
-        disk.sync_dir(dir).await.map_err(io_error("flush", dir))?;
+    disk.sync_dir(dir).await.map_err(io_error("flush", dir))?;
+    // A crash between the two halves of a move leaves a file under both names.
+    for entry in disk.list_dir(&staging).await.map_err(io_error("list", &staging))? {
+        if entry.name != layout::INSTALL_READY {
+            let path = staging.join(&entry.name);
+            disk.remove_file(&path).await.map_err(io_error("remove", &path))?;
+        }
     }
+    disk.sync_dir(&staging).await.map_err(io_error("flush", &staging))?;
     take_back(disk, dir).await?;
     disk.remove_dir_all(&staging).await.map_err(io_error("remove", &staging))?;
     disk.sync_dir(dir).await.map_err(io_error("flush", dir))
