@@ -144,7 +144,7 @@ pub(crate) fn act(core: &Rc<Core>, due: &Due) {
         if let Some(group) = core.group(&at) {
             let core = core.clone();
             ouzel_runtime::spawn(async move {
-                // A refusal shows in the group's standing.
+                // That it does not lead shows in the group's standing.
                 let answered = group.ask_leader().await;
                 if let (Some(leader), Some(cluster)) = (answered, core.cluster()) {
                     cluster.elector.leader_answered(&at, leader.node);

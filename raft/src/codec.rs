@@ -43,7 +43,7 @@ pub(crate) enum Request {
     Transfer(TransferLeaderRequest<Types>),
     /// The leader gave up leadership and its successor did not take it: stand for election.
     Elect,
-    /// Are you there?
+    /// Are you there, and do you lead?
     Ping,
     /// Part of a snapshot's way, in the recovery codec.
     Snapshot(Bytes, Vec<Bytes>),
@@ -56,7 +56,9 @@ pub(crate) enum Response {
     Vote(VoteResponse<Types>),
     Transfer(Result<(), String>),
     Elect,
-    Ping,
+    Ping {
+        leads: bool,
+    },
     Snapshot(Bytes, Vec<Bytes>),
     /// The message was not carried out, in words.
     Refused(String),
@@ -192,7 +194,10 @@ pub(crate) fn encode_response(envelope: Envelope, response: &Response) -> PeerMe
             writer.bool(outcome.is_ok());
         }
         Response::Elect => writer = begin(5, envelope),
-        Response::Ping => writer = begin(7, envelope),
+        Response::Ping { leads } => {
+            writer = begin(7, envelope);
+            writer.bool(*leads);
+        }
         Response::Snapshot(head, pieces) => {
             writer = begin(6, envelope);
             writer.bytes(head);
@@ -230,7 +235,7 @@ pub(crate) fn decode_response(message: PeerMessage) -> Result<(Envelope, Respons
             Response::Transfer(if reader.bool()? { Ok(()) } else { Err(words) })
         }
         5 => Response::Elect,
-        7 => Response::Ping,
+        7 => Response::Ping { leads: reader.bool()? },
         6 => Response::Snapshot(reader.bytes()?, bodies),
         other => return Err(malformed(format!("a group's answer of kind {other}"))),
     };

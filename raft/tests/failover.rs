@@ -416,6 +416,41 @@ fn a_leader_that_stands_for_election_is_not_waited_for() {
     });
 }
 
+/// A move had let go of two of three replicas and brought in two others when all processes were killed. The leader stayed, but
+/// its slow disk held nothing of the move: started again it stood for election among the old members, of which two were gone, and
+/// asked nobody else. The new ones had all that is needed, and waited two minutes for it: it was there when they asked. (The
+/// simulation of clusters of five, seed 9000722.) Now it is asked whether it leads.
+#[test]
+fn a_leader_that_was_started_again_is_not_waited_for() {
+    run(11, 3, |cluster| async move {
+        cluster.settings.borrow_mut().ticks = Ticks::Served;
+        cluster.found().await;
+        let old = cluster.leader().await;
+        append(&old, batch(1, None)).await.expect("it leads");
+        cluster.settled().await;
+        let (name, others) = (old.replica(), cluster.others(&old));
+        for id in cluster.ids() {
+            cluster.kill(id);
+        }
+        for id in cluster.ids() {
+            cluster.start(id).await;
+        }
+        for id in &others {
+            let group = cluster.group(*id);
+            group.wait_until(|status| status.leader == Some(name)).await;
+            assert_eq!(group.ask_leader().await, None);
+            assert_eq!((group.status().leader, group.leader()), (None, None));
+        }
+        // Whoever was just opened is loyal for as long as a lease lasts: the elector tries again as well.
+        for _ in 0..8 {
+            cluster.group(others[0]).elect().await;
+            cluster.sleep(Duration::from_millis(250)).await;
+        }
+        let new = cluster.leader().await;
+        assert_eq!((new.replica(), new.offsets().high_watermark), (replica(others[0]), Offset(1)));
+    });
+}
+
 /// A whole cluster was started again. The leader's replica could not vouch for what it had acknowledged and took no part; the
 /// others had its name from their disks, its node answered, and they waited for it for two minutes. (The simulation of
 /// clusters, seeds 4 and 88.) It is asked, and its refusal is as good as its standing for election. One that is silent may

@@ -1,4 +1,4 @@
-//! Questions to one member: is it there?
+//! Questions to one member: is it there, and does it lead?
 
 use std::time::Duration;
 
@@ -15,35 +15,38 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
 
 impl RaftGroup {
-    /// Asks a member whether it is there.
+    /// Asks a member whether it is there; if so, says whether it leads.
     ///
     /// # Errors
     /// [`CallError::Refused`] when its node has no such replica, or does not open it, or it has stopped; else it is not known.
-    pub(super) async fn ping(&self, member: ReplicaId) -> Result<(), CallError> {
+    pub(super) async fn ping(&self, member: ReplicaId) -> Result<bool, CallError> {
         let asked = self.inner.network.call(member, Lane::Control, &Request::Ping);
         let answer = self.inner.state.runtime.clock.timeout(ANSWER_TIME_MAX, asked).await;
-        answer.unwrap_or(Err(CallError::TimedOut)).map(|_: Response| ())
+        match answer.unwrap_or(Err(CallError::TimedOut))? {
+            Response::Ping { leads } => Ok(leads),
+            other => Err(CallError::Refused(format!("{other:?} is no answer to that question"))),
+        }
     }
 
-    /// Asks whoever is taken for the leader whether it is there, and gives its name if it answers. If it refuses it leads no
-    /// more, and the status names nobody until somebody is heard: a replica that was opened leads only after it was elected
-    /// anew, in another epoch. No answer says nothing.
+    /// Asks whoever is taken for the leader whether it leads, and gives its name if it does. If it does not, or refuses to
+    /// answer, the status names nobody until somebody is heard: a replica that was opened leads only after it was elected
+    /// anew, in another epoch, and may lack what it takes to win. No answer says nothing.
     pub async fn ask_leader(&self) -> Option<ReplicaId> {
         let status = self.status();
         let leader = status.leader.filter(|leader| *leader != self.replica())?;
-        match self.ping(leader).await {
-            Ok(()) => Some(leader),
-            Err(CallError::Refused(words)) => {
-                if self.inner.resign(status.epoch, leader) {
-                    tracing::info!(
-                        partition = %self.inner.state.log.topic_partition(), %leader, %words,
-                        "the leader by name does not lead"
-                    );
-                }
-                None
-            }
-            Err(CallError::Unreachable(_) | CallError::TimedOut) => None,
+        let words = match self.ping(leader).await {
+            Ok(true) => return Some(leader),
+            Ok(false) => "it says so".to_owned(),
+            Err(CallError::Refused(words)) => words,
+            Err(CallError::Unreachable(_) | CallError::TimedOut) => return None,
+        };
+        if self.inner.resign(status.epoch, leader) {
+            tracing::info!(
+                partition = %self.inner.state.log.topic_partition(), %leader, %words,
+                "the leader by name does not lead"
+            );
         }
+        None
     }
 
     /// Another process answers in a node's place: whoever lives there is in sync when he is heard. The leader asks until he

@@ -9,7 +9,7 @@
 //!
 //! A leader's name is hearsay until the leader has been heard: it may come from this replica's disk, or from another
 //! follower, and its replica may be gone while its node answers. Such a leader is asked once, and again while there is no
-//! answer; if it refuses, the replica says that nobody leads, and an election is planned as for any such group.
+//! answer; if it does not lead, the replica says that nobody does, and an election is planned as for any such group.
 //!
 //! Groups that are well are looked after as rarely as those that cannot win: their leaders' heartbeats show every replica
 //! that its leader still leads, for a leader may be stuck on a node that answers every ping.
@@ -29,7 +29,7 @@ pub struct ElectionConfig {
     pub jitter: Duration,
     /// A group whose leader was never known waits this long for it to show.
     pub unknown_delay: Duration,
-    /// A leader that is known by name alone is asked whether it is there after this long, if it is not heard before; up to
+    /// A leader that is known by name alone is asked whether it leads after this long, if it is not heard before; up to
     /// as much later by chance.
     pub ask_delay: Duration,
     /// Between the questions, while there is no answer.
@@ -90,8 +90,8 @@ pub struct Due {
     /// Groups led elsewhere that have heard nothing for long, as far as was noted ([`ElectionScheduler::contact`]). If
     /// the replica knows of a later contact, note that; else start a pre-vote.
     pub check: Vec<TopicIdPartition>,
-    /// Groups whose leader is to be asked whether it is there. If it is, note that
-    /// ([`ElectionScheduler::leader_answered`]); if it refuses, its group has no leader.
+    /// Groups whose leader is to be asked whether it leads. If it does, note that
+    /// ([`ElectionScheduler::leader_answered`]); if it does not, its group has no leader.
     pub ask: Vec<TopicIdPartition>,
 }
 
@@ -210,7 +210,7 @@ impl ElectionScheduler {
         }
     }
 
-    /// The replica on `leader` was asked and is there: it leads, or will stand for election itself.
+    /// The replica on `leader` was asked, and leads.
     pub fn leader_answered(&mut self, at: &TopicIdPartition, leader: NodeId) {
         if let Some(group) = self.groups.get_mut(at)
             && group.watch.leader == Some(leader)

@@ -104,7 +104,7 @@ fn trap_15_nothing_is_told_behind_a_failure() {
         (Err(CallError::TimedOut), "no answer"),
         (Err(CallError::Unreachable("gone".to_owned())), "no answer"),
         (Ok(Response::Refused("no".to_owned())), "no answer"),
-        (Ok(Response::Ping), "no answer"),
+        (Ok(Response::Ping { leads: true }), "no answer"),
         (conflict(), "3 conflicts"),
         (Ok(Response::Append(AppendEntriesResponse::HigherVote(newer))), "a higher vote"),
     ] {
