@@ -94,10 +94,11 @@ pub enum AppendRefused {
     },
     /// Too few replicas for acks=all.
     #[error(
-        "acks=all needs {wanted} replicas in sync (min.insync.replicas, and at least a majority), there is {there}"
+        "acks=all needs {wanted} replicas in sync (min.insync.replicas) and a majority, of the old and of the new \
+         ones during a move; there is {there}"
     )]
     NotEnoughReplicas {
-        /// The topic's minimum, or a majority if that is more.
+        /// The topic's minimum.
         wanted: i32,
         /// In sync now.
         there: i32,

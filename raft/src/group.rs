@@ -39,14 +39,14 @@ use ouzel_model::{EntryId, LeaderEpoch, NodeId, Offset, ReplicaId, TimestampMs, 
 use ouzel_storage::{Durability, Log};
 use tokio::sync::Notify;
 
-use crate::in_sync::{InSync, LastSeen};
+use crate::in_sync::{InSync, LastSeen, is_enough};
 use crate::network::Network;
 use crate::planted::{self, Planted};
 use crate::replica_state::ReplicaState;
 use crate::replicated_log::{AppendRefused, Receipt, ReplicaOffsets, ReplicatedLog};
 use crate::snapshot::Incoming;
 use crate::state_machine::StateMachine;
-use crate::types::{Types, majority_of};
+use crate::types::Types;
 
 pub use govern::{ReconfigureError, TransferError};
 pub use open::{OpenGroup, OpenGroupError};
@@ -239,10 +239,12 @@ impl RaftGroup {
         if self.role() == Role::Leader { self.inner.in_sync_count_now() } else { 0 }
     }
 
-    /// How many voters must hold an entry at the least before it is committed. As cheap.
-    pub fn majority(&self) -> usize {
+    /// Whether acks=all can be answered with the voters in sync: at least `in_sync_min` of them, and a majority, without which
+    /// nothing is ever committed. Known to the leader only. As cheap.
+    pub fn has_enough_in_sync(&self, in_sync_min: usize) -> bool {
         let metrics = self.inner.raft.metrics();
-        majority_of(metrics.borrow_watched().membership_config.membership())
+        let metrics = metrics.borrow_watched();
+        is_enough(&self.inner.in_sync_now(), metrics.membership_config.membership(), in_sync_min)
     }
 
     /// When a member, whose node answers or does not, was last heard and caught up; known to the leader only.

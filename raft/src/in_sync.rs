@@ -13,6 +13,8 @@ use std::time::Duration;
 use ouzel_model::{EntryIndex, NodeId, ReplicaId};
 use ouzel_runtime::clock::Instant;
 
+use crate::types::Members;
+
 /// What a leader knows of its members' lag.
 #[derive(Debug, Default)]
 pub(crate) struct InSync {
@@ -169,12 +171,13 @@ pub(crate) fn held_by(count: usize, voters: &[(ReplicaId, Option<EntryIndex>)]) 
     held.get(count.saturating_sub(1)).copied().flatten()
 }
 
-/// Whether acks=all can be answered with these alone: they are a majority of each of the sets of voters, and as many as
-/// `in_sync_min` asks for.
-pub(crate) fn is_enough(in_sync: &[ReplicaId], voter_sets: &[Vec<ReplicaId>], in_sync_min: usize) -> bool {
-    let is_majority =
-        |set: &Vec<ReplicaId>| set.iter().filter(|voter| in_sync.contains(voter)).count() > set.len() / 2;
-    in_sync.len() >= in_sync_min && voter_sets.iter().all(is_majority)
+/// Whether acks=all can be answered with these alone: they are as many as `in_sync_min` asks for, and a majority of the voters;
+/// of the old and of the new ones, each for themselves, while a change of members is under way.
+pub(crate) fn is_enough(in_sync: &[ReplicaId], members: &Members, in_sync_min: usize) -> bool {
+    let is_majority = |set: &BTreeSet<u64>| {
+        set.iter().filter(|voter| in_sync.contains(&ReplicaId::from_u64(**voter))).count() > set.len() / 2
+    };
+    in_sync.len() >= in_sync_min && members.get_joint_config().iter().all(is_majority)
 }
 
 #[cfg(test)]
@@ -311,7 +314,8 @@ mod tests {
 
     /// A majority of all voters was taken for enough, whatever `min.insync.replicas` asked for, and also in the middle of a
     /// change of members, when four of five may be no majority of three: who was waited for was sent entries at the rate of
-    /// those that are not.
+    /// those that are not. And acks=all was taken then with as many in sync as a majority of the larger set is, of whichever set:
+    /// its producers waited for a majority that was not there, and could find what they had given up stored later.
     #[test]
     fn enough_is_a_majority_of_each_set_and_what_was_asked_for() {
         let of = |nodes: &[i32]| nodes.iter().copied().map(replica).collect::<Vec<_>>();
@@ -329,9 +333,16 @@ mod tests {
             (&[1, 2, 4], &[&[1, 2, 3], &[1, 4, 5]], 4, false),
             (&[1, 4, 5], &[&[1, 2, 3], &[1, 4, 5]], 1, false),
             (&[1, 4], &[&[1], &[1, 4, 5]], 2, true),
+            (&[1, 2], &[&[1, 2, 3], &[1, 2]], 1, true),
+            (&[1, 3], &[&[1, 2, 3], &[1, 2]], 1, false),
+            // A leader that is to leave is one of the old voters alone.
+            (&[1, 4, 5], &[&[1, 2, 3], &[4, 5, 6]], 1, false),
+            (&[1, 2, 4, 5], &[&[1, 2, 3], &[4, 5, 6]], 1, true),
         ] {
-            let sets_of: Vec<_> = sets.iter().map(|set| of(set)).collect();
-            let found = is_enough(&of(in_sync), &sets_of, in_sync_min);
+            let set_of =
+                |set: &&[i32]| of(set).into_iter().map(|voter| voter.to_u64()).collect::<BTreeSet<_>>();
+            let members = Members::new_with_defaults(sets.iter().map(set_of).collect(), []);
+            let found = is_enough(&of(in_sync), &members, in_sync_min);
             assert_eq!(found, expected, "{in_sync:?} of {sets:?}, at least {in_sync_min}");
         }
     }

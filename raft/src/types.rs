@@ -92,13 +92,8 @@ pub(crate) fn voters_of(members: &Members) -> Vec<ReplicaId> {
     members.voter_ids().map(ReplicaId::from_u64).collect()
 }
 
-/// The sets of voters of which each has a say: one, or the old and the new one while the membership is joint.
-pub(crate) fn voter_sets_of(members: &Members) -> Vec<Vec<ReplicaId>> {
-    let sets = members.get_joint_config().iter();
-    sets.map(|set| set.iter().copied().map(ReplicaId::from_u64).collect()).collect()
-}
-
-/// How many voters must hold an entry at the least before it is committed: a majority, of the larger set while it is joint.
+/// How many voters hold an entry at the least once it is committed: a majority, of the larger set while it is joint, where that
+/// many need not be enough.
 pub(crate) fn majority_of(members: &Members) -> usize {
     members.get_joint_config().iter().map(|set| set.len() / 2 + 1).max().unwrap_or(1)
 }

@@ -93,20 +93,15 @@ impl Partition {
         }
     }
 
-    /// How many replicas must be in sync for acks=all to be taken: as many as the topic asks for, and a majority, without
-    /// which nothing is ever acknowledged.
-    fn in_sync_needed(&self) -> i32 {
-        let asked = self.config.borrow().min_insync_replicas;
-        match &self.log {
-            Replica::Solo(_) => asked,
-            Replica::Group(group) => asked.max(group.majority() as i32),
-        }
-    }
-
-    /// What is said to acks=all where too few replicas are in sync.
+    /// What is said to acks=all where too few replicas are in sync: fewer than the topic asks for, or no majority, without which
+    /// nothing is ever acknowledged.
     pub(super) fn too_few_in_sync(&self) -> Option<AppendRefused> {
-        let (wanted, there) = (self.in_sync_needed(), self.in_sync_count());
-        (wanted > there).then_some(AppendRefused::NotEnoughReplicas { wanted, there })
+        let wanted = self.config.borrow().min_insync_replicas;
+        let is_enough = match &self.log {
+            Replica::Solo(_) => wanted <= 1,
+            Replica::Group(group) => group.has_enough_in_sync(usize::try_from(wanted).unwrap_or_default()),
+        };
+        (!is_enough).then(|| AppendRefused::NotEnoughReplicas { wanted, there: self.in_sync_count() })
     }
 
     /// The life of the partition that this replica is.

@@ -10,7 +10,7 @@ use ouzel_model::{EntryIndex, LeaderEpoch, ReplicaId};
 use super::{GroupStatus, Inner, Metrics, Role};
 use crate::in_sync::{held_by, is_enough};
 use crate::replica_state::ReplicaState;
-use crate::types::{learners_of, majority_of, voter_sets_of, voters_of};
+use crate::types::{learners_of, majority_of, voters_of};
 
 /// While a group commits, what it has committed is noted this often. A restart applies from there.
 const NOTE_INTERVAL: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ impl Inner {
             && self.state.applied().is_some_and(|applied| applied.term == term)
     }
 
-    fn in_sync_now(&self) -> Vec<ReplicaId> {
+    pub(super) fn in_sync_now(&self) -> Vec<ReplicaId> {
         let now = self.state.runtime.clock.now();
         let lag_time_max = self.state.settings.borrow().lag_time_max;
         self.in_sync.borrow().in_sync(now, lag_time_max, self.state.replica).collect()
@@ -112,7 +112,7 @@ impl Inner {
             drop(in_sync);
             let (last, in_sync) = (metrics.last_log_index.map(EntryIndex), self.in_sync_now());
             let wanted = self.state.settings.borrow().min_insync_replicas;
-            let is_enough = is_enough(&in_sync, &voter_sets_of(members), wanted);
+            let is_enough = is_enough(&in_sync, members, wanted);
             self.network.catching_up.observe(last, &of_all, &in_sync, is_enough);
             let held: Vec<_> = of_all.into_iter().filter(|(replica, _)| voters.contains(replica)).collect();
             let majority = majority_of(members);
