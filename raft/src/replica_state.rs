@@ -240,7 +240,8 @@ impl ReplicaState {
 
     // A snapshot in the log's place.
 
-    /// Puts the staged snapshot at `entry` in the place of the log. A log that has the entry already is not touched.
+    /// Puts the staged snapshot at `entry` in the place of the log. A log that has come to the entry on its way here is not
+    /// touched.
     pub(crate) async fn install(self: &Rc<Self>, entry: EntryId, membership: &MembersAt) -> io::Result<()> {
         let staged = self.staged.take().filter(|install| install.manifest().entry == entry);
         if has_entry(self, entry) {

@@ -269,16 +269,18 @@ async fn install_whole(
     entry: EntryId,
     install: Option<Install>,
 ) -> Result<RaftVote, String> {
-    let members = match &install {
-        Some(install) => {
-            MembersAt::decode(install.manifest().membership.clone()).map_err(|error| error.to_string())?
-        }
+    if has_entry(state, entry) {
         // openraft is not told: it would count the entries up to there as gone, and as leader send others a snapshot at a point
         // at which no segment ends here. The leader goes on behind it.
-        None if has_entry(state, entry) => return Ok(vote),
-        None => return Err(format!("the snapshot at {entry} is not here as a whole")),
-    };
-    state.staged.replace(install);
+        if let Some(needless) = install {
+            abandon(state, needless).await;
+        }
+        return Ok(vote);
+    }
+    let install = install.ok_or_else(|| format!("the snapshot at {entry} is not here as a whole"))?;
+    let members =
+        MembersAt::decode(install.manifest().membership.clone()).map_err(|error| error.to_string())?;
+    state.staged.replace(Some(install));
     let meta = SnapshotMeta { last_log_id: Some(log_id(entry)), last_membership: members.stored() };
     let outcome = raft
         .install_full_snapshot(
@@ -287,10 +289,14 @@ async fn install_whole(
         )
         .await;
     // openraft may have found it needless.
-    if let Some(needless) = state.staged.take()
-        && let Err(error) = needless.abandon().await
-    {
-        tracing::warn!(partition = %state.log.topic_partition(), %error, "the files of a snapshot were not removed");
+    if let Some(needless) = state.staged.take() {
+        abandon(state, needless).await;
     }
     outcome.map(|response| response.vote).map_err(|error| error.to_string())
+}
+
+async fn abandon(state: &ReplicaState, needless: Install) {
+    if let Err(error) = needless.abandon().await {
+        tracing::warn!(partition = %state.log.topic_partition(), %error, "the files of a snapshot were not removed");
+    }
 }
