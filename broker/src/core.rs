@@ -211,6 +211,7 @@ impl Core {
         let mut sample = self.metrics.sample();
         sample.fetch_sessions = self.fetch_sessions.count() as u64;
         sample.request_memory_free_bytes = self.budget.free_bytes() as u64;
+        sample.wal_commits = self.partitions.wal.commits();
         let view = self.view();
         let sampled = self.partitions.all().into_iter().map(|partition| {
             let replicas = view.image.partition(*partition.at()).map_or(0, |known| known.replicas.len());

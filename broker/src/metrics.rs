@@ -399,6 +399,8 @@ pub struct CoreSample {
     pub peers: BTreeMap<(i32, &'static str), PeerSample>,
     /// Calls of other nodes that were handled.
     pub peer_calls_served: u64,
+    /// Commits of the core's write-ahead file.
+    pub wal_commits: u64,
 }
 
 impl CoreSample {
@@ -434,6 +436,7 @@ impl CoreSample {
             self.peers.entry(*key).or_default().add(more);
         }
         self.peer_calls_served += other.peer_calls_served;
+        self.wal_commits += other.wal_commits;
     }
 }
 

@@ -67,6 +67,8 @@ families! {
 
     DATA_LOSS = Counter "ouzel_data_loss_events_total" ["cause"] "Losses of acknowledged records that may have happened: disk, a follower came back with less than it had acknowledged; power, a replica goes on after a power cut though nobody can vouch for what was acknowledged and not flushed; unclean, somebody asked for an unclean election, and a replica goes on alone.";
 
+    WAL_COMMITS = Counter "ouzel_wal_commits_total" [] "Commits of the write-ahead files, which hold votes, terms and purge points; each is one flush.";
+
     PEER_CALLS = Counter "ouzel_peer_calls_total" ["peer", "lane", "outcome"] "Calls to another node, by node id, lane and how they ended.";
     PEER_SENT = Counter "ouzel_peer_sent_bytes_total" ["peer", "lane"] "Bytes sent over connections this node made to another.";
     PEER_RECEIVED = Counter "ouzel_peer_received_bytes_total" ["peer", "lane"] "Bytes received over connections this node made to another.";
@@ -133,6 +135,7 @@ pub(crate) fn render(scrape: Scrape<'_>) -> String {
         .sample(&["disk"], sample.reversions)
         .sample(&["power"], sample.tails_given_up)
         .sample(&["unclean"], sample.inherited);
+    out.begin(&WAL_COMMITS).sample(&[], sample.wal_commits);
     peers(&mut out, &sample);
     cleaner(&mut out, &sample.cleaner);
     groups(&mut out, &sample);

@@ -130,7 +130,8 @@ impl MetaWal {
     }
 
     /// Hands in changes, all or none of which survive a crash; what is handed in before the future is first polled is
-    /// part of the lane already. It resolves when they are on the medium. Dropping it takes nothing back.
+    /// part of the lane already. It resolves when they are on the medium, with all that was handed in before: no changes at all
+    /// wait for that alone, and cost no flush. Dropping it takes nothing back.
     ///
     /// # Errors
     /// Once a write or flush has failed, that one's.
@@ -186,12 +187,12 @@ impl MetaWal {
         self.inner.state.borrow().live.clone()
     }
 
-    /// Flushes so far; for the metrics.
+    /// Commits so far, of as many changes as had come together; each is one flush.
     pub fn commits(&self) -> u64 {
         self.inner.state.borrow().commits
     }
 
-    /// Rewrites so far; for the metrics.
+    /// Rewrites so far.
     pub fn compactions(&self) -> u64 {
         self.inner.state.borrow().compactions
     }
@@ -223,14 +224,14 @@ impl Inner {
     }
 
     async fn carry_out(&self, changes: &[Change]) -> io::Result<()> {
+        if let Some(fenced) = &self.state.borrow().fenced {
+            return Err(io::Error::other(fenced.reason.to_string()));
+        }
         if changes.is_empty() {
             return Ok(());
         }
         let (file, file_end, frames, is_due) = {
             let mut state = self.state.borrow_mut();
-            if let Some(fenced) = &state.fenced {
-                return Err(io::Error::other(fenced.reason.to_string()));
-            }
             let sequence = state.sequence_next;
             let frames = encode_frames(sequence, changes);
             let grown = state.file_end + frames.bytes.len() as u64;

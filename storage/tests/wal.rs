@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use ouzel_model::{LeaderEpoch, NodeId, Offset, PartitionIndex, ReplicaId, TopicId, TopicIdPartition};
 use ouzel_runtime::sim::{self, SimRuntime};
@@ -104,6 +105,8 @@ fn ten_thousand_epochs_are_bumped_by_one_flush() {
         wals[0].commit(bumps).await.unwrap();
         let after = node.disk().counts();
         assert_eq!((after.syncs - before.syncs, wals[0].commits()), (1, 1));
+        wals[0].commit(Vec::new()).await.unwrap();
+        assert_eq!(node.disk().counts(), after, "nothing to change is nothing to flush");
         assert_eq!(replay(&disk, node.data_dir()).await.unwrap().states.len(), 10_000);
     });
 }
@@ -146,7 +149,13 @@ fn a_failed_flush_fences_and_is_never_tried_again() {
         let (_, wals) = start(&node.runtime().disk, node.data_dir(), 1).await.unwrap();
         wals[0].commit(vec![Change::Put(key(1), state(1))]).await.unwrap();
         node.disk().fail_sync_after(0);
-        let failed = wals[0].commit(vec![Change::Put(key(1), state(2))]).await.unwrap_err();
+        node.disk().set_flush_delay_max(Duration::from_millis(10));
+        let failing = wals[0].commit(vec![Change::Put(key(1), state(2))]);
+        tokio::task::yield_now().await;
+        // It changes nothing, and waits for what is being flushed.
+        let behind = wals[0].commit(Vec::new());
+        let failed = failing.await.unwrap_err();
+        assert_eq!(behind.await.unwrap_err(), failed);
         let syncs = node.disk().counts().syncs;
         let refused = wals[0].commit(vec![Change::Put(key(1), state(3))]).await.unwrap_err();
         assert_eq!(failed, refused);

@@ -94,18 +94,17 @@ impl RaftGroup {
         }
         seed_chance(&runtime.entropy);
         let config = config(&settings)?;
-        let kept = match wal.get_group(&at) {
-            Some(kept) if kept.replica != replica => {
-                return Err(OpenGroupError::OtherReplica { wanted: replica, found: kept.replica });
-            }
-            Some(kept) => kept,
-            None => GroupState::new(replica, boot),
-        };
-        // The mark of a clean close is taken back, and the durability noted, before anybody is answered.
+        let known = wal.get_group(&at);
+        if let Some(known) = known.as_ref().filter(|known| known.replica != replica) {
+            return Err(OpenGroupError::OtherReplica { wanted: replica, found: known.replica });
+        }
+        // The mark of a clean close is taken back, and the durability noted, before anybody is answered. After a kill there is
+        // nothing to take back.
+        let kept = known.clone().unwrap_or_else(|| GroupState::new(replica, boot));
         let kept = kept.opened(settings.durability == Durability::Durable, boot);
-        wal.commit(vec![Change::PutGroup(at, kept.clone())])
-            .await
-            .map_err(|error| OpenGroupError::Storage(error.to_string()))?;
+        let is_news = known.as_ref() != Some(&kept);
+        let changes = is_news.then(|| Change::PutGroup(at, kept.clone())).into_iter().collect();
+        wal.commit(changes).await.map_err(|error| OpenGroupError::Storage(error.to_string()))?;
         // The purge point is on the medium before the log forgets what is below it.
         if let Some(purged) = kept.purged
             && log.purged() < Some(purged)

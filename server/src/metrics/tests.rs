@@ -65,6 +65,7 @@ fn made_up() -> Scrape<'static> {
     };
     sample.peers.extend([((2, "control"), peer), ((3, "data"), peer)]);
     sample.peer_calls_served = 40;
+    sample.wal_commits = 50;
     // As cores send them: in no order.
     sample.partitions = vec![partition("b", 0, 30), partition("a", 1, 20), partition("a", 0, 10)];
     let committed = |group: &str, topic: &str, partition, offset| CommittedSample {
