@@ -150,13 +150,19 @@ fn locate(core: &Core, partition: PartitionIndex) -> Result<ouzel_runtime::CoreI
 pub async fn ask(core: &Rc<Core>, group: &GroupId, request: Request) -> Result<Response, Unavailable> {
     let partition = partition_of(core, group);
     let owner = locate(core, partition)?;
+    // All else that matters is written first, which shows who leads.
+    let is_told_from_memory = matches!(request, Request::OffsetFetch(_));
     core.call(owner, move |core| {
-        let answer = core
-            .coordinators
-            .shard(partition)
-            .ok_or(Unavailable::NotCoordinator)
-            .and_then(|s| s.ask(request));
-        async move { answer?.await.map_err(|_| Unavailable::Stopping) }
+        let shard = core.coordinators.shard(partition).ok_or(Unavailable::NotCoordinator);
+        let asked = shard.and_then(|shard| Ok((shard.ask(request)?, shard)));
+        async move {
+            let (answer, shard) = asked?;
+            let answer = answer.await.map_err(|_| Unavailable::Stopping)?;
+            match !is_told_from_memory || shard.still_coordinates().await {
+                true => Ok(answer),
+                false => Err(Unavailable::NotCoordinator),
+            }
+        }
     })
     .await?
 }
@@ -248,6 +254,12 @@ impl ShardRuntime {
         state.waiting.insert(ticket, answer);
         self.carry_out(&mut state, effects);
         Ok(answered)
+    }
+
+    /// Whether what it knew when this was asked was all that had been committed. Members who find a coordinator that was
+    /// replaced without hearing of it would begin where they were long ago.
+    async fn still_coordinates(&self) -> bool {
+        self.partition.still_leads().await && self.partition.epoch() == self.reign
     }
 
     /// Lets the shard decide something nobody waits for.

@@ -228,7 +228,14 @@ impl RaftGroup {
         self.inner.role()
     }
 
-    /// Who leads, as far as it knows. As cheap.
+    /// Whether it leads, and nobody can have been elected in its place by the time this is asked: a majority has answered it
+    /// within its lease, or does now. One that stood still or was cut off takes itself for the leader all the same, and may
+    /// have been replaced. Waits for the majority as long as an election may take.
+    pub async fn still_leads(&self) -> bool {
+        self.inner.prove_leadership().await.is_ok()
+    }
+
+    /// Who leads, as far as it knows. As cheap as the role.
     pub fn leader(&self) -> Option<ReplicaId> {
         let metrics = self.inner.raft.metrics();
         self.inner.leader_of(&metrics.borrow_watched())

@@ -326,6 +326,37 @@ fn a_message_of_random_bytes_is_refused() {
     });
 }
 
+/// A coordinator that was replaced while it was cut off told groups where they had been before: nothing in it asked whether it
+/// still leads. It takes itself for the leader all the same, and knows better when its lease is over.
+#[test]
+fn a_leader_that_is_cut_off_knows_in_time_that_it_may_have_been_replaced() {
+    run(7, 3, |cluster| async move {
+        cluster.found().await;
+        let old = cluster.leader().await;
+        assert!(old.still_leads().await);
+        for other in cluster.others(&old) {
+            assert!(!cluster.group(other).still_leads().await, "it follows");
+        }
+        cluster.network.isolate(old.replica().node, cluster.ids().into_iter().map(NodeId));
+        let others = cluster.others(&old);
+        let is_replaced = || others.iter().any(|id| cluster.group(*id).role() == Role::Leader);
+        for _ in 0..100 {
+            let told = old.still_leads().await;
+            // Nobody was elected before it answered, so nobody had been when it was asked.
+            assert!(!told || !is_replaced(), "it tells what it knows, and another one leads");
+            if is_replaced() {
+                break;
+            }
+            cluster.sleep(Duration::from_millis(50)).await;
+        }
+        assert!(is_replaced(), "two are enough to elect");
+        assert_eq!(old.role(), Role::Leader, "it has heard of nobody");
+        assert!(!old.still_leads().await);
+        cluster.network.heal();
+        assert!(cluster.leader().await.still_leads().await);
+    });
+}
+
 /// A leader was replaced while its process stood still, and went on without having heard of it. Its log lacked what its
 /// successor had acknowledged, so it refused the batch that came next in order as out of order. Clients take that for
 /// final: the producer began anew under a new identity, and sent again what was there already. (The simulation of groups,

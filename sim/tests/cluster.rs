@@ -99,6 +99,13 @@ fn who_was_sent_a_snapshot_of_what_it_had_can_fill_others() {
     sound(&Options::cluster(7_500_168));
 }
 
+/// A coordinator was replaced while its process stood still. When it went on it answered a group's question with what it had known
+/// before, which others had long been told to be past. (Seed 9000422.)
+#[test]
+fn a_coordinator_that_was_replaced_without_hearing_of_it_tells_nobody_where_a_group_is() {
+    sound(&Options { lying_disks: true, ..Options::cluster(9_000_422) });
+}
+
 /// Disks that lied left a node's copy of the controller's log, or its votes, in pieces. It said so and did not start, as it
 /// should; nobody in the simulation read that, so the run was taken for one that does not heal. (Seeds 40003 and 40015 of
 /// clusters on lying disks.) It is given an empty disk now, and what nobody but damaged replicas can lead is given up.

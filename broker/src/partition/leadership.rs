@@ -77,6 +77,14 @@ impl Partition {
         }
     }
 
+    /// As [`RaftGroup::still_leads`]: for who tells what it knows, and would tell too little if others had gone on without it.
+    pub(crate) async fn still_leads(&self) -> bool {
+        match &self.log {
+            Replica::Solo(_) => !self.is_retired(),
+            Replica::Group(group) => group.still_leads().await,
+        }
+    }
+
     /// Whether it is worth asking this replica to append: one that was just elected takes batches as soon as it serves.
     pub(super) fn may_append(&self) -> bool {
         match &self.log {
