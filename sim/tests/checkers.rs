@@ -726,6 +726,33 @@ fn the_voters_of_a_group_that_nobody_was_seen_to_lead_are_those_it_was_founded_w
     assert!(!after(&[moved, founded(2), founded(3)], &[2, 3]).is_loss_admitted(1));
 }
 
+/// Of four voters, in the middle of a move, one had begun a new life and one had lost the end of its log: the two others had all that
+/// was acknowledged, and could not elect without a third. The judge counted those who forgot, who were no majority, and accused the
+/// one that went on. (Seed 9001256 of clusters.)
+#[test]
+fn two_of_four_cannot_do_without_a_third() {
+    let four: Vec<ReplicaId> = (1..=4).map(replica).collect();
+    let of_four = |node| Sight { voters: if node == 1 { four.clone() } else { Vec::new() }, ..sight(node) };
+    let all: Vec<Sight> = (1..=4).map(of_four).collect();
+    let accused = |judge: &mut PowerJudge, sight: &Sight| {
+        let mut verdict = Verdict::default();
+        judge.see(sight, EARLY, &mut verdict);
+        kinds(verdict)
+    };
+    assert_eq!(accused(&mut after(&all, &[2]), &of_four(2)), [Kind::TrustedTail], "three are enough");
+    let mut judge = after(&all, &[2, 3]);
+    assert_eq!(accused(&mut judge, &of_four(2)), []);
+    assert!(!judge.is_loss_admitted(1), "one of the others has it");
+    // The group lets go of the other one, and counts on this one.
+    let gone =
+        Sight { voters: vec![replica(1), replica(2), replica(4)], known: Some(EntryIndex(9)), ..sight(1) };
+    assert_eq!(accused(&mut judge, &gone), []);
+    assert_eq!(accused(&mut judge, &gone), []);
+    assert_eq!(accused(&mut judge, &of_four(2)), [], "it was needed when it went on");
+    judge.forget(NodeId(2), Forgets::Unflushed, EARLY);
+    assert_eq!(accused(&mut judge, &of_four(2)), [Kind::TrustedTail], "and not again");
+}
+
 #[test]
 fn what_is_flushed_in_every_mode_is_forgotten_with_the_disk_alone() {
     let of_two = |what: Forgets| {

@@ -50,6 +50,8 @@ struct Group {
     seen: BTreeSet<ReplicaId>,
     /// Whose machine has forgotten.
     forgetful: BTreeSet<ReplicaId>,
+    /// Those of them who went on while too few of the others had not: of four voters two have all, and need a third.
+    needed: BTreeSet<ReplicaId>,
     /// Whose machine has forgotten while nobody knew whether a replica there had promised anything, and up to when voters
     /// who are seen for the first time may have been voters then.
     doubtful: BTreeMap<NodeId, Duration>,
@@ -78,6 +80,7 @@ impl PowerJudge {
             if std::mem::take(&mut group.is_loss_admitted) {
                 // They go on with what they have, for there was nothing better.
                 group.forgetful.clear();
+                group.needed.clear();
             }
         }
         self.forgot.clear();
@@ -95,7 +98,10 @@ impl PowerJudge {
                 continue;
             }
             match group.replicas.get(&node) {
-                Some((replica, true)) => _ = group.forgetful.insert(*replica),
+                Some((replica, true)) => {
+                    group.needed.remove(replica);
+                    group.forgetful.insert(*replica);
+                }
                 // Who was not among the voters then had promised nothing, as far as they were seen.
                 None if !group.voters.is_empty() => {
                     group.doubtful.insert(node, now + VOTERS_SEEN_WITHIN);
@@ -129,8 +135,12 @@ impl PowerJudge {
         group.note_voters(sight, now);
         group.judge_loss();
         // As long as nobody says who the others are, nobody knows what they can do.
-        let others_can = !group.voters.is_empty() && !group.is_loss_admitted;
-        if group.forgetful.contains(&sight.replica) && others_can {
+        if group.voters.is_empty() || group.is_loss_admitted || !group.forgetful.contains(&sight.replica) {
+            return;
+        }
+        if !group.others_can() {
+            group.needed.insert(sight.replica);
+        } else if !group.needed.contains(&sight.replica) {
             let facts = format!(
                 "group {}: {} is in service, may have lost what it acknowledged, and the others can do without it",
                 sight.group, sight.replica
@@ -170,21 +180,29 @@ impl Group {
     }
 
     fn judge_loss(&mut self) {
+        let is_gone = |voters: &Voters| 2 * self.forgot(voters) > voters.who.len();
+        self.is_loss_admitted |= self.voters.iter().any(is_gone);
+    }
+
+    /// Whether those who have not forgotten are a majority.
+    fn others_can(&self) -> bool {
+        self.voters.iter().all(|voters| 2 * self.forgot(voters) < voters.who.len())
+    }
+
+    /// How many of these have forgotten.
+    fn forgot(&self, voters: &Voters) -> usize {
         // A later life on the node began with nothing, whether or not the one before was ever seen.
         let is_replaced = |voter: &ReplicaId| {
             let is_older = self.seen.contains(voter) || voter.incarnation == 0;
             is_older && self.replicas.get(&voter.node).is_some_and(|(now, _)| now != voter)
         };
-        let is_gone = |voters: &Voters| {
-            // Whoever became a voter long after its machine forgot was none then.
-            let was_voter = |until: &Duration| voters.seen < *until;
-            let forgot = voters.who.iter().filter(|voter| {
-                self.forgetful.contains(voter)
-                    || self.doubtful.get(&voter.node).is_some_and(was_voter)
-                    || is_replaced(voter)
-            });
-            2 * forgot.count() > voters.who.len()
+        // Whoever became a voter long after its machine forgot was none then.
+        let was_voter = |until: &Duration| voters.seen < *until;
+        let has_forgotten = |voter: &&ReplicaId| {
+            self.forgetful.contains(voter)
+                || self.doubtful.get(&voter.node).is_some_and(was_voter)
+                || is_replaced(voter)
         };
-        self.is_loss_admitted |= self.voters.iter().any(is_gone);
+        voters.who.iter().filter(has_forgotten).count()
     }
 }
