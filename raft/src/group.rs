@@ -247,7 +247,7 @@ impl RaftGroup {
     }
 
     /// Whether acks=all can be answered with the voters in sync: at least `in_sync_min` of them, and a majority, without which
-    /// nothing is ever committed. Known to the leader only. As cheap.
+    /// nothing is ever committed. Known to the leader only. Cheap enough for every batch.
     pub fn has_enough_in_sync(&self, in_sync_min: usize) -> bool {
         let metrics = self.inner.raft.metrics();
         let metrics = metrics.borrow_watched();

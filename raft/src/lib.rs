@@ -8,7 +8,7 @@
 //! holds), `submission` (a batch's way to its place), `replica_state`, `store` and `state_machine` (what openraft calls),
 //! `members_at` (who the members are at an entry), `vouching` (who may go on under its name),
 //! `network`, `snapshot` and `codec` (what goes between replicas), `in_sync` and `catching_up` (who keeps up, and who takes
-//! another way because he does not), `types` and `runtime`; [`peers`] (what carries it between nodes), [`liveness`] (who is
+//! another way meanwhile), `types` and `runtime`; [`peers`] (what carries it between nodes), [`liveness`] (who is
 //! there, and which groups elect), [`gossip`] (who leads what), [`forming`] (how nodes become a cluster). `suite` (for tests) is
 //! what every implementation must show.
 #![forbid(unsafe_code)]
