@@ -13,7 +13,7 @@ use ouzel_metadata::{BrokerConfig, Partition, TopicConfig};
 use ouzel_model::{LeaderEpoch, TopicIdPartition};
 use ouzel_raft::RaftGroup;
 use ouzel_runtime::mailbox::{MailReceiver, MailSender};
-use ouzel_runtime::{CoreId, Runtime};
+use ouzel_runtime::{CoreId, Runtime, held};
 use ouzel_storage::LogConfig;
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -212,6 +212,7 @@ impl Core {
         sample.fetch_sessions = self.fetch_sessions.count() as u64;
         sample.request_memory_free_bytes = self.budget.free_bytes() as u64;
         sample.wal_commits = self.partitions.wal.commits();
+        sample.held = held::of_this_core();
         let view = self.view();
         let sampled = self.partitions.all().into_iter().map(|partition| {
             let replicas = view.image.partition(*partition.at()).map_or(0, |known| known.replicas.len());

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ouzel_model::LeaderEpoch;
 use ouzel_protocol::{ApiKey, Response};
+use ouzel_runtime::held::HoldTimes;
 use ouzel_runtime::net::FileSent;
 use ouzel_storage::log::Compacted;
 
@@ -401,6 +402,8 @@ pub struct CoreSample {
     pub peer_calls_served: u64,
     /// Commits of the core's write-ahead file.
     pub wal_commits: u64,
+    /// How long tasks held the core at a time.
+    pub held: HoldTimes,
 }
 
 impl CoreSample {
@@ -437,6 +440,7 @@ impl CoreSample {
         }
         self.peer_calls_served += other.peer_calls_served;
         self.wal_commits += other.wal_commits;
+        self.held += other.held;
     }
 }
 

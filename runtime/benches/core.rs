@@ -1,4 +1,4 @@
-//! What the machine's own doors cost: a message from one core to another and back, and a write through the ring.
+//! What the machine's own doors cost: a task's turn, a message from one core to another and back, and a write through the ring.
 #![forbid(unsafe_code)]
 #![allow(missing_docs, reason = "the macros of criterion make functions without them")]
 
@@ -11,6 +11,28 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use ouzel_runtime::cores::{self, CoresConfig};
 use ouzel_runtime::disk::{BackendChoice, OpenMode};
 use ouzel_runtime::mailbox::{MailReceiver, MailSender, channel};
+
+/// A task that has nothing to do, again and again; how long so many turns of it took.
+fn turns(count: u64) -> Duration {
+    let took = cores::run_one(BackendChoice::Blocking, &[], |runtime| async move {
+        let began = runtime.clock.now();
+        let task = ouzel_runtime::spawn(async move {
+            for _ in 0..count {
+                ouzel_runtime::yield_now().await;
+            }
+        });
+        task.await.expect("a good end");
+        runtime.clock.now() - began
+    });
+    took.expect("a core")
+}
+
+fn task(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("task");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("turn", |bencher| bencher.iter_custom(turns));
+    group.finish();
+}
 
 /// One core asks and the other answers, so often; how long that took.
 fn hops(count: u64) -> Duration {
@@ -87,5 +109,5 @@ fn ring(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, mailbox, ring);
+criterion_group!(benches, task, mailbox, ring);
 criterion_main!(benches);

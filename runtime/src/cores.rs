@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 
 use crate::disk::{self, BackendChoice, DiskBackend, DiskPlan};
 use crate::tasks::OnCore;
-use crate::{Clock, CoreId, Entropy, Net, Runtime, Worker};
+use crate::{Clock, CoreId, Entropy, Net, Runtime, Worker, held};
 
 /// A core's stack. Address space, not memory: unoptimised builds hold large futures on it while they are moved.
 const STACK_BYTES: usize = 8 << 20;
@@ -324,11 +324,13 @@ where
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .on_thread_park(disk::flush_this_thread)
+        .on_thread_unpark(held::woke)
         .build()
         .map_err(|error| format!("start the reactor: {error}"))?;
     let local = LocalSet::new();
     let entered = tokio.enter();
     ON_PANIC.set(Some((seat.core, seat.end.clone())));
+    held::begin_on_this_thread();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
         local.block_on(&tokio, async {
             let disk = seat.plan.open_on_this_core().map_err(|error| format!("open the disk: {error}"))?;
@@ -353,6 +355,7 @@ where
     drop(local);
     disk::leave_this_thread();
     ON_PANIC.set(None);
+    held::end_on_this_thread();
     drop(entered);
     // A name lookup under way must not hold up the end.
     tokio.shutdown_background();

@@ -6,7 +6,7 @@
 //!
 //! This room deliberately does not know Kafka: no topic, no partition, no offset but a file's.
 //!
-//! Reading order: [`cores`] (threads and their end), [`tasks`] (what runs on one), [`mailbox`] (between them),
+//! Reading order: [`cores`] (threads and their end), [`tasks`] (what runs on one), [`held`] (for how long), [`mailbox`] (between them),
 //! [`reached`] (between tasks of one), [`disk`] (files: one door, three backends), [`net`] (sockets), [`worker`] (long calculations), [`clock`] and [`entropy`], [`limits`], and
 //! last the `sim` module with the simulated twins.
 //!
@@ -20,6 +20,7 @@ pub mod clock;
 pub mod cores;
 pub mod disk;
 pub mod entropy;
+pub mod held;
 pub mod limits;
 pub mod mailbox;
 pub mod net;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 pub use tokio::task::{JoinError, JoinHandle, yield_now};
 
-use crate::{cores, disk};
+use crate::{cores, disk, held};
 
 /// Under saturation a core never parks, so what is queued for its ring goes out after this many polls.
 const POLLS_PER_FLUSH: u32 = 32;
@@ -32,7 +32,7 @@ where
     tokio::task::spawn_local(OnCore { future })
 }
 
-/// Wraps every task of a core: counts polls for the ring, and reports a panic before it is swallowed.
+/// Wraps every task of a core: counts its turns and their times, and reports a panic before it is swallowed.
 pub(crate) struct OnCore<F> {
     future: F,
 }
@@ -58,6 +58,7 @@ impl<F: Future> Future for OnCore<F> {
         } else {
             POLLS.set(polls);
         }
+        held::turn_ended();
         match polled {
             Ok(polled) => polled,
             Err(panic) => {

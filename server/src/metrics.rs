@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ouzel_broker::metrics::{CleanerSample, CoreSample, LATENCY_BOUNDS_S, PartitionSample, PeerSample};
 use ouzel_protocol::ErrorCode;
+use ouzel_runtime::held;
 
 use crate::exposition::{Exposition, Family, Kind};
 use crate::machine::ProcessUse;
@@ -39,6 +40,7 @@ families! {
 
     REQUESTS = Counter "ouzel_requests_total" ["api", "error"] "Requests answered, by API and by the first error of the answer.";
     REQUEST_TIMES = Histogram "ouzel_request_duration_seconds" ["api"] "Time from a request's receipt to its answer, long polls and waits for replicas included.";
+    HELD = Histogram "ouzel_core_held_seconds" [] "How long tasks held a core at a time, while all else there waited; the time in which the machine ran something else is part of it.";
     RECEIVED = Counter "ouzel_received_bytes_total" [] "Bytes received from Kafka clients.";
     SENT = Counter "ouzel_sent_bytes_total" [] "Bytes sent to Kafka clients.";
     FILE_SLICES = Counter "ouzel_fetch_file_slices_total" ["how"] "Slices of segment files sent to Kafka clients: resident in memory, read_in from the disk before, or copied as they did not stay in memory.";
@@ -154,6 +156,8 @@ fn traffic(out: &mut Exposition, sample: &CoreSample) {
     for (api, times) in &sample.latencies {
         out.histogram(&[api.name()], &LATENCY_BOUNDS_S, &times.counts, times.sum_s);
     }
+    let held = &sample.held;
+    out.begin(&HELD).histogram(&[], &held::BOUNDS_S, &held.counts, held.sum.as_secs_f64());
     out.begin(&RECEIVED).sample(&[], sample.bytes_received);
     out.begin(&SENT).sample(&[], sample.bytes_sent);
     out.begin(&FILE_SLICES)

@@ -2,9 +2,11 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ouzel_broker::metrics::{CleanerSample, CommittedSample, Histogram};
 use ouzel_protocol::ApiKey;
+use ouzel_runtime::held::HoldTimes;
 use ouzel_runtime::net::FileSent;
 
 use super::*;
@@ -66,6 +68,7 @@ fn made_up() -> Scrape<'static> {
     sample.peers.extend([((2, "control"), peer), ((3, "data"), peer)]);
     sample.peer_calls_served = 40;
     sample.wal_commits = 50;
+    sample.held = HoldTimes { counts: [9, 1, 0, 0, 0, 0, 0, 0, 1], sum: Duration::from_millis(1_500) };
     // As cores send them: in no order.
     sample.partitions = vec![partition("b", 0, 30), partition("a", 1, 20), partition("a", 0, 10)];
     let committed = |group: &str, topic: &str, partition, offset| CommittedSample {
