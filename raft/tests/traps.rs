@@ -166,6 +166,28 @@ fn trap_7_a_transfer_that_gets_stuck_ends_in_an_election() {
     });
 }
 
+/// Whoever asked for a transfer stopped waiting for it, as a leader does whose move is given up; the successor had just been started
+/// again, and did not take over. Nobody asked the others to elect: the leader stayed, and took no writes for good. (The simulation of
+/// clusters, seed 9200100.)
+#[test]
+fn trap_7_a_transfer_that_nobody_waits_for_comes_to_its_end() {
+    for waited_ms in 0..30 {
+        run(73, 3, |cluster| async move {
+            served(&cluster).await;
+            let leader = cluster.leader().await;
+            append(&leader, batch(1, None)).await.expect("it leads");
+            let to = cluster.others(&leader)[0];
+            let transfer = leader.transfer(replica(to));
+            let clock = cluster.node(to).machine().runtime().clock;
+            let taken = clock.timeout(Duration::from_millis(waited_ms), transfer).await;
+            cluster.network.isolate(NodeId(to), cluster.ids().into_iter().map(NodeId));
+            if taken.is_err() {
+                cluster.produce(batch(1, None)).await;
+            }
+        });
+    }
+}
+
 /// A disk that said "flushed" and had not: its replica comes back with less than it had acknowledged. openraft took that for
 /// impossible: a panic of the leader in a debug build, a follower that never gets anywhere in a release.
 #[test]

@@ -18,6 +18,8 @@ use crate::transport::Lane;
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
 /// After a transfer that failed, the voters are asked to elect; so long between two of them.
 const ELECT_INTERVAL: Duration = Duration::from_millis(100);
+/// Whoever asked for the transfer waits for that election so long; it is asked for until it comes about.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(4);
 /// A change of members that another change is in the way of tries again after this time.
 const CHANGE_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -58,7 +60,8 @@ pub enum ReconfigureError {
 }
 
 impl RaftGroup {
-    /// Hands leadership to a voter: brings it up to date, then takes no writes any more until it leads.
+    /// Hands leadership to a voter: brings it up to date, then takes no writes any more until it leads. Dropping the future once
+    /// it has begun to do so takes nothing back: the transfer goes on to its end.
     ///
     /// # Errors
     /// See [`TransferError`].
@@ -87,28 +90,40 @@ impl RaftGroup {
             return Err(TransferError::NotLeader);
         }
         let epoch = self.status().epoch;
+        let handing = ouzel_runtime::spawn(self.clone().hand_to(to, epoch));
+        handing.await.unwrap_or(Err(TransferError::NotLeader))
+    }
+
+    /// Gives up leadership in favour of a voter that is ready. A task of its own: from here on this replica takes no writes, and
+    /// whoever asked for the transfer may not wait for its end.
+    async fn hand_to(self, to: ReplicaId, epoch: LeaderEpoch) -> Result<(), TransferError> {
         self.inner.raft.trigger().transfer_leader(to.to_u64()).await.map_err(|_| TransferError::NotLeader)?;
+        let clock = self.inner.state.runtime.clock.clone();
         let taken = self.wait_until(|status| status.epoch > epoch && status.leader.is_some());
         if clock.timeout(TRANSFER_TIMEOUT, taken).await.is_ok() {
             return if self.leader() == Some(to) { Ok(()) } else { Err(TransferError::NotTaken(to)) };
         }
-        self.have_elected(epoch).await;
+        ouzel_runtime::spawn(self.clone().have_elected(epoch));
+        let elected = self.wait_until(|status| status.epoch > epoch && status.leader.is_some());
+        let _ = clock.timeout(ELECTION_TIMEOUT, elected).await;
         Err(TransferError::NotTaken(to))
     }
 
-    /// Asks the voters, one after the other, to elect: this replica cannot lead any more, and cannot stand itself.
-    async fn have_elected(&self, epoch: LeaderEpoch) {
+    /// Asks the voters, one after the other, to elect, until one does: this replica cannot lead any more, and cannot stand
+    /// itself.
+    async fn have_elected(self, epoch: LeaderEpoch) {
         let clock = self.inner.state.runtime.clock.clone();
-        for _ in 0..10 {
+        let is_over = || self.role() != Role::Leader || self.status().epoch > epoch;
+        while !is_over() {
             for voter in self.status().voters {
-                if self.status().epoch > epoch {
+                if is_over() {
                     return;
                 }
                 if voter != self.replica() {
                     let asked = self.inner.network.call(voter, Lane::Control, &Request::Elect);
                     let _ = clock.timeout(ELECT_INTERVAL, asked).await;
-                    clock.sleep(ELECT_INTERVAL).await;
                 }
+                clock.sleep(ELECT_INTERVAL).await;
             }
         }
     }
