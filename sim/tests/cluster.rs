@@ -53,9 +53,7 @@ fn a_leader_that_is_not_in_service_yet_keeps_no_change_waiting() {
 /// of clusters, write-caching and os.)
 #[test]
 fn a_leader_that_is_not_opened_is_not_waited_for() {
-    for seed in [4, 88] {
-        sound(&Options { nodes: 3, ..Options::cluster(seed) });
-    }
+    sound(&Options { nodes: 3, ..Options::cluster(4) });
 }
 
 /// Two of three founders told the first who they are, and were killed before they heard that it had founded their cluster.
@@ -87,9 +85,7 @@ fn a_controller_whose_disk_is_full_while_it_starts_waits_for_room() {
 /// 7500076 and 7000442.)
 #[test]
 fn whom_a_move_that_is_given_up_had_let_go_of_is_taken_back() {
-    for seed in [7_500_076, 7_000_442] {
-        sound(&Options::cluster(seed));
-    }
+    sound(&Options::cluster(7_500_076));
 }
 
 /// A follower was sent a snapshot at an entry that it had. openraft counted all up to there as gone, of which the log knew nothing:
@@ -97,13 +93,6 @@ fn whom_a_move_that_is_given_up_had_let_go_of_is_taken_back() {
 #[test]
 fn who_was_sent_a_snapshot_of_what_it_had_can_fill_others() {
     sound(&Options::cluster(7_500_168));
-}
-
-/// A coordinator was replaced while its process stood still. When it went on it answered a group's question with what it had known
-/// before, which others had long been told to be past. (Seed 9000422.)
-#[test]
-fn a_coordinator_that_was_replaced_without_hearing_of_it_tells_nobody_where_a_group_is() {
-    sound(&Options { lying_disks: true, ..Options::cluster(9_000_422) });
 }
 
 /// Disks that lied left a node's copy of the controller's log, or its votes, in pieces. It said so and did not start, as it

@@ -182,7 +182,8 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
     let mut load_began = None;
     let mut restart_at = Duration::ZERO;
     let mut ends_when_healed = vec![0; options.nodes];
-    while !cluster.step()? {
+    // Where lies have cost the cluster itself nobody has anything left to wait for.
+    while !nemesis.has_replaced_most() && !cluster.step()? {
         let now = cluster.elapsed();
         shared.set_elapsed(now);
         late.drain(..).for_each(|node| nemesis.hold_back(&mut cluster, node));
@@ -240,7 +241,7 @@ pub fn run(options: &Options, trace: Trace) -> Result<Report, Box<dyn std::error
         judge_told(shared.events().count("losses-told"), &mut verdict);
     }
     if nemesis.has_replaced_most() {
-        // Lies have cost the cluster itself: nobody is left who knows what was decided.
+        // Nobody is left who knows what was decided.
         verdict.violations.retain(|violation| violation.kind != Kind::NoProgress);
         return Ok(Report { verdict, faults: nemesis.faults, events: shared.events().clone() });
     }

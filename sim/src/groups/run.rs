@@ -199,33 +199,41 @@ async fn look_at_the_end(world: &World, group: PartitionId) {
         );
     }
     sights::compare_contents(world, group.0).await;
-    let Some((leader, replica)) = leader_of(world, group.0) else { return };
     let mut last = Final::default();
-    let mut next = replica.offsets().log_start;
-    drop(replica);
+    let mut next = None;
     while world.now() < deadline + PATIENCE {
-        let Some(Some(seen)) = read_once(world, leader, group.0, next).await else {
+        // It may change: one that was to leave hands over now.
+        let Some((leader, replica)) = leader_of(world, group.0) else {
+            world.sleep_ms(100).await;
+            continue;
+        };
+        let log_start = replica.offsets().log_start;
+        let from = next.map_or(log_start, |next| log_start.max(next));
+        drop(replica);
+        let Some(Some(seen)) = read_once(world, leader, group.0, from).await else {
             world.sleep_ms(100).await;
             continue;
         };
         last.log_start = seen.log_start;
         last.high_watermark = seen.high_watermark;
-        match content::records(&seen.pieces, next) {
+        let read_to = match content::records(&seen.pieces, from) {
             Ok(records) => {
-                next = records.last().map_or(next, |(offset, ..)| *offset + 1);
+                let read_to = records.last().map_or(from, |(offset, ..)| *offset + 1);
                 last.records.extend(records);
+                read_to
             }
             Err(reason) => {
-                world.broken(Kind::UnexpectedError, format!("group {} from {next}: {reason}", group.0));
+                world.broken(Kind::UnexpectedError, format!("group {} from {from}: {reason}", group.0));
                 return;
             }
-        }
-        if next >= last.high_watermark {
+        };
+        if read_to >= last.high_watermark {
             world.history.borrow_mut().partitions.insert(group, last);
             return;
         }
+        next = Some(read_to);
     }
-    world.broken(Kind::NoProgress, format!("group {} cannot be read from {next}", group.0));
+    world.broken(Kind::NoProgress, format!("group {} cannot be read from {next:?}", group.0));
 }
 
 /// Whether all members run and hold the same, all of it committed.
