@@ -119,6 +119,11 @@ impl BrokerProcess {
         self.child.as_ref().map(Child::id)
     }
 
+    /// Where it answers `/readyz` and `/metrics`, if it does.
+    pub(crate) fn admin_port(&self) -> Option<u16> {
+        self.admin_port
+    }
+
     /// `host:port` for a client's bootstrap list.
     pub(crate) fn bootstrap(&self) -> String {
         format!("127.0.0.1:{}", self.kafka_port)

@@ -89,6 +89,11 @@ impl Cluster {
         self.nodes.iter().filter_map(BrokerProcess::pid).collect()
     }
 
+    /// Where the nodes tell their metrics, those that do.
+    pub(crate) fn admin_ports(&self) -> Vec<u16> {
+        self.nodes.iter().filter_map(BrokerProcess::admin_port).collect()
+    }
+
     /// The end of each broker's log, for messages.
     pub(crate) fn last_words(&self) -> String {
         self.nodes.iter().map(BrokerProcess::last_words).collect::<Vec<_>>().join("\n")

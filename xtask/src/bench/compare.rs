@@ -8,6 +8,7 @@
 mod contender;
 mod driving;
 mod goal;
+mod holds;
 mod kafka_tools;
 mod open_loop;
 mod pinning;
@@ -342,6 +343,7 @@ impl Hall<'_> {
             bootstrap: cluster.bootstrap(),
             port: cluster.port(),
             pids: cluster.pids(),
+            admin_ports: cluster.admin_ports(),
             data: cluster.data_dirs(),
             makes_topics: contender != Contender::Null,
         };

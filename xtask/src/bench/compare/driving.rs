@@ -61,7 +61,8 @@ pub(super) struct Starting {
 impl Starting {
     /// The brokers are about to be started.
     pub(super) fn now(pinning: Pinning) -> Result<Starting, String> {
-        let window = Window::open(Watched { brokers: Vec::new(), driver: None, pinning })?;
+        let window =
+            Window::open(Watched { brokers: Vec::new(), admin_ports: Vec::new(), driver: None, pinning })?;
         Ok(Starting { began: Instant::now(), window })
     }
 }
@@ -109,6 +110,8 @@ pub(super) struct Bench<'a> {
     pub(super) port: u16,
     /// The brokers under measurement.
     pub(super) pids: Vec<u32>,
+    /// Where they tell their metrics, those that do.
+    pub(super) admin_ports: Vec<u16>,
     pub(super) data: Vec<PathBuf>,
     /// Whether it makes a topic that is named to it, and does not have it already.
     pub(super) makes_topics: bool,
@@ -316,7 +319,12 @@ impl Bench<'_> {
 
     /// A window on the brokers, and on the driver if it runs until the window is closed.
     fn window(&self, driver: Option<u32>) -> Result<Window, String> {
-        Window::open(Watched { brokers: self.pids.clone(), driver, pinning: self.pinning })
+        Window::open(Watched {
+            brokers: self.pids.clone(),
+            admin_ports: self.admin_ports.clone(),
+            driver,
+            pinning: self.pinning,
+        })
     }
 
     fn start(&self, name: &str, command: Vec<String>) -> Result<Program, String> {

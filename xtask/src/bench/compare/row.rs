@@ -1,8 +1,11 @@
 //! One workload against one broker, once: what came of it, and the figures that are compared.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::contender::Contender;
+use super::holds::BOUNDS;
 use super::usage::Usage;
 use super::warmth::WarmUp;
 
@@ -260,6 +263,9 @@ impl Row {
             usage.neighbours_cpu.as_secs_f64(),
             usage.stolen.as_secs_f64(),
         ));
+        if let Some(holds) = usage.long_holds {
+            words.push(holds.text());
+        }
         for mark in self.marks() {
             words.push(format!("[{mark}]"));
         }
@@ -302,6 +308,9 @@ impl Row {
             "foreign_cpu_s_on_broker_core": usage.foreign_cpu.as_secs_f64(),
             "neighbours_cpu_s": usage.neighbours_cpu.as_secs_f64(),
             "stolen_s": usage.stolen.as_secs_f64(),
+            "cores_held_longer_than": usage.long_holds.map(|holds| {
+                BOUNDS.iter().zip(holds.0).map(|((_, bound), count)| (*bound, count)).collect::<BTreeMap<_, _>>()
+            }),
         })
     }
 }

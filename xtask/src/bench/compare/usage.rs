@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::holds::LongHolds;
 use super::pinning::Pinning;
 use crate::bench::process::{Disk, Memory, ProcessStat, TICK, process_cpu, threads_not_held};
 
@@ -38,6 +39,8 @@ pub(super) struct Usage {
     pub(super) neighbours_cpu: Duration,
     /// Time in which the machine below had both cores run something else.
     pub(super) stolen: Duration,
+    /// How often the broker's cores were held for long; none of a broker that does not tell.
+    pub(super) long_holds: Option<LongHolds>,
 }
 
 /// The driver's core had this share of its time to do, and not more: the row then shows the driver's limit, not the
@@ -70,6 +73,7 @@ fn share(part: Duration, whole: Duration) -> f64 {
 pub(super) struct Window {
     watched: Watched,
     opened: Reading,
+    long_holds: Option<LongHolds>,
     sampler: Option<JoinHandle<()>>,
     closing: Arc<AtomicBool>,
     rss_peak_kib: Arc<AtomicU64>,
@@ -80,6 +84,8 @@ pub(super) struct Window {
 pub(super) struct Watched {
     /// All brokers of the row.
     pub(super) brokers: Vec<u32>,
+    /// Where they tell their metrics, those that do.
+    pub(super) admin_ports: Vec<u16>,
     /// The driver, if it runs both when the window is opened and when it is closed; one that is started and ends in between is
     /// found among our own children.
     pub(super) driver: Option<u32>,
@@ -141,8 +147,10 @@ impl Window {
                 std::thread::sleep(SAMPLE_EVERY);
             }
         });
+        // Outside of what is measured, as it is when the window is closed.
+        let long_holds = LongHolds::look(&watched.admin_ports)?;
         let opened = Reading::take(&watched)?;
-        Ok(Window { watched, opened, sampler: Some(sampler), closing, rss_peak_kib })
+        Ok(Window { watched, opened, long_holds, sampler: Some(sampler), closing, rss_peak_kib })
     }
 
     /// Closes a window that was opened before these brokers were started: all they have done since is in it, but nobody looked at
@@ -158,6 +166,8 @@ impl Window {
         let memory = Memory::of_all(&self.watched.brokers)?;
         self.end_sampler();
         let Pinning { broker_core: number, driver_core: other } = self.watched.pinning;
+        let long_holds = LongHolds::look(&self.watched.admin_ports)?;
+        let long_holds = long_holds.zip(self.long_holds).map(|(now, before)| now.since(before));
         let not_held = self.watched.brokers.iter().map(|pid| threads_not_held(*pid, number));
         let not_held = not_held.sum::<Result<u64, String>>()?;
         let opened = &self.opened;
@@ -182,6 +192,7 @@ impl Window {
             foreign_cpu: (TICK * broker_core.busy as u32).saturating_sub(broker_cpu),
             neighbours_cpu: (TICK * (broker_core.busy + driver_core.busy) as u32).saturating_sub(ours),
             stolen: TICK * (broker_core.stolen + driver_core.stolen) as u32,
+            long_holds,
         })
     }
 
@@ -345,12 +356,20 @@ mod tests {
     fn our_own_window_costs_something() {
         let pinning = Pinning { broker_core: 0, driver_core: 0 };
         let ourselves = std::process::id();
-        let window = Window::open(Watched { brokers: vec![ourselves], driver: None, pinning }).unwrap();
+        let window = Window::open(Watched {
+            brokers: vec![ourselves],
+            admin_ports: Vec::new(),
+            driver: None,
+            pinning,
+        })
+        .unwrap();
         let until = process_cpu(ourselves).unwrap() + 3 * TICK;
         while process_cpu(ourselves).unwrap() < until {}
         let usage = window.close().unwrap();
         assert!(usage.broker_cpu >= 3 * TICK && usage.rss_peak_kib > 0 && usage.threads > 0, "{usage:?}");
-        let before_it_began = Window::open(Watched { brokers: Vec::new(), driver: None, pinning }).unwrap();
+        let before_it_began =
+            Window::open(Watched { brokers: Vec::new(), admin_ports: Vec::new(), driver: None, pinning })
+                .unwrap();
         let start = before_it_began.close_on(vec![ourselves]).unwrap();
         assert!(start.broker_cpu >= usage.broker_cpu);
         // What a starting broker had in memory at one moment was told as its peak.
