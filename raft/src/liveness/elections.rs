@@ -61,9 +61,10 @@ impl Default for ElectionConfig {
             ask_pause: Duration::from_secs(2),
             elections_per_s: 4_000,
             elections_at_once_max: 200,
-            // A lease of 800 ms is over by the fourth or fifth attempt, and the next one comes soon after.
+            // A lease of 800 ms is over by the fifth or sixth attempt. Of the next ones one wins, but for two voters that stand at
+            // the same moment; rarer attempts would make that cost half a second.
             retry_min: Duration::from_millis(250),
-            steady_attempts: 6,
+            steady_attempts: 12,
             retry_max: Duration::from_secs(5),
             check_min: Duration::from_secs(30),
             check_max: Duration::from_secs(60),
