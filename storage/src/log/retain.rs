@@ -43,7 +43,7 @@ impl Log {
         let mut ages = Vec::with_capacity(segments.len());
         for segment in &segments {
             let size_bytes = segment.size_bytes.get();
-            let mut max_timestamp = TimestampMs::NONE;
+            let mut max_timestamp = segment.last_write.get();
             // By time the first that stays keeps all behind it: their indexes need not be read.
             if size_bytes > 0 && config.retention_ms.is_some() && expired(&ages, &config, now) == ages.len() {
                 max_timestamp = self.age_begin_of(segment).await?;
