@@ -55,6 +55,11 @@ impl Inner {
         self.role_of(&metrics)
     }
 
+    /// Whether it was elected and nobody since, as far as it knows, whether or not it serves yet.
+    pub(super) fn is_in_office(&self) -> bool {
+        !self.is_shut_down.get() && self.raft.metrics().borrow_watched().state == ServerState::Leader
+    }
+
     fn role_of(&self, metrics: &Metrics) -> Role {
         if self.is_shut_down.get() || metrics.running_state.is_err() {
             return Role::Stopped;

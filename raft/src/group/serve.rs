@@ -132,7 +132,7 @@ async fn carry_out(inner: Rc<Inner>, request: Request) -> Response {
         Request::Elect => {
             raft.trigger().elect(true).await.map(|()| Response::Elect).map_err(|error| error.to_string())
         }
-        Request::Ping => Ok(Response::Ping { leads: inner.observe().role == Role::Leader }),
+        Request::Ping => Ok(Response::Ping { leads: inner.is_in_office() }),
         Request::Snapshot(head, pieces) => inner.incoming.take(&inner.state, raft, head, pieces).await,
     };
     outcome.unwrap_or_else(Response::Refused)
