@@ -178,6 +178,8 @@ pub(crate) struct Inner {
     in_sync: RefCell<InSync>,
     /// Who was said to lead, and in which epoch, and has stood for election since, or said that it is not there.
     resigned: Cell<Option<(LeaderEpoch, ReplicaId)>>,
+    /// In which epoch it gave up leadership and has the others asked to elect, until they do.
+    has_elected: Cell<Option<LeaderEpoch>>,
     /// As last told.
     status: RefCell<GroupStatus>,
     on_change: RefCell<Option<Rc<dyn Fn()>>>,

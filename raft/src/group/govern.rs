@@ -103,7 +103,9 @@ impl RaftGroup {
         if clock.timeout(TRANSFER_TIMEOUT, taken).await.is_ok() {
             return if self.leader() == Some(to) { Ok(()) } else { Err(TransferError::NotTaken(to)) };
         }
-        ouzel_runtime::spawn(self.clone().have_elected(epoch));
+        if self.inner.has_elected.replace(Some(epoch)) != Some(epoch) {
+            ouzel_runtime::spawn(self.clone().have_elected(epoch));
+        }
         let elected = self.wait_until(|status| status.epoch > epoch && status.leader.is_some());
         let _ = clock.timeout(ELECTION_TIMEOUT, elected).await;
         Err(TransferError::NotTaken(to))

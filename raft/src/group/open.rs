@@ -139,6 +139,7 @@ impl RaftGroup {
             is_submitting: Cell::new(false),
             in_sync: RefCell::new(InSync::default()),
             resigned: Cell::new(None),
+            has_elected: Cell::new(None),
             status: RefCell::new(GroupStatus::unknown()),
             on_change: RefCell::default(),
             changed: tokio::sync::Notify::new(),
