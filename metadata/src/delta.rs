@@ -370,13 +370,15 @@ impl Image {
 
     fn partition_fault(&self, partition: &Partition) -> Option<PartitionFault> {
         let next = partition.next_incarnation;
-        let future = partition.holders().find(|replica| replica.incarnation >= next);
+        let mut named = partition.holders().chain(partition.founders.iter().copied());
+        let future = named.find(|replica| replica.incarnation >= next);
         let future = future.map(|replica| PartitionFault::FutureIncarnation { replica, next });
         self.placement_fault(partition).or(future)
     }
 
     fn placement_fault(&self, partition: &Partition) -> Option<PartitionFault> {
-        let Partition { replicas, adding, removing: _, unsettled, next_incarnation: _, heir } = partition;
+        let Partition { replicas, adding, removing: _, unsettled, next_incarnation: _, founders, heir } =
+            partition;
         if replicas.is_empty() {
             return Some(PartitionFault::NoReplica);
         }
@@ -392,7 +394,7 @@ impl Image {
         if let Some(heir) = heir.filter(|heir| !partition.members_before().contains(&heir.replica)) {
             return Some(PartitionFault::HeirWithout(heir.replica));
         }
-        [adding, unsettled]
+        [adding, unsettled, founders]
             .into_iter()
             .find_map(|list| first_repeated(list))
             .map(PartitionFault::RepeatedMove)

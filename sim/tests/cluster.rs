@@ -95,6 +95,13 @@ fn who_was_sent_a_snapshot_of_what_it_had_can_fill_others() {
     sound(&Options::cluster(7_500_168));
 }
 
+/// A topic was made with one replica, whose node lost its power before it knew; by the time it was back a move to others had been
+/// decided, and a partition was founded only as long as nothing of it had changed. (Seed 9400080.)
+#[test]
+fn a_partition_that_is_moved_before_anybody_founded_it_is_founded_all_the_same() {
+    sound(&Options::cluster(9_400_080));
+}
+
 /// Disks that lied left a node's copy of the controller's log, or its votes, in pieces. It said so and did not start, as it
 /// should; nobody in the simulation read that, so the run was taken for one that does not heal. (Seeds 40003 and 40015 of
 /// clusters on lying disks.) It is given an empty disk now, and what nobody but damaged replicas can lead is given up.

@@ -177,8 +177,7 @@ impl Partitions {
             return Ok(Opened::Lost(if known.is_some() { Loss::Tail(last) } else { Loss::Files }));
         }
         let settings = settings(core, &opening.config);
-        let founders = opening.partition.founders().filter(|founders| founders.contains(&opening.replica));
-        let founders = founders.unwrap_or_default().to_vec();
+        let founders = opening.partition.founders_with(opening.replica).to_vec();
         let group = open_group(core, opening.at, opening.replica, log, settings, founders).await?;
         Ok(Opened::Group(group))
     }

@@ -29,24 +29,22 @@ pub(crate) enum How {
 
 /// Decides how a replica of a partition is opened on `node`; `None` if it has none there.
 ///
-/// A replica founds only if the controller made the partition with it and has not changed it since: one that comes later
-/// comes to a group that has a history, and must not begin another. A node that lost its disk is no danger here: it
-/// registers under another directory first, which gives each of its replicas a new life, and that is a change.
+/// A replica founds only if the controller made the partition with it: one that comes later comes to a group that has a
+/// history, and must not begin another. A node that lost its disk is no danger here: it registers under another directory
+/// first, which gives each of its replicas a new life.
 pub(crate) fn how_to_open(partition: &Partition, node: NodeId, known: Known) -> Option<How> {
     let replica = partition.replica_on(node)?;
     let is_new = partition.adding.contains(&replica) || partition.unsettled.contains(&replica);
+    // An heir was one of several, and was stopped as it went on.
+    let is_alone = partition.holders().count() == 1 && partition.heir.is_none();
     Some(match known {
         Known::Member(life) if life == replica => How::Member,
         Known::Member(_) => How::Anew,
-        Known::Nothing => match partition.founders() {
-            Some(founders) if founders == [replica] => How::Solo,
-            // Whatever lies in its directory is not its own.
-            None if is_new => How::Anew,
-            Some(_) | None => How::Member,
-        },
-        Known::Solo if is_new => How::Anew,
-        // An heir was one of several, and was stopped as it went on.
-        Known::Solo if partition.holders().count() == 1 && partition.heir.is_none() => How::Solo,
+        Known::Nothing if partition.founders == [replica] && is_alone => How::Solo,
+        // Whatever lies in its directory is not its own.
+        Known::Nothing | Known::Solo if is_new => How::Anew,
+        Known::Nothing => How::Member,
+        Known::Solo if is_alone => How::Solo,
         Known::Solo => How::Genesis,
     })
 }
@@ -63,14 +61,12 @@ mod tests {
 
     fn partition(replicas: &[ReplicaId], adding: &[ReplicaId], removing: &[ReplicaId]) -> Partition {
         let is_changed = !adding.is_empty() || !removing.is_empty();
-        Partition {
-            replicas: replicas.to_vec(),
+        let made = Partition {
             adding: adding.to_vec(),
             removing: removing.to_vec(),
-            unsettled: Vec::new(),
-            next_incarnation: if is_changed { 9 } else { 1 },
-            heir: None,
-        }
+            ..Partition::of(replicas.to_vec())
+        };
+        if is_changed { Partition { next_incarnation: 9, founders: Vec::new(), ..made } } else { made }
     }
 
     #[test]
@@ -86,6 +82,8 @@ mod tests {
         let elsewhere = partition(&[b, c], &[], &[]);
         let inherits = partition(&[a, life(2, 1), life(3, 2)], &[], &[]).inherited_by(a);
         let inherits_alone = alone.inherited_by(a);
+        let moved_unfounded = alone.moved_to(&[NodeId(3), NodeId(2)]);
+        let joins_unfounded = partition(&[b], &[], &[]).moved_to(&[NodeId(2), ME]);
         let cases = [
             ("a new topic with one replica", &alone, Known::Nothing, Some(How::Solo)),
             ("a new topic with three", &three, Known::Nothing, Some(How::Member)),
@@ -99,6 +97,9 @@ mod tests {
             ("the disk was lost, or its tail is suspect", &anew, Known::Member(a), Some(How::Anew)),
             ("the disk was lost and is empty", &anew, Known::Nothing, Some(How::Anew)),
             ("stays where others come and go, and was away", &stays, Known::Nothing, Some(How::Member)),
+            ("moved before it was founded", &moved_unfounded, Known::Nothing, Some(How::Member)),
+            ("moved before it has a group", &moved_unfounded, Known::Solo, Some(How::Genesis)),
+            ("added to what nobody has founded", &joins_unfounded, Known::Nothing, Some(How::Anew)),
             ("not here", &elsewhere, Known::Nothing, None),
             ("goes on without the others", &inherits, Known::Member(a), Some(How::Member)),
             ("goes on, and was stopped in the middle", &inherits, Known::Solo, Some(How::Genesis)),

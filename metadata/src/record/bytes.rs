@@ -10,7 +10,8 @@
 //! features it knows; partitions (kinds 4, 6, 7) have replicas with incarnations and say what comes and goes, and
 //! nothing of leaders. Version 1 of these is what single nodes wrote before there were clusters; what it says of leaders
 //! and in-sync replicas is read and dropped: there was one replica. Version 3 of them, and version 2 of who keeps the
-//! controller's log (kind 12), name an heir, if there is one.
+//! controller's log (kind 12), name an heir, if there is one; versions 4 and 3 tell the founders. Before, those were the replicas
+//! of what had never changed, and nobody otherwise.
 //!
 //! A kind and version, once released, keep their layout for ever: a new field is a new version, and every version ever
 //! written stays readable.
@@ -102,8 +103,8 @@ const SNAPSHOT_ENDED: u8 = 16;
 const fn newest(kind: u8) -> u8 {
     match kind {
         BROKER_REGISTERED => 2,
-        TOPIC_CREATED | PARTITIONS_ADDED | PARTITION_CHANGED => 3,
-        CONTROLLER_CHANGED => 2,
+        TOPIC_CREATED | PARTITIONS_ADDED | PARTITION_CHANGED => 4,
+        CONTROLLER_CHANGED => 3,
         _ => 1,
     }
 }
@@ -213,7 +214,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     }
     let partition = |r: &mut Reader<'_>| match newest - version {
         0 => r.partition(),
-        1 => r.partition_without_heir(),
+        1 => r.partition_without_founders(),
+        2 => r.partition_without_heir(),
         _ => r.partition_of_single_node(),
     };
     let record = match kind {
@@ -342,15 +344,20 @@ impl Writer {
     }
 
     fn partition(&mut self, partition: &Partition) {
-        let Partition { replicas, adding, removing, unsettled, next_incarnation, heir } = partition;
+        let Partition { replicas, adding, removing, unsettled, next_incarnation, founders, heir } = partition;
         for list in [replicas, adding, removing, unsettled] {
-            self.list(list.iter(), |w, replica| w.0.extend_from_slice(&replica.to_u64().to_be_bytes()));
+            self.replicas(list);
         }
         self.0.extend_from_slice(&next_incarnation.to_be_bytes());
         self.optional(*heir, |w, heir| {
             w.0.extend_from_slice(&heir.replica.to_u64().to_be_bytes());
             w.0.extend_from_slice(&heir.decision.to_be_bytes());
         });
+        self.replicas(founders);
+    }
+
+    fn replicas(&mut self, list: &[ReplicaId]) {
+        self.list(list.iter(), |w, replica| w.0.extend_from_slice(&replica.to_u64().to_be_bytes()));
     }
 
     fn resource(&mut self, resource: &ConfigResource) {
@@ -536,6 +543,11 @@ impl<'a> Reader<'a> {
     }
 
     fn partition(&mut self) -> Result<Partition, DecodeError> {
+        let partition = self.partition_without_founders()?;
+        Ok(Partition { founders: self.replicas("founders")?, ..partition })
+    }
+
+    fn partition_without_founders(&mut self) -> Result<Partition, DecodeError> {
         let partition = self.partition_without_heir()?;
         let heir = self.optional("heir", |r| {
             let replica = ReplicaId::from_u64(u64::from_be_bytes(r.array("heir")?));
@@ -545,14 +557,16 @@ impl<'a> Reader<'a> {
     }
 
     fn partition_without_heir(&mut self) -> Result<Partition, DecodeError> {
-        Ok(Partition {
-            replicas: self.replicas("replicas")?,
+        let made = Partition::of(self.replicas("replicas")?);
+        let partition = Partition {
             adding: self.replicas("replicas that come")?,
             removing: self.replicas("replicas that go")?,
             unsettled: self.replicas("unsettled replicas")?,
             next_incarnation: u32::from_be_bytes(self.array("next incarnation")?),
-            heir: None,
-        })
+            ..made
+        };
+        let founders = if partition.next_incarnation == 1 { partition.founders } else { Vec::new() };
+        Ok(Partition { founders, ..partition })
     }
 
     fn partition_of_single_node(&mut self) -> Result<Partition, DecodeError> {

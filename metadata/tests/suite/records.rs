@@ -17,6 +17,7 @@ fn golden() -> Vec<(Record, &'static str)> {
         removing: vec![ReplicaId::first(NodeId(7))],
         unsettled: vec![second],
         next_incarnation: 4,
+        founders: vec![ReplicaId::first(NodeId(7))],
         heir: Some(Heir { replica: ReplicaId::first(NodeId(1)), decision: 4 }),
     };
     let configs = [("retention.ms".to_owned(), "5".to_owned())].into();
@@ -38,8 +39,8 @@ fn golden() -> Vec<(Record, &'static str)> {
                 partitions: vec![Partition::new(vec![NodeId(1)])],
                 configs,
             },
-            "0403 00000003 742e31 30313233343536373839616263646566 00000001 00000001 0000000100000000 00000000 00000000 \
-             00000000 00000001 00 00000001 0000000c 726574656e74696f6e2e6d73 00000001 35",
+            "0404 00000003 742e31 30313233343536373839616263646566 00000001 00000001 0000000100000000 00000000 00000000 \
+             00000000 00000001 00 00000001 0000000100000000 00000001 0000000c 726574656e74696f6e2e6d73 00000001 35",
         ),
         (Record::TopicDeleted { topic_id: id }, "0501 30313233343536373839616263646566"),
         (
@@ -48,13 +49,14 @@ fn golden() -> Vec<(Record, &'static str)> {
                 first_index: PartitionIndex(4),
                 partitions: vec![Partition::new(vec![NodeId(1)])],
             },
-            "0603 30313233343536373839616263646566 00000004 00000001 00000001 0000000100000000 00000000 00000000 \
-             00000000 00000001 00",
+            "0604 30313233343536373839616263646566 00000004 00000001 00000001 0000000100000000 00000000 00000000 \
+             00000000 00000001 00 00000001 0000000100000000",
         ),
         (
             Record::PartitionChanged { topic_id: id, index: PartitionIndex(1), partition: changed.clone() },
-            "0703 30313233343536373839616263646566 00000001 00000002 0000000100000000 0000000200000003 \
-             00000001 0000000200000003 00000001 0000000700000000 00000001 0000000200000003 00000004 01 0000000100000000 00000004",
+            "0704 30313233343536373839616263646566 00000001 00000002 0000000100000000 0000000200000003 \
+             00000001 0000000200000003 00000001 0000000700000000 00000001 0000000200000003 00000004 01 0000000100000000 00000004 \
+             00000001 0000000700000000",
         ),
         (
             Record::ConfigSet {
@@ -86,8 +88,8 @@ fn golden() -> Vec<(Record, &'static str)> {
         (Record::BrokerFenced { node: NodeId(2), fenced: true }, "0b01 00000002 01"),
         (
             Record::ControllerChanged { controller: changed },
-            "0c02 00000002 0000000100000000 0000000200000003 00000001 0000000200000003 00000001 0000000700000000 \
-             00000001 0000000200000003 00000004 01 0000000100000000 00000004",
+            "0c03 00000002 0000000100000000 0000000200000003 00000001 0000000200000003 00000001 0000000700000000 \
+             00000001 0000000200000003 00000004 01 0000000100000000 00000004 00000001 0000000700000000",
         ),
         (
             Record::FeaturesSet(Features {
@@ -107,17 +109,63 @@ fn golden() -> Vec<(Record, &'static str)> {
     ]
 }
 
-/// What was written before partitions could have heirs, in the versions that have newer ones.
-fn golden_without_heirs() -> Vec<(&'static str, Record)> {
-    let id = TopicId(*b"0123456789abcdef");
+/// On its way, and of founders nothing is known.
+fn changed_without_founders() -> Partition {
     let second = ReplicaId { node: NodeId(2), incarnation: 3 };
-    let changed = Partition {
+    Partition {
         adding: vec![second],
         removing: vec![ReplicaId::first(NodeId(7))],
         unsettled: vec![second],
         next_incarnation: 4,
+        founders: Vec::new(),
         ..Partition::of(vec![ReplicaId::first(NodeId(1)), second])
+    }
+}
+
+/// What was written before partitions told their founders: what never changed had all its replicas for founders.
+fn golden_without_founders() -> Vec<(&'static str, Record)> {
+    let id = TopicId(*b"0123456789abcdef");
+    let changed = Partition {
+        heir: Some(Heir { replica: ReplicaId::first(NodeId(1)), decision: 4 }),
+        ..changed_without_founders()
     };
+    vec![
+        (
+            "0403 00000003 742e31 30313233343536373839616263646566 00000001 00000001 0000000100000000 00000000 00000000 \
+             00000000 00000001 00 00000000",
+            Record::TopicCreated {
+                name: TopicName::new("t.1").expect("a good name"),
+                topic_id: id,
+                partitions: vec![Partition::new(vec![NodeId(1)])],
+                configs: [].into(),
+            },
+        ),
+        (
+            "0603 30313233343536373839616263646566 00000004 00000001 00000001 0000000100000000 00000000 00000000 \
+             00000000 00000001 00",
+            Record::PartitionsAdded {
+                topic_id: id,
+                first_index: PartitionIndex(4),
+                partitions: vec![Partition::new(vec![NodeId(1)])],
+            },
+        ),
+        (
+            "0703 30313233343536373839616263646566 00000001 00000002 0000000100000000 0000000200000003 \
+             00000001 0000000200000003 00000001 0000000700000000 00000001 0000000200000003 00000004 01 0000000100000000 00000004",
+            Record::PartitionChanged { topic_id: id, index: PartitionIndex(1), partition: changed.clone() },
+        ),
+        (
+            "0c02 00000002 0000000100000000 0000000200000003 00000001 0000000200000003 00000001 0000000700000000 \
+             00000001 0000000200000003 00000004 01 0000000100000000 00000004",
+            Record::ControllerChanged { controller: changed },
+        ),
+    ]
+}
+
+/// What was written before partitions could have heirs, in the versions that have newer ones.
+fn golden_without_heirs() -> Vec<(&'static str, Record)> {
+    let id = TopicId(*b"0123456789abcdef");
+    let changed = changed_without_founders();
     vec![
         (
             "0402 00000003 742e31 30313233343536373839616263646566 00000001 00000001 0000000100000000 00000000 00000000 \
@@ -210,7 +258,8 @@ fn bytes_never_change() {
 
 #[test]
 fn what_was_written_earlier_stays_readable() {
-    for (hex, record) in golden_of_single_nodes().into_iter().chain(golden_without_heirs()) {
+    let earlier = [golden_of_single_nodes(), golden_without_heirs(), golden_without_founders()];
+    for (hex, record) in earlier.into_iter().flatten() {
         assert_eq!(Record::decode(&bytes(hex)).as_ref(), Ok(&record));
         let whole = bytes(hex);
         for length in 0..whole.len() {
@@ -301,7 +350,7 @@ mod properties {
         /// Whatever is read is written back as it was: there is one spelling of each record.
         #[test]
         fn any_bytes_decode_or_are_refused(
-            (kind, version) in (0u8..18, 1u8..4),
+            (kind, version) in (0u8..18, 1u8..5),
             which in 0usize..17,
             at in 0usize..64,
             with in any::<u8>(),

@@ -346,8 +346,7 @@ async fn open_group(
     };
     // The first incarnations found the group; whoever comes later is told.
     let partition = world.groups[number as usize].partition.borrow().clone();
-    let founders = partition.founders().filter(|founders| founders.contains(&replica));
-    let founders = founders.unwrap_or_default().to_vec();
+    let founders = partition.founders_with(replica).to_vec();
     RaftGroup::open(OpenGroup {
         at,
         replica,
