@@ -753,6 +753,48 @@ fn two_of_four_cannot_do_without_a_third() {
     assert_eq!(accused(&mut judge, &of_four(2)), [Kind::TrustedTail], "and not again");
 }
 
+/// A replica was a voter for a moment, nobody had looked at it, and its machine lost its power; the next life there began with
+/// nothing. The judge waited for the one between, and accused another voter that went on because the two of them had forgotten.
+/// (Seed 9401199 of groups.)
+#[test]
+fn a_later_life_says_that_the_one_before_is_gone_though_nobody_saw_it() {
+    let life = |incarnation| ReplicaId { incarnation, ..replica(3) };
+    let founder = Sight { replica: life(0), ..sight(3) };
+    let leader = Sight { voters: vec![replica(1), replica(2), life(1)], ..sight(1) };
+    let mut judge = after(&[sight(2), founder, leader], &[3]);
+    let anew = Sight { replica: life(2), entries: Vec::new(), known: None, ..sight(3) };
+    judge.see(&anew, EARLY, &mut Verdict::default());
+    judge.forget(NodeId(2), Forgets::Unflushed, EARLY);
+    let mut verdict = Verdict::default();
+    judge.see(&sight(2), LATE, &mut verdict);
+    assert_eq!(kinds(verdict), []);
+    assert!(judge.is_loss_admitted(1));
+}
+
+/// A machine lost its power while the cluster formed, and its replica was out of service still when records were promised; then
+/// another machine lost its power. The judge had let go of the first one when the promises began, and accused the second.
+/// (Seed 9406852 of clusters.)
+#[test]
+fn who_forgot_before_anything_was_promised_may_still_be_missing() {
+    let begun = |seen_again: bool| {
+        let mut judge = after(&[sight(1), sight(2), sight(3)], &[1]);
+        if seen_again {
+            judge.see(&sight(1), EARLY + Duration::from_secs(1), &mut Verdict::default());
+        }
+        judge.begin();
+        judge.forget(NodeId(3), Forgets::Unflushed, LATE);
+        let mut verdict = Verdict::default();
+        judge.see(&sight(3), LATE, &mut verdict);
+        (judge.is_loss_admitted(1), kinds(verdict))
+    };
+    assert_eq!(begun(false), (true, vec![]));
+    assert_eq!(
+        begun(true),
+        (false, vec![Kind::TrustedTail]),
+        "it went on, and the others can do without this one"
+    );
+}
+
 #[test]
 fn what_is_flushed_in_every_mode_is_forgotten_with_the_disk_alone() {
     let of_two = |what: Forgets| {

@@ -45,17 +45,26 @@ struct Group {
     /// Who may decide, oldest first: those before the last until the last are known to have been decided on. Until somebody
     /// is seen to lead, whom any replica takes for them.
     voters: Vec<Voters>,
-    /// Who was seen last on each node, and whether it had voted or followed anybody by then.
-    replicas: BTreeMap<NodeId, (ReplicaId, bool)>,
-    seen: BTreeSet<ReplicaId>,
-    /// Whose machine has forgotten.
-    forgetful: BTreeSet<ReplicaId>,
+    /// Who was seen last on each node.
+    replicas: BTreeMap<NodeId, Seen>,
+    /// Whose machine has forgotten, and when it last did.
+    forgetful: BTreeMap<ReplicaId, Duration>,
     /// Those of them who went on while too few of the others had not: of four voters two have all, and need a third.
     needed: BTreeSet<ReplicaId>,
     /// Whose machine has forgotten while nobody knew whether a replica there had promised anything, and up to when voters
     /// who are seen for the first time may have been voters then.
     doubtful: BTreeMap<NodeId, Duration>,
+    /// No machine has forgotten since somebody was promised something.
+    keeps_all: bool,
     is_loss_admitted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    who: ReplicaId,
+    /// Whether it had voted or followed anybody by then.
+    has_begun: bool,
+    at: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -73,18 +82,18 @@ impl PowerJudge {
         self.flushed.insert(group);
     }
 
-    /// From now on clients are promised something: what was forgotten before cannot be a loss to them.
+    /// From now on clients are promised something: what was forgotten before is no loss to them. Who was in service afterwards
+    /// goes on as if nothing were; who was not may still be out of service, and missing when another one forgets.
     pub fn begin(&mut self) {
         for group in self.groups.values_mut() {
-            group.doubtful.clear();
-            if std::mem::take(&mut group.is_loss_admitted) {
-                // They go on with what they have, for there was nothing better.
-                group.forgetful.clear();
-                group.needed.clear();
-            }
+            group.keeps_all = true;
+            group.is_loss_admitted = false;
+            let was_seen = |who: &ReplicaId, at: &Duration| {
+                group.replicas.get(&who.node).is_some_and(|seen| seen.who == *who && seen.at > *at)
+            };
+            group.forgetful.retain(|who, at| !was_seen(who, at));
+            group.needed.retain(|who| group.forgetful.contains_key(who));
         }
-        self.forgot.clear();
-        self.wiped.clear();
     }
 
     /// A machine forgets.
@@ -97,17 +106,18 @@ impl PowerJudge {
             if what == Forgets::Unflushed && self.flushed.contains(number) {
                 continue;
             }
+            group.keeps_all = false;
             match group.replicas.get(&node) {
-                Some((replica, true)) => {
-                    group.needed.remove(replica);
-                    group.forgetful.insert(*replica);
+                Some(Seen { who, has_begun: true, .. }) => {
+                    group.needed.remove(who);
+                    group.forgetful.insert(*who, now);
                 }
                 // Who was not among the voters then had promised nothing, as far as they were seen.
                 None if !group.voters.is_empty() => {
                     group.doubtful.insert(node, now + VOTERS_SEEN_WITHIN);
                 }
                 // Who has promised nothing may come back; whether it has since then nobody saw.
-                Some((_, false)) | None => _ = group.doubtful.insert(node, Duration::MAX),
+                Some(Seen { has_begun: false, .. }) | None => _ = group.doubtful.insert(node, Duration::MAX),
             }
             group.judge_loss();
         }
@@ -130,12 +140,12 @@ impl PowerJudge {
         group.doubtful.remove(&sight.replica.node);
         // A vote alone may be on its way to the medium, or never come there, and bind nobody; a second one is judged elsewhere.
         let has_begun = !sight.entries.is_empty() || sight.head.is_some() || sight.known.is_some();
-        group.seen.insert(sight.replica);
-        group.replicas.insert(sight.replica.node, (sight.replica, has_begun));
+        group.replicas.insert(sight.replica.node, Seen { who: sight.replica, has_begun, at: now });
         group.note_voters(sight, now);
         group.judge_loss();
         // As long as nobody says who the others are, nobody knows what they can do.
-        if group.voters.is_empty() || group.is_loss_admitted || !group.forgetful.contains(&sight.replica) {
+        if group.voters.is_empty() || group.is_loss_admitted || !group.forgetful.contains_key(&sight.replica)
+        {
             return;
         }
         if !group.others_can() {
@@ -181,7 +191,7 @@ impl Group {
 
     fn judge_loss(&mut self) {
         let is_gone = |voters: &Voters| 2 * self.forgot(voters) > voters.who.len();
-        self.is_loss_admitted |= self.voters.iter().any(is_gone);
+        self.is_loss_admitted |= !self.keeps_all && self.voters.iter().any(is_gone);
     }
 
     /// Whether those who have not forgotten are a majority.
@@ -193,13 +203,12 @@ impl Group {
     fn forgot(&self, voters: &Voters) -> usize {
         // A later life on the node began with nothing, whether or not the one before was ever seen.
         let is_replaced = |voter: &ReplicaId| {
-            let is_older = self.seen.contains(voter) || voter.incarnation == 0;
-            is_older && self.replicas.get(&voter.node).is_some_and(|(now, _)| now != voter)
+            self.replicas.get(&voter.node).is_some_and(|seen| seen.who.incarnation > voter.incarnation)
         };
         // Whoever became a voter long after its machine forgot was none then.
         let was_voter = |until: &Duration| voters.seen < *until;
         let has_forgotten = |voter: &&ReplicaId| {
-            self.forgetful.contains(voter)
+            self.forgetful.contains_key(voter)
                 || self.doubtful.get(&voter.node).is_some_and(was_voter)
                 || is_replaced(voter)
         };
