@@ -33,6 +33,9 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// How much of the topic is read at a time while loading.
 const LOAD_BYTES: usize = 1 << 20;
+/// How long after it could not be loaded that is attempted again.
+const LOAD_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Why no coordinator answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
@@ -119,6 +122,17 @@ impl Coordinators {
         }
     }
 
+    /// Why shards here cannot load, in words.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let shards = self.shards.borrow();
+        let told = shards.values().filter_map(|shard| {
+            let reason = shard.fault.borrow();
+            let partition = shard.partition.topic_partition();
+            reason.as_ref().map(|reason| format!("{partition}: its group coordinator cannot load: {reason}"))
+        });
+        told.collect()
+    }
+
     /// Groups by state, over the shards here.
     pub(crate) fn each_state(&self, mut each: impl FnMut(&'static str, usize)) {
         for shard in self.shards.borrow().values() {
@@ -202,8 +216,12 @@ struct ShardRuntime {
     reign: LeaderEpoch,
     state: RefCell<State>,
     loaded: Cell<bool>,
-    /// The timer task looks again.
+    /// Why it could not be loaded, if it could not lately.
+    fault: RefCell<Option<String>>,
+    /// The timers' keeper looks again.
     timers_changed: Notify,
+    /// It coordinates no more, and all that is done for it ends.
+    unloaded: Notify,
     writes: mpsc::UnboundedSender<Write>,
     began_at: Instant,
 }
@@ -220,7 +238,7 @@ impl ShardRuntime {
     fn start(core: Rc<Core>, partition: Rc<Partition>, reign: LeaderEpoch) -> Rc<ShardRuntime> {
         let (writes, queue) = mpsc::unbounded_channel();
         let state = State {
-            shard: Some(Shard::new(core.node.config.group_config())),
+            shard: Some(empty_shard(&core)),
             timers: TimerSet::default(),
             waiting: BTreeMap::new(),
             next_ticket: 0,
@@ -232,7 +250,9 @@ impl ShardRuntime {
             reign,
             state: RefCell::new(state),
             loaded: Cell::new(false),
+            fault: RefCell::default(),
             timers_changed: Notify::new(),
+            unloaded: Notify::new(),
             writes,
             began_at,
         });
@@ -296,6 +316,7 @@ impl ShardRuntime {
                 }
             }
         }
+        self.unloaded.notify_one();
     }
 
     fn wall(&self) -> TimestampMs {
@@ -307,13 +328,32 @@ impl ShardRuntime {
     }
 }
 
-/// The shard's life: load, then writes and timers until the core stops.
+fn empty_shard(core: &Core) -> Shard {
+    Shard::new(core.node.config.group_config())
+}
+
+/// The shard's life, until it is unloaded: then all of this lets go of its partition.
 async fn run(shard: Rc<ShardRuntime>, queue: mpsc::UnboundedReceiver<Write>) {
-    if let Err(reason) = load(&shard).await {
-        // Answers stay "loading": retriable, and an operator sees why.
-        tracing::error!(partition = %shard.partition.at().partition, reason, "a group coordinator cannot load");
-        return;
+    tokio::select! {
+        biased;
+        () = shard.unloaded.notified() => {}
+        () = coordinate(&shard, queue) => {}
     }
+}
+
+/// Loads, then sees to writes and timers.
+async fn coordinate(shard: &ShardRuntime, queue: mpsc::UnboundedReceiver<Write>) {
+    while let Err(reason) = load(shard).await {
+        // Answers stay "loading": retriable, and an operator sees why. A disk may have failed once.
+        let is_news = shard.fault.borrow().as_ref() != Some(&reason);
+        if is_news {
+            tracing::error!(partition = %shard.partition.topic_partition(), reason, "a group coordinator cannot load");
+        }
+        shard.fault.replace(Some(reason));
+        shard.core.runtime.clock.sleep(LOAD_INTERVAL).await;
+        shard.state.borrow_mut().shard = Some(empty_shard(&shard.core));
+    }
+    shard.fault.take();
     let effects = {
         let mut state = shard.state.borrow_mut();
         let Some(machine) = &mut state.shard else { return };
@@ -322,9 +362,7 @@ async fn run(shard: Rc<ShardRuntime>, queue: mpsc::UnboundedReceiver<Write>) {
     shard.loaded.set(true);
     shard.carry_out(&mut shard.state.borrow_mut(), effects);
     let (settling, settled) = mpsc::unbounded_channel();
-    ouzel_runtime::spawn(append_writes(shard.clone(), queue, settling));
-    ouzel_runtime::spawn(settle_writes(shard.clone(), settled));
-    keep_timers(shard).await;
+    tokio::join!(settle_writes(shard, settled), append_writes(shard, queue, settling), keep_timers(shard));
 }
 
 /// Replays the partition from its start to its end.
@@ -387,7 +425,7 @@ struct Settling {
 
 /// Appends in the order of the shard's decisions; several writes may be on their way at once.
 async fn append_writes(
-    shard: Rc<ShardRuntime>,
+    shard: &ShardRuntime,
     mut queue: mpsc::UnboundedReceiver<Write>,
     settling: mpsc::UnboundedSender<Settling>,
 ) {
@@ -409,7 +447,7 @@ async fn append_writes(
 }
 
 /// Tells the shard how its writes went, in their order.
-async fn settle_writes(shard: Rc<ShardRuntime>, mut settling: mpsc::UnboundedReceiver<Settling>) {
+async fn settle_writes(shard: &ShardRuntime, mut settling: mpsc::UnboundedReceiver<Settling>) {
     while let Some(write) = settling.recv().await {
         let mut outcome = write.failed.map_or(Ok(()), Err);
         for appending in write.appending {
@@ -459,7 +497,7 @@ fn encode(write: &Write, now: TimestampMs, bytes_max: usize) -> Result<Vec<Vec<u
 }
 
 /// Sleeps until the next timer, and lets the shard decide what its end means.
-async fn keep_timers(shard: Rc<ShardRuntime>) {
+async fn keep_timers(shard: &ShardRuntime) {
     loop {
         let next = shard.state.borrow().timers.next_deadline_ms();
         match next {

@@ -250,7 +250,7 @@ impl Core {
             let failure = group.status().failure?;
             Some(format!("{group:?}: this replica is out of service: {failure}"))
         });
-        failed.chain(fenced).chain(stopped).collect()
+        failed.chain(fenced).chain(stopped).chain(self.coordinators.faults()).collect()
     }
 
     /// Takes mail for as long as the node lives.

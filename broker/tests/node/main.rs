@@ -9,6 +9,7 @@ mod deleted;
 mod file_slices;
 mod hostile;
 mod idempotence;
+mod loading;
 mod metadata_snapshots;
 mod restart;
 mod stopping;

@@ -59,6 +59,13 @@ impl Node {
         runtime.block_on(handle.sample()).unwrap()
     }
 
+    /// What keeps it from being whole, in words.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let handle = self.own.as_ref().expect("a node of ours").handle();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(handle.faults()).unwrap()
+    }
+
     /// A connection that has said nothing yet.
     pub(crate) fn connect(&self) -> Wire {
         Wire::connect(self.address)
