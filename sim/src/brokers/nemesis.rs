@@ -8,7 +8,8 @@ use ouzel_storage::Durability;
 
 use super::Options;
 use super::machine::id_of;
-use super::shared::Shared;
+use super::run::OFFSETS_PARTITIONS;
+use super::shared::{OFFSETS_TOPIC, Shared};
 use crate::trace::Trace;
 
 /// Clocks are wrong by up to this: the topic takes records that are up to an hour ahead of its broker's clock.
@@ -228,10 +229,12 @@ impl Nemesis {
         !self.spares || self.shared.bears_power_cut(id_of(node))
     }
 
-    /// Whether a machine may lose its disk: all others are there, and have all that it has.
+    /// Whether a machine may lose its disk: all others are there, and have all that it has. The offsets' topic is there as well: if
+    /// it were made while the machine is away, with two replicas, one of them there, nobody could lead what nobody has led yet.
     fn may_wipe(&self, node: usize) -> bool {
         let all_up = self.nodes.iter().all(|host| host.is_up && !host.is_hurt);
-        self.wipes && all_up && self.shared.bears_wipe(id_of(node))
+        let may_be_missed = self.shared.is_seen(OFFSETS_TOPIC, OFFSETS_PARTITIONS);
+        self.wipes && all_up && may_be_missed && self.shared.bears_wipe(id_of(node))
     }
 
     /// Lets a node begin much later than the others.

@@ -65,6 +65,8 @@ struct Inner {
     elapsed: Cell<Duration>,
     /// As the clients were told them.
     topic_ids: RefCell<BTreeMap<String, TopicId>>,
+    /// What each node said last keeps it from being whole.
+    faults: RefCell<BTreeMap<NodeId, Vec<String>>>,
     events: Events,
 }
 
@@ -147,6 +149,7 @@ impl Shared {
                 holdings: RefCell::default(),
                 elapsed: Cell::default(),
                 topic_ids: RefCell::default(),
+                faults: RefCell::default(),
                 events: Events::default(),
             }),
         }
@@ -247,6 +250,17 @@ impl Shared {
         self.inner.topic_ids.borrow_mut().insert(name.to_owned(), topic_id);
     }
 
+    /// Whether somebody was seen of each of a topic's partitions.
+    pub(super) fn is_seen(&self, topic: &str, partitions: i32) -> bool {
+        let ids = self.inner.topic_ids.borrow();
+        let replicas = self.inner.replicas.borrow();
+        let is_seen = |partition| {
+            let at = ids.get(topic).map(|topic_id| TopicIdPartition { topic_id: *topic_id, partition });
+            replicas.groups.keys().any(|(found, _)| Some(*found) == at)
+        };
+        (0..partitions).map(PartitionIndex).all(is_seen)
+    }
+
     pub(super) fn is_named(&self, topic: &str) -> bool {
         self.inner.topic_ids.borrow().contains_key(topic)
     }
@@ -281,6 +295,20 @@ impl Shared {
 
     pub(super) fn give_up(&self, partition: Place) {
         self.inner.given_up.borrow_mut().insert(partition);
+    }
+
+    /// What a node says of itself by now: what keeps it from being whole.
+    pub(super) fn set_faults(&self, node: NodeId, faults: Vec<String>) {
+        self.inner.faults.borrow_mut().insert(node, faults);
+    }
+
+    /// What nodes say keeps them from being whole, in words; none if they are.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let faults = self.inner.faults.borrow();
+        let told = |(node, faults): (&NodeId, &Vec<String>)| {
+            faults.iter().map(|fault| format!("node {node}: {fault}")).collect::<Vec<_>>()
+        };
+        faults.iter().flat_map(told).collect()
     }
 
     /// Whether some partition of a topic that passes is one that nobody can lead.

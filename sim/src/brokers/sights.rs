@@ -46,6 +46,9 @@ pub(super) async fn watch(
                 counted.tell(&sample, shared.events());
             }
         }
+        if let Ok(faults) = handle.faults().await {
+            shared.set_faults(node, faults);
+        }
         let compares = shared.phase() == Phase::Comparing && !has_compared;
         let mut all_answer = true;
         for core in (0..cores).map(CoreId) {

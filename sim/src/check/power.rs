@@ -123,12 +123,14 @@ impl PowerJudge {
         }
     }
 
-    /// Whether these groups would keep what they promised if this machine forgot now.
+    /// Whether these groups would keep what they promised if this machine forgot now; and go on by themselves, if it forgets all:
+    /// whoever has lost the end of its log alone may be told to.
     pub fn bears(&self, node: NodeId, what: Forgets, now: Duration, these: impl Fn(u32) -> bool) -> bool {
         let mut after = self.clone();
         after.groups.retain(|number, _| these(*number));
         after.forget(node, what, now);
-        after.groups.values().all(|group| !group.is_loss_admitted)
+        let goes_on = |group: &Group| what == Forgets::Unflushed || group.others_can();
+        after.groups.values().all(|group| !group.is_loss_admitted && goes_on(group))
     }
 
     /// Looks at a replica that is in service.

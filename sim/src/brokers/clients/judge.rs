@@ -61,7 +61,10 @@ pub(in super::super) async fn look_at_the_end(
         let answered = at_any_cost(&runtime, &mut wire, &shared, async |wire| {
             ask(wire, group, &runtime, &shared).await.then_some(())
         });
-        if answered.await.is_none() && !shared.is_given_up(OFFSETS_TOPIC, |_| true) {
+        // Where disks have lied a coordinator's partition may be damaged, and then its node says so.
+        let is_said =
+            || shared.are_lies_told() && shared.faults().iter().any(|fault| fault.contains(OFFSETS_TOPIC));
+        if answered.await.is_none() && !shared.is_given_up(OFFSETS_TOPIC, |_| true) && !is_said() {
             shared.broken(no_progress(format!("the offsets of group {group} cannot be asked for")));
         }
     }
@@ -74,6 +77,11 @@ pub(in super::super) async fn look_at_the_end(
     shared.enter(Phase::Parting);
     in_the_end(&runtime, &shared, async || is_settled(&mut wire, &shared).await).await;
     in_the_end(&runtime, &shared, async || is_together(&mut wire, &shared).await).await;
+    in_the_end(&runtime, &shared, async || match shared.faults() {
+        faults if faults.is_empty() => Ok(()),
+        faults => Err(no_progress(format!("nodes are not whole: {faults:?}"))),
+    })
+    .await;
     shared.enter(Phase::Comparing);
     let compared = patiently(&runtime, async || (shared.compared() >= plan.nodes).then_some(()));
     if compared.await.is_none() {
