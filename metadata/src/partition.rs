@@ -115,11 +115,6 @@ impl Partition {
         !self.adding.is_empty() || !self.removing.is_empty() || self.abandoned().next().is_some()
     }
 
-    /// Whether replicas may be members still that came with a move that was given up.
-    pub fn is_abandoning(&self) -> bool {
-        self.abandoned().next().is_some()
-    }
-
     /// The nodes that join, and those that leave.
     pub fn moving_nodes(&self) -> (Vec<NodeId>, Vec<NodeId>) {
         let node = |replica: ReplicaId| replica.node;

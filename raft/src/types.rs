@@ -92,6 +92,12 @@ pub(crate) fn voters_of(members: &Members) -> Vec<ReplicaId> {
     members.voter_ids().map(ReplicaId::from_u64).collect()
 }
 
+/// The voters of a membership as one set, two while it is joint, none where it names nobody.
+pub(crate) fn voter_sets_of(members: &Members) -> Vec<Vec<ReplicaId>> {
+    let sets = members.get_joint_config().iter().filter(|set| !set.is_empty());
+    sets.map(|set| set.iter().copied().map(ReplicaId::from_u64).collect()).collect()
+}
+
 /// How many voters hold an entry at the least once it is committed: a majority, of the larger set while it is joint, where that
 /// many need not be enough.
 pub(crate) fn majority_of(members: &Members) -> usize {

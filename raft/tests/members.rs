@@ -86,6 +86,39 @@ fn a_single_voter_becomes_three_under_load() {
     });
 }
 
+/// Whoever asks a replica about its voters is told what it would stand with: both sets from the moment its log has the change,
+/// committed or not, also after a restart; and nothing at all before they are taken from its log.
+#[test]
+fn a_replica_tells_the_voters_of_its_own_log() {
+    run(21, 4, |cluster| async move {
+        found_on(&cluster, &[1, 2, 3]).await;
+        let (before, after) = (replicas(&[1, 2, 3]), replicas(&[1, 2, 4]));
+        assert_eq!(cluster.group(1).voter_sets(), Some(vec![before.clone()]));
+        assert_eq!(cluster.group(4).voter_sets(), Some(Vec::new()), "nobody has told it anything");
+        let leader = cluster.leader().await;
+        let holders: Vec<i32> = [1, 2, 3].into_iter().filter(|id| replica(*id) != leader.replica()).collect();
+        // 4 catches up; then nobody answers any more, and the change comes to the leader's log alone.
+        leader.reconfigure_with(&before, &replicas(&[4]), 1).await.expect("it leads");
+        cluster.settled().await;
+        holders.iter().chain(&[4]).for_each(|id| cluster.kill(*id));
+        let both = Some(vec![before.clone(), after.clone()]);
+        let (changing, wanted) = (leader.clone(), after.clone());
+        let change = ouzel_runtime::spawn(async move { changing.reconfigure(&wanted, 1).await });
+        while leader.voter_sets() != both {
+            cluster.sleep(Duration::from_millis(10)).await;
+        }
+        let id = leader.replica().node.0;
+        cluster.kill(id);
+        drop(change);
+        // Not that there are none: that would be somebody new.
+        assert_eq!(cluster.start(id).await.voter_sets(), None);
+        while cluster.group(id).voter_sets().is_none() {
+            cluster.sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(cluster.group(id).voter_sets(), both);
+    });
+}
+
 /// Learners follow and never vote, and a dead one holds nobody up; a voter may become one, and the other way round.
 #[test]
 fn learners_come_and_go_beside_the_voters() {

@@ -69,7 +69,7 @@ pub(crate) async fn replica_lost(
                 "too few replicas of a partition can vouch for what they acknowledged: the one with most goes on"
             );
             if partition.is_moving() {
-                // Nobody knows how many it takes: before the next one goes on, this one may find a leader.
+                // It stands, even if it is about to leave and counts for nobody: before the next one goes on, it may be elected.
                 controller.asked_about.borrow_mut().insert(at, Asked { since: now, last: now });
             }
         }

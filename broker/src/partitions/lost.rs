@@ -149,15 +149,10 @@ pub(crate) fn stand(core: &Core, at: &TopicIdPartition) -> Option<(ReplicaId, St
     }
     if let Some(alone) = core.partitions.get(at).filter(|partition| partition.group().is_none()) {
         let Standing { leader, in_sync, voters, .. } = alone.standing();
-        return leader.map(|replica| (replica, Stand::Open { last: None, voters, in_sync }));
+        return leader.map(|replica| (replica, Stand::Open { last: None, voters: vec![voters], in_sync }));
     }
     let group = core.group(at)?;
-    let status = group.status();
-    let last = status.last_entry;
-    let (voters, in_sync) = match status.role {
-        Role::Leader => (status.voters, status.in_sync),
-        Role::Stopped => return None,
-        Role::Follower | Role::Learner | Role::Candidate => (Vec::new(), Vec::new()),
-    };
+    let GroupStatus { role, last_entry: last, in_sync, .. } = group.status();
+    let voters = group.voter_sets().filter(|_| role != Role::Stopped)?;
     Some((group.replica(), Stand::Open { last, voters, in_sync }))
 }

@@ -72,6 +72,8 @@ pub(crate) enum BadControl {
     NoFrame,
     #[error("control message: {0} replicas")]
     TooManyReplicas(i32),
+    #[error("control message: {0} sets of voters")]
+    TooManySets(i32),
 }
 
 const KAFKA: i8 = 1;
@@ -88,6 +90,8 @@ const STAND: i8 = 11;
 
 /// Replicas in a list: far more than one partition has.
 const REPLICAS_MAX: usize = 64;
+/// A group has two while its voters change.
+const VOTER_SETS_MAX: usize = 2;
 
 impl ControlCall {
     /// As bytes.
@@ -205,7 +209,8 @@ impl ControlAnswer {
                     Stand::Open { last, voters, in_sync } => {
                         head.put_i8(0);
                         put_last(&mut head, *last);
-                        put_replicas(&mut head, voters);
+                        head.put_i32(voters.len() as i32);
+                        voters.iter().for_each(|set| put_replicas(&mut head, set));
                         put_replicas(&mut head, in_sync);
                     }
                     Stand::Lost(loss) => {
@@ -251,7 +256,7 @@ impl ControlAnswer {
                 let stand = match head.i8()? {
                     0 => Stand::Open {
                         last: read_last(&mut head)?,
-                        voters: read_replicas(&mut head)?,
+                        voters: read_voter_sets(&mut head)?,
                         in_sync: read_replicas(&mut head)?,
                     },
                     1 => Stand::Lost(read_loss(&mut head)?),
@@ -299,6 +304,14 @@ fn read_replicas(head: &mut Reader<'_>) -> Result<Vec<ReplicaId>, BadControl> {
         return Err(BadControl::TooManyReplicas(count));
     }
     (0..count).map(|_| read_replica(head).map_err(BadControl::from)).collect()
+}
+
+fn read_voter_sets(head: &mut Reader<'_>) -> Result<Vec<Vec<ReplicaId>>, BadControl> {
+    let count = head.i32()?;
+    if usize::try_from(count).map_or(true, |count| count > VOTER_SETS_MAX) {
+        return Err(BadControl::TooManySets(count));
+    }
+    (0..count).map(|_| read_replicas(head)).collect()
 }
 
 fn put_loss(head: &mut BytesMut, loss: Loss) {
@@ -356,6 +369,12 @@ mod tests {
         Some(EntryId { term: LeaderEpoch(4), index: EntryIndex(99) })
     }
 
+    fn stands(last: Option<EntryId>, voters: &[&[i32]], in_sync: &[i32]) -> ControlAnswer {
+        let list = |nodes: &[i32]| nodes.iter().copied().map(replica).collect();
+        let voters = voters.iter().map(|set| list(set)).collect();
+        ControlAnswer::Stand(replica(1), Stand::Open { last, voters, in_sync: list(in_sync) })
+    }
+
     #[test]
     fn questions_survive_their_bytes() {
         let moving = Partition::new(vec![NodeId(1), NodeId(2)]).moved_to(&[NodeId(3), NodeId(2)]);
@@ -388,21 +407,36 @@ mod tests {
             ControlAnswer::Verdict(Verdict::GoOn),
             ControlAnswer::Verdict(Verdict::Wait),
             ControlAnswer::Stand(replica(1), Stand::Lost(Loss::Tail(last()))),
-            ControlAnswer::Stand(
-                replica(1),
-                Stand::Open { last: last(), voters: vec![replica(1), replica(2)], in_sync: vec![replica(1)] },
-            ),
+            stands(last(), &[], &[]),
+            stands(None, &[&[1, 2, 3]], &[]),
+            stands(last(), &[&[1, 2, 3], &[1, 2, 4]], &[1, 4]),
             ControlAnswer::Failed("not now".to_owned()),
         ] {
-            assert_eq!(ControlAnswer::decode(&answer.encode()), Ok(answer));
+            let message = answer.encode();
+            assert_eq!(ControlAnswer::decode(&message), Ok(answer));
+            for end in 0..message.head.len() {
+                let cut = PeerMessage { head: message.head.slice(..end), bodies: message.bodies.clone() };
+                assert!(ControlAnswer::decode(&cut).is_err(), "cut at {end}");
+            }
         }
-        let mut head = BytesMut::new();
-        head.put_i8(STAND);
-        put_replica(&mut head, replica(1));
-        head.put_i8(0);
-        put_last(&mut head, None);
-        head.put_i32(i32::MAX);
-        let endless = PeerMessage { head: head.freeze(), bodies: Vec::new() };
-        assert_eq!(ControlAnswer::decode(&endless), Err(BadControl::TooManyReplicas(i32::MAX)));
+    }
+
+    /// A length is believed only as far as a partition can have as many.
+    #[test]
+    fn no_length_makes_room_for_what_is_not_there() {
+        let lengths = |lengths: &[i32]| {
+            let mut head = BytesMut::new();
+            head.put_i8(STAND);
+            put_replica(&mut head, replica(1));
+            head.put_i8(0);
+            put_last(&mut head, None);
+            lengths.iter().for_each(|length| head.put_i32(*length));
+            ControlAnswer::decode(&PeerMessage { head: head.freeze(), bodies: Vec::new() })
+        };
+        assert_eq!(lengths(&[i32::MAX]), Err(BadControl::TooManySets(i32::MAX)));
+        assert_eq!(lengths(&[-1]), Err(BadControl::TooManySets(-1)));
+        assert_eq!(lengths(&[3]), Err(BadControl::TooManySets(3)));
+        assert_eq!(lengths(&[2, 0, i32::MAX]), Err(BadControl::TooManyReplicas(i32::MAX)));
+        assert_eq!(lengths(&[0, 65]), Err(BadControl::TooManyReplicas(65)));
     }
 }

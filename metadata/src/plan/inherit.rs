@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 
 use ouzel_model::{EntryId, NodeId, ReplicaId, TopicIdPartition};
 
-use super::judge_lost::{Loss, Stand, is_led, is_majority};
+use super::judge_lost::{Loss, Stand, can_elect, is_led};
 use crate::image::Image;
 use crate::partition::Partition;
 use crate::record::Record;
@@ -40,20 +40,18 @@ pub fn judge_succession(
     if is_led(stands) {
         return Succession::Led;
     }
-    if partition.heir.is_some() {
+    if partition.heir.is_some() || can_elect(stands) {
         return Succession::Wait;
     }
-    let members = partition.members_before();
     let stand_of =
-        |member: ReplicaId| stands.iter().find(|(known, _)| *known == member).map(|(_, stand)| stand);
-    let open = members.iter().filter(|member| matches!(stand_of(**member), Some(Stand::Open { .. }))).count();
-    let is_silent = |member: &&ReplicaId| stand_of(**member).is_none() && is_live(**member);
-    // Of all that it had, those that began anew included: they have nothing to elect a leader with.
-    let had = partition.nodes_before().len();
-    if is_majority(open, had) {
-        return Succession::Wait;
-    }
-    let silent: Vec<NodeId> = members.iter().filter(is_silent).map(|member| member.node).collect();
+        |holder: ReplicaId| stands.iter().find(|(known, _)| *known == holder).map(|(_, stand)| stand);
+    let members = partition.members_before();
+    // Who came with a move may be able to elect with one of these, if it is a voter by anybody's log.
+    let may_count =
+        |holder: &ReplicaId| members.contains(holder) || stands.iter().any(|(_, stand)| stand.names(*holder));
+    let is_silent = |holder: &ReplicaId| stand_of(*holder).is_none() && is_live(*holder);
+    let silent = partition.holders().filter(may_count).filter(is_silent);
+    let silent: Vec<NodeId> = silent.map(|holder| holder.node).collect();
     if !silent.is_empty() {
         return Succession::Silent(silent);
     }
@@ -94,18 +92,31 @@ mod tests {
     }
 
     fn open(node: i32, last: Option<EntryId>) -> (ReplicaId, Stand) {
-        (replica(node), Stand::Open { last, voters: Vec::new(), in_sync: Vec::new() })
+        (
+            replica(node),
+            Stand::Open { last, voters: vec![[1, 2, 3].map(replica).to_vec()], in_sync: Vec::new() },
+        )
+    }
+
+    fn came(node: i32, incarnation: u32) -> ReplicaId {
+        ReplicaId { node: NodeId(node), incarnation }
+    }
+
+    /// In the middle of a move from the first set of voters to the second.
+    fn moving(who: ReplicaId, from: &[ReplicaId], to: &[ReplicaId]) -> (ReplicaId, Stand) {
+        let voters = [from, to].into_iter().filter(|set| !set.is_empty()).map(<[_]>::to_vec).collect();
+        (who, Stand::Open { last: entry(3, 9), voters, in_sync: Vec::new() })
     }
 
     fn leads(node: i32, in_sync: &[i32]) -> (ReplicaId, Stand) {
         let list = |nodes: &[i32]| nodes.iter().copied().map(replica).collect();
-        let stand = Stand::Open { last: entry(3, 9), voters: list(&[1, 2, 3]), in_sync: list(in_sync) };
+        let stand = Stand::Open { last: entry(3, 9), voters: vec![list(&[1, 2, 3])], in_sync: list(in_sync) };
         (replica(node), stand)
     }
 
     fn alone(node: i32) -> (ReplicaId, Stand) {
         let own = vec![replica(node)];
-        (replica(node), Stand::Open { last: entry(4, 10), voters: own.clone(), in_sync: own })
+        (replica(node), Stand::Open { last: entry(4, 10), voters: vec![own.clone()], in_sync: own })
     }
 
     fn lost(node: i32, loss: Loss) -> (ReplicaId, Stand) {
@@ -117,7 +128,10 @@ mod tests {
         use Succession::{Heir, Led, Nobody, Silent, Wait};
         let three = Partition::new([1, 2, 3].map(NodeId).to_vec());
         let wiped = three.without_disk_of(NodeId(1)).without_disk_of(NodeId(3));
-        let moving = three.moved_to(&[3, 4, 5].map(NodeId));
+        let on_its_way = three.moved_to(&[3, 4, 5].map(NodeId));
+        let half_gone = three.moved_to(&[1, 2, 4].map(NodeId)).without_disk_of(NodeId(2));
+        let (before, after) = ([1, 2, 3].map(replica), [replica(3), came(4, 1), came(5, 2)]);
+        let without_4 = [replica(1), replica(2), came(4, 1)];
         let named = wiped.inherited_by(replica(2));
         let tail = |node, last| lost(node, Loss::Tail(last));
         let (all, only_2) = (&[1, 2, 3, 4, 5][..], &[2][..]);
@@ -149,12 +163,37 @@ mod tests {
             ("somebody goes on already", &named, vec![open(2, entry(3, 9))], all, Wait),
             (
                 "who came with a move has nothing for sure",
-                &moving,
-                vec![open(4, entry(3, 9))],
+                &on_its_way,
+                vec![moving(came(4, 1), &before, &[])],
                 &[4][..],
                 Nobody,
             ),
-            ("who was to leave may go on", &moving, vec![open(2, entry(3, 9))], &[2][..], Heir(replica(2))),
+            (
+                "unless it is a voter by what another has: it is waited for",
+                &on_its_way,
+                vec![moving(replica(3), &after, &[])],
+                &[3, 4][..],
+                Silent(vec![NodeId(4)]),
+            ),
+            (
+                "a new life is not the voter whose name the group has",
+                &half_gone,
+                vec![
+                    moving(replica(1), &before, &without_4),
+                    (came(2, 2), Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() }),
+                    moving(replica(3), &before, &without_4),
+                    (came(4, 1), Stand::Lost(Loss::Files)),
+                ],
+                all,
+                Heir(replica(1)),
+            ),
+            (
+                "who was to leave may go on",
+                &on_its_way,
+                vec![open(2, entry(3, 9))],
+                &[2][..],
+                Heir(replica(2)),
+            ),
         ];
         for (story, partition, stands, live, wanted) in cases {
             let is_live = |replica: ReplicaId| live.contains(&replica.node.0);

@@ -6,7 +6,11 @@
 //! elect a leader without them is there nothing better than what they have left: then they go on as who they are, the one
 //! with most first, and what none of them has any more is lost.
 //!
-//! That is decided on answers, never on silence: a replica that is slow or away may hold what the others lost.
+//! Who can elect is judged as Raft does: by the voters in each replica's own log, which is what it would stand with. What the
+//! controller has decided does not tell: a group comes to it in steps of its own, and the name of a new life may be decided
+//! long before the group, which counts on the old one, has heard of it.
+//!
+//! All that is decided on answers, never on silence: a replica that is slow or away may hold what the others lost.
 
 use ouzel_model::{EntryId, ReplicaId};
 
@@ -24,17 +28,27 @@ pub enum Loss {
 /// How a replica stands, in its node's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stand {
-    /// It is open, and vouches for what it acknowledged. If it leads: its voters, and those of them that are in sync.
+    /// It is open, and vouches for what it acknowledged.
     Open {
         /// The newest entry it has.
         last: Option<EntryId>,
-        /// Empty where it does not lead.
-        voters: Vec<ReplicaId>,
-        /// Empty where it does not lead.
+        /// The voters as of there, committed or not: one set, two while they change, none if it knows of none yet.
+        voters: Vec<Vec<ReplicaId>>,
+        /// Those of the voters that are in sync, if it leads. Empty where it does not.
         in_sync: Vec<ReplicaId>,
     },
     /// It cannot vouch for it, and waits to be told what to do.
     Lost(Loss),
+}
+
+impl Stand {
+    /// Whether it counts this one among the voters.
+    pub(super) fn names(&self, replica: ReplicaId) -> bool {
+        match self {
+            Stand::Open { voters, .. } => voters.iter().flatten().any(|voter| *voter == replica),
+            Stand::Lost(_) => false,
+        }
+    }
 }
 
 /// What becomes of a replica that its node cannot vouch for.
@@ -63,15 +77,8 @@ pub fn judge_lost(
     if is_led(stands) {
         return Verdict::Anew;
     }
-    let vouches = |replica: &ReplicaId| vouches(stands, *replica);
-    // They elect without its help. While it moves nobody but its leader knows who the members are: those before the move,
-    // those after it, or both; of whom an earlier move has left behind nobody knows that much.
-    let after = partition.replicas.iter().filter(|replica| vouches(replica)).count();
-    let before = partition.members_before().into_iter().filter(|replica| vouches(replica)).count();
-    let elect_without = !partition.is_abandoning()
-        && is_majority(after, partition.replicas.len())
-        && is_majority(before, partition.nodes_before().len());
-    if !is_lasting || !all_have_answered(partition, stands) || elect_without {
+    // They elect without its help.
+    if !is_lasting || !all_have_answered(partition, stands) || can_elect(stands) {
         return Verdict::Wait;
     }
     // By what it has left; of equals, the first.
@@ -88,6 +95,12 @@ pub fn judge_lost(
 }
 
 /// Whether every replica that may hold the partition is among these: nothing is decided on silence.
+///
+/// A voter in somebody's log that is no holder is not waited for: it is gone for good. Either it lost what it had, and its
+/// node has another life of it; it does not vote again. Or the members were reported to be others, which they are only once
+/// that is committed: a majority of those has all that was ever acknowledged, and the one that was let go of may have
+/// deleted what it had. Where they lost it again, an election with the one that was let go of would bring back less than
+/// the longest of what they have left.
 pub fn all_have_answered(partition: &Partition, stands: &[(ReplicaId, Stand)]) -> bool {
     partition.holders().all(|holder| stands.iter().any(|(known, _)| *known == holder))
 }
@@ -95,22 +108,42 @@ pub fn all_have_answered(partition: &Partition, stands: &[(ReplicaId, Stand)]) -
 /// Whether one of these leads with a majority of its voters in sync that vouch for what they have.
 pub(super) fn is_led(stands: &[(ReplicaId, Stand)]) -> bool {
     let leads = |stand: &Stand| match stand {
+        // A leader counts who is back as in sync until it shows that it is not: they are asked themselves.
         Stand::Open { voters, in_sync, .. } => {
-            // A leader counts who is back as in sync until it shows that it is not: they are asked themselves.
-            let sound = in_sync.iter().filter(|replica| vouches(stands, **replica)).count();
-            !voters.is_empty() && is_majority(sound, voters.len())
+            is_quorum(voters, |voter| in_sync.contains(voter) && vouched_for(stands, *voter).is_some())
         }
         Stand::Lost(_) => false,
     };
     stands.iter().any(|(_, stand)| leads(stand))
 }
 
-fn vouches(stands: &[(ReplicaId, Stand)], replica: ReplicaId) -> bool {
-    stands.iter().any(|(known, stand)| *known == replica && matches!(stand, Stand::Open { .. }))
+/// Whether one of those that vouch for what they have can be elected by the others of them. That is one whose log comes up to
+/// those of a majority of its voters, as its own log names them: another life of a voter is not that voter, and one
+/// without voters, a new life that waits to be filled, cannot stand. Nor does one that is no voter any more by its own
+/// log: its node would not have it stand, though it could win until that is committed.
+pub(super) fn can_elect(stands: &[(ReplicaId, Stand)]) -> bool {
+    stands.iter().any(|(candidate, stand)| match stand {
+        Stand::Open { last, voters, .. } => {
+            // Who votes need not know that it may.
+            let votes = |voter: &ReplicaId| vouched_for(stands, *voter).is_some_and(|has| has <= *last);
+            stand.names(*candidate) && is_quorum(voters, votes)
+        }
+        Stand::Lost(_) => false,
+    })
 }
 
-pub(super) fn is_majority(count: usize, of: usize) -> bool {
-    count > of / 2
+/// The newest entry of a replica that vouches for what it has.
+fn vouched_for(stands: &[(ReplicaId, Stand)], replica: ReplicaId) -> Option<Option<EntryId>> {
+    stands.iter().find_map(|(known, stand)| match stand {
+        Stand::Open { last, .. } if *known == replica => Some(*last),
+        _ => None,
+    })
+}
+
+/// Whether those that `counts` says are a majority of each set of voters.
+fn is_quorum(voters: &[Vec<ReplicaId>], counts: impl Fn(&ReplicaId) -> bool) -> bool {
+    let is_majority = |set: &Vec<ReplicaId>| set.iter().filter(|voter| counts(voter)).count() > set.len() / 2;
+    !voters.is_empty() && voters.iter().all(is_majority)
 }
 
 #[cfg(test)]
@@ -139,13 +172,41 @@ mod tests {
         (replica(node), Stand::Lost(Loss::Files))
     }
 
+    /// One of the voters 1, 2 and 3.
     fn follows(node: i32) -> (ReplicaId, Stand) {
-        (replica(node), Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() })
+        leads(node, &[])
     }
 
+    /// One of the voters 1, 2 and 3.
     fn leads(node: i32, in_sync: &[i32]) -> (ReplicaId, Stand) {
         let list = |nodes: &[i32]| nodes.iter().copied().map(replica).collect();
-        (replica(node), Stand::Open { last: None, voters: list(&[1, 2, 3]), in_sync: list(in_sync) })
+        (replica(node), Stand::Open { last: None, voters: vec![list(&[1, 2, 3])], in_sync: list(in_sync) })
+    }
+
+    /// `4.1`
+    fn id(name: &str) -> ReplicaId {
+        let (node, incarnation) = name.split_once('.').expect("a node and an incarnation");
+        let number = |digits: &str| digits.parse().expect("a number");
+        ReplicaId { node: NodeId(number(node)), incarnation: number(incarnation).unsigned_abs() }
+    }
+
+    /// `1.0 2.0 3.0 and 1.0 2.0 4.1`
+    fn sets(names: &str) -> Vec<Vec<ReplicaId>> {
+        names.split(" and ").map(|set| set.split_whitespace().map(id).collect()).collect()
+    }
+
+    /// One that follows, with entries up to an index and the voters its log has there.
+    fn open(name: &str, index: u64, voters: &str) -> (ReplicaId, Stand) {
+        (id(name), Stand::Open { last: entry(index), voters: sets(voters), in_sync: Vec::new() })
+    }
+
+    /// A new life that waits to be filled.
+    fn empty(name: &str) -> (ReplicaId, Stand) {
+        (id(name), Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() })
+    }
+
+    fn cut(name: &str, index: u64) -> (ReplicaId, Stand) {
+        (id(name), Stand::Lost(Loss::Tail(entry(index))))
     }
 
     #[test]
@@ -185,16 +246,11 @@ mod tests {
     #[test]
     fn a_move_on_its_way_is_judged_by_all_who_may_be_members() {
         let moving = on(&[1, 2, 3]).moved_to(&[NodeId(4), NodeId(2), NodeId(3)]);
-        let comes = ReplicaId { node: NodeId(4), incarnation: 1 };
-        let open = |replica| (replica, Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() });
-        let mut stands = vec![tail(1, 9), follows(2), follows(3)];
+        let mut stands = vec![tail(1, 9), tail(2, 8), follows(3)];
         assert_eq!(judge_lost(&moving, replica(1), &stands, true), Verdict::Wait, "node 4 has not answered");
-        stands.push(open(comes));
-        assert_eq!(
-            judge_lost(&moving, replica(1), &stands, true),
-            Verdict::Wait,
-            "2 and 3 elect, or 3 and 4"
-        );
+        stands.push(empty("4.1"));
+        stands[1] = follows(2);
+        assert_eq!(judge_lost(&moving, replica(1), &stands, true), Verdict::Wait, "2 and 3 elect");
         stands[1] = leads(2, &[2, 3]);
         assert_eq!(judge_lost(&moving, replica(1), &stands, true), Verdict::Anew);
         stands[1] = tail(2, 8);
@@ -207,9 +263,8 @@ mod tests {
     #[test]
     fn whoever_is_not_needed_while_another_begins_anew_waits() {
         let moving = on(&[1, 2, 3, 4, 5]).without_disk_of(NodeId(3));
-        let open = |replica| (replica, Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() });
-        let reborn = ReplicaId { node: NodeId(3), incarnation: 1 };
-        let mut stands = vec![follows(1), tail(2, 130), open(reborn), follows(4), follows(5)];
+        let member = |name| open(name, 140, "1.0 2.0 3.0 4.0 5.0");
+        let mut stands = vec![member("1.0"), tail(2, 130), empty("3.1"), member("4.0"), member("5.0")];
         assert_eq!(judge_lost(&moving, replica(2), &stands, true), Verdict::Wait);
         stands[3] = tail(4, 120);
         assert_eq!(judge_lost(&moving, replica(2), &stands, true), Verdict::GoOn, "1 and 5 are two of five");
@@ -230,12 +285,134 @@ mod tests {
             let next =
                 (0..3).find(|at| verdicts[*at] == Verdict::GoOn && matches!(stands[*at].1, Stand::Lost(_)));
             let next = next.expect("one goes on");
-            stands[next].1 = Stand::Open { last: None, voters: Vec::new(), in_sync: Vec::new() };
-            went_on.push(lengths[next].0);
+            let (node, index) = lengths[next];
+            stands[next] = open(&format!("{node}.0"), index, "1.0 2.0 3.0");
+            went_on.push(node);
         }
         assert_eq!(went_on, [2, 3]);
         assert_eq!(judge_lost(&on(&[1, 2, 3]), replica(1), &stands, true), Verdict::Wait, "they elect");
         stands[1] = leads(2, &[2, 3]);
         assert_eq!(judge_lost(&on(&[1, 2, 3]), replica(1), &stands, true), Verdict::Anew);
+    }
+
+    /// Three replicas were being moved, 4.1 for 3.0, and had both memberships in their logs when 2.0 lost the end of its
+    /// log to a power cut: the leader went on, and 2.2 was to come in its place. All were killed before the group had heard of
+    /// that, and then 4.1 lost its power as well. Of 1.0, 2.0 and 4.1 two were gone, so nobody could be elected; but the
+    /// controller counted 2.2, which was open, and had nothing, among the three that are to be: two of them vouched, they were
+    /// to elect. 4.1 waited for that, and the partition had no leader. Found by the simulation of groups, write-caching.
+    #[test]
+    fn a_new_life_is_not_the_voter_that_the_group_counts_on() {
+        let moving = on(&[1, 2, 3]).moved_to(&[1, 2, 4].map(NodeId)).without_disk_of(NodeId(2));
+        assert_eq!(moving.replicas, [id("1.0"), id("2.2"), id("4.1")]);
+        let member = |name| open(name, 75, "1.0 2.0 3.0 and 1.0 2.0 4.1");
+        let mut stands = vec![cut("4.1", 75), member("1.0"), empty("2.2"), member("3.0")];
+        assert_eq!(judge_lost(&moving, id("4.1"), &stands, true), Verdict::GoOn);
+        assert_eq!(
+            judge_lost(&moving, id("4.1"), &stands, false),
+            Verdict::Wait,
+            "2.0 was away until just now"
+        );
+        // It goes on, and they elect: 2.2 has no part in it, whatever becomes of it.
+        stands[0] = member("4.1");
+        stands[2] = cut("2.2", 60);
+        assert_eq!(judge_lost(&moving, id("2.2"), &stands, true), Verdict::Wait);
+    }
+
+    /// Who can be elected is Raft's to say: by the voters in each log, and by whose log comes up to whose.
+    #[test]
+    fn those_elect_whose_own_voters_let_them() {
+        use Verdict::{GoOn, Wait};
+        let moving = on(&[1, 2, 3]).moved_to(&[3, 4, 5].map(NodeId));
+        let (before, after) = ("1.0 2.0 3.0", "3.0 4.1 5.2");
+        let both = "1.0 2.0 3.0 and 3.0 4.1 5.2";
+        let given_up = moving.moved_to(&[1, 2, 3].map(NodeId));
+        let cases = [
+            (
+                "the longer log's voters are gone, a shorter one's are there",
+                &moving,
+                vec![open("1.0", 8, before), open("2.0", 8, before), cut("3.0", 9), open("4.1", 9, both)],
+                cut("5.2", 0),
+                Wait,
+            ),
+            (
+                "the shorter one needs the vote of the longer one",
+                &moving,
+                vec![open("1.0", 8, before), open("2.0", 9, both), cut("3.0", 9), open("4.1", 9, both)],
+                cut("5.2", 10),
+                GoOn,
+            ),
+            (
+                "the same, and another has more left",
+                &moving,
+                vec![open("1.0", 8, before), open("2.0", 9, both), cut("3.0", 9), open("4.1", 9, both)],
+                cut("5.2", 8),
+                Wait,
+            ),
+            (
+                "a majority of each",
+                &moving,
+                vec![open("1.0", 9, both), cut("2.0", 9), open("3.0", 9, both), open("4.1", 7, both)],
+                cut("5.2", 10),
+                Wait,
+            ),
+            (
+                "a majority of all, and not of those to be",
+                &moving,
+                vec![open("1.0", 9, both), open("2.0", 9, both), open("3.0", 9, both), cut("4.1", 9)],
+                cut("5.2", 10),
+                GoOn,
+            ),
+            (
+                "it has arrived: those of before are needed no more",
+                &moving,
+                vec![cut("1.0", 9), cut("2.0", 9), open("3.0", 12, after), open("4.1", 11, both)],
+                cut("5.2", 10),
+                Wait,
+            ),
+            (
+                "one knows that it is no voter any more: nobody has it stand, and the others need it",
+                &moving,
+                vec![open("1.0", 12, after), cut("2.0", 9), open("3.0", 11, both), open("4.1", 11, both)],
+                cut("5.2", 11),
+                GoOn,
+            ),
+            (
+                "given up before the members changed",
+                &given_up,
+                vec![open("1.0", 9, before), open("2.0", 9, before), cut("3.0", 8), open("4.1", 7, before)],
+                cut("5.2", 10),
+                Wait,
+            ),
+            (
+                "given up in the middle",
+                &given_up,
+                vec![open("1.0", 9, both), open("2.0", 9, both), cut("3.0", 8), open("4.1", 7, both)],
+                cut("5.2", 10),
+                GoOn,
+            ),
+        ];
+        for (story, partition, mut stands, asking, wanted) in cases {
+            let (who, _) = asking;
+            stands.push(asking);
+            assert_eq!(judge_lost(partition, who, &stands, true), wanted, "{story}");
+        }
+    }
+
+    /// A leader in the middle of a change needs a majority of each set, and of all together neither too many nor too few.
+    #[test]
+    fn a_leader_leads_with_a_majority_of_each_set() {
+        let moving = on(&[1, 2, 3]).moved_to(&[1, 2, 4].map(NodeId));
+        let both = "1.0 2.0 3.0 and 1.0 2.0 4.1";
+        let leads = |in_sync: &str| {
+            let in_sync = sets(in_sync).concat();
+            (id("1.0"), Stand::Open { last: entry(9), voters: sets(both), in_sync })
+        };
+        let mut stands =
+            vec![cut("2.0", 9), leads("1.0 3.0 4.1"), open("3.0", 9, both), open("4.1", 9, both)];
+        assert_eq!(judge_lost(&moving, id("2.0"), &stands, false), Verdict::Anew);
+        stands[1] = leads("1.0 2.0 3.0");
+        assert_eq!(judge_lost(&moving, id("2.0"), &stands, false), Verdict::Wait, "4.1 is behind");
+        let stands = vec![leads("1.0 2.0"), open("2.0", 9, both), cut("3.0", 9), open("4.1", 7, both)];
+        assert_eq!(judge_lost(&moving, id("3.0"), &stands, false), Verdict::Anew, "two of either three");
     }
 }

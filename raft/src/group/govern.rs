@@ -13,6 +13,7 @@ use super::{GroupStatus, RaftGroup, Role};
 use crate::codec::Request;
 use crate::entry::Data;
 use crate::transport::Lane;
+use crate::types::voter_sets_of;
 
 /// A transfer of leadership that took longer is given up.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -205,6 +206,16 @@ impl RaftGroup {
             [of] => of.len() == voters.len() && voters.iter().all(|voter| of.contains(&voter.to_u64())),
             _ => false,
         }
+    }
+
+    /// The voters by the newest entry here that names them, committed or not: one set, two while they change, none where no
+    /// entry does. `None` for a moment while it opens: they have not been taken from its log yet. As cheap as
+    /// [`RaftGroup::role`].
+    pub fn voter_sets(&self) -> Option<Vec<Vec<ReplicaId>>> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let is_taken_up = metrics.last_log_index.is_some() || self.inner.state.log.last_entry().is_none();
+        is_taken_up.then(|| voter_sets_of(metrics.membership_config.membership()))
     }
 
     pub(super) fn is_joint(&self) -> bool {

@@ -179,13 +179,9 @@ fn stand_of(inside: &Inside, number: u32) -> Option<(ReplicaId, Stand)> {
         return Some((*replica, Stand::Lost(Loss::Tail(*last))));
     }
     let group = inside.group(number)?;
-    let status = group.status();
-    let (voters, in_sync) = match status.role {
-        Role::Leader => (status.voters, status.in_sync),
-        Role::Stopped => return None,
-        Role::Follower | Role::Learner | Role::Candidate => (Vec::new(), Vec::new()),
-    };
-    Some((group.replica(), Stand::Open { last: status.last_entry, voters, in_sync }))
+    let GroupStatus { role, last_entry: last, in_sync, .. } = group.status();
+    let voters = group.voter_sets().filter(|_| role != Role::Stopped)?;
+    Some((group.replica(), Stand::Open { last, voters, in_sync }))
 }
 
 /// Has a replica stand until a new reign begins: as far as it remembers its last leader leads still.
