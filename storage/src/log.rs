@@ -273,6 +273,11 @@ impl Log {
         }
     }
 
+    /// Stops the log for good: whoever owns it has found that what it holds cannot be right. It is fenced until it is opened anew.
+    pub fn fence(&self, reason: String) {
+        self.inner.fence(reason);
+    }
+
     /// Why the log takes no more records, if it does not.
     pub fn fenced(&self) -> Option<Fenced> {
         self.inner.state.borrow().fenced.clone()

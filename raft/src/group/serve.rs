@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use openraft::raft::AppendEntriesRequest;
 use ouzel_model::{LeaderEpoch, ReplicaId};
 
 use super::{Inner, RaftGroup, Role};
 use crate::codec::{Envelope, Request, Response, decode_request, encode_response};
 use crate::transport::{LocalBoxFuture, PeerMessage};
+use crate::types::{Types, entry_id};
 
 impl RaftGroup {
     /// Carries out a peer's message. It is handed to openraft when this is called, not when the future is first polled:
@@ -104,6 +106,34 @@ impl Inner {
         is_news
     }
 
+    /// What a leader's entries say against those that are committed here, if anything. That cannot be as long as disks keep
+    /// their word and nobody goes on with less than was acknowledged; openraft does not look, and would keep both.
+    fn contradiction(&self, append: &AppendEntriesRequest<Types>) -> Option<String> {
+        // Who led before that was committed need not have it, and is told so by openraft.
+        let committed =
+            self.state.committed().filter(|id| id.term.value() <= append.vote.leader_id.term.0)?;
+        let theirs =
+            append.prev_log_id.iter().chain(append.entries.iter().map(|entry| &entry.log_id)).map(entry_id);
+        let mut theirs = theirs.take_while(|theirs| theirs.index <= committed.index);
+        let (theirs, ours) = theirs.find_map(|theirs| {
+            let ours = self.state.log.entry_id(theirs.index).filter(|ours| *ours != theirs)?;
+            Some((theirs, ours))
+        })?;
+        Some(format!(
+            "the leader has {theirs} where {ours} is committed here, up to {committed}: a disk has lost what it said was flushed, or \
+             somebody went on with less; remove this replica's directory, and its group fills it anew"
+        ))
+    }
+
+    /// Takes this replica out of service until it is opened anew.
+    fn stop_for_good(&self, reason: String) -> String {
+        self.state.log.fence(reason.clone());
+        let raft = self.raft.clone();
+        // Not from here: openraft's end waits for what is served.
+        ouzel_runtime::spawn(async move { _ = raft.shutdown().await });
+        reason
+    }
+
     /// It leads after all.
     fn hear_leader(&self, leader: ReplicaId, epoch: LeaderEpoch) {
         if self.resigned.get() == Some((epoch, leader)) {
@@ -117,9 +147,12 @@ impl Inner {
 async fn carry_out(inner: Rc<Inner>, request: Request) -> Response {
     let raft = &inner.raft;
     let outcome = match request {
-        Request::Append(append) => {
-            raft.append_entries(append).await.map(Response::Append).map_err(|error| error.to_string())
-        }
+        Request::Append(append) => match inner.contradiction(&append) {
+            Some(facts) => Err(inner.stop_for_good(facts)),
+            None => {
+                raft.append_entries(append).await.map(Response::Append).map_err(|error| error.to_string())
+            }
+        },
         Request::Vote(vote) => raft.vote(vote).await.map(Response::Vote).map_err(|error| error.to_string()),
         Request::PreVote(vote) => {
             raft.pre_vote(vote).await.map(Response::Vote).map_err(|error| error.to_string())
