@@ -214,7 +214,8 @@ async fn read_on(
 ) -> Option<()> {
     let Err(error) = wire.read_to_end(partition, read).await else { return Some(()) };
     shared.note(runtime, "judge", format_args!("read {} from {}: {error}", partition.0, read.next));
-    if let ClientError::Corrupt { .. } = error {
+    // What is sent is what is in the file: a disk that lied may have left a hole there, which clients find.
+    if matches!(error, ClientError::Corrupt { .. }) && !shared.are_lies_told() {
         shared.broken(no_progress(format!("partition {}: {error}", partition.0)));
     }
     None
