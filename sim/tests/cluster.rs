@@ -102,6 +102,13 @@ fn a_partition_that_is_moved_before_anybody_founded_it_is_founded_all_the_same()
     sound(&Options::cluster(9_400_080));
 }
 
+/// All power failed, in the middle of a move: four of five replicas had to go on with what they had left before one could be
+/// elected, and before each of them ten seconds were waited as if nobody had been asked yet. (Seed 9401986, os.)
+#[test]
+fn where_many_must_go_on_they_do_not_wait_for_each_other_for_long() {
+    sound(&Options::cluster(9_401_986));
+}
+
 /// Disks that lied left a node's copy of the controller's log, or its votes, in pieces. It said so and did not start, as it
 /// should; nobody in the simulation read that, so the run was taken for one that does not heal. (Seeds 40003 and 40015 of
 /// clusters on lying disks.) It is given an empty disk now, and what nobody but damaged replicas can lead is given up.

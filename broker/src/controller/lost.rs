@@ -17,15 +17,19 @@ use crate::side_by_side::side_by_side;
 const STAND_TIME_MAX: Duration = Duration::from_secs(2);
 /// Who can elect a leader has done so in this time.
 const LASTING: Duration = Duration::from_secs(10);
+/// Who has gone on has been opened, and has stood often enough for those that are there to elect it, in this time.
+const STANDS_WITHIN: Duration = Duration::from_secs(3);
 /// Whoever waits asks again much sooner than this: longer ago is another story.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
 
-/// How long the holders of a partition have been asked how they stand.
+/// Since when the holders of a partition have been asked how they stand.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
-    /// From here on all have answered, each time. It begins anew when one goes on while the partition moves.
-    since: Instant,
+    /// All must have answered, each time, for so long before one goes on.
+    not_before: Instant,
     last: Instant,
+    /// One goes on already: after another the next one waits for no more than an election.
+    has_gone_on: bool,
 }
 
 /// Decides what becomes of a replica that its node cannot vouch for. On the controller's core.
@@ -48,13 +52,14 @@ pub(crate) async fn replica_lost(
     let is_lasting = {
         let mut asked = controller.asked_about.borrow_mut();
         asked.retain(|_, asked| now.duration_since(asked.last) < FORGOTTEN_AFTER);
-        let asked = asked.entry(at).or_insert(Asked { since: now, last: now });
+        let first = Asked { not_before: now + LASTING, last: now, has_gone_on: false };
+        let asked = asked.entry(at).or_insert(first);
         if !all_have_answered(&partition, &stands) {
             // Who comes back now needs time to elect.
-            asked.since = now;
+            asked.not_before = now + if asked.has_gone_on { STANDS_WITHIN } else { LASTING };
         }
         asked.last = now;
-        now.duration_since(asked.since) >= LASTING
+        now >= asked.not_before
     };
     let verdict = judge_lost(&partition, asking, &stands, is_lasting);
     match verdict {
@@ -68,10 +73,9 @@ pub(crate) async fn replica_lost(
                 group = %asking, topic = %at.topic_id, partition = %at.partition, ?stands,
                 "too few replicas of a partition can vouch for what they acknowledged: the one with most goes on"
             );
-            if partition.is_moving() {
-                // It stands, even if it is about to leave and counts for nobody: before the next one goes on, it may be elected.
-                controller.asked_about.borrow_mut().insert(at, Asked { since: now, last: now });
-            }
+            // It stands, even if it is about to leave and counts for nobody: before the next one goes on, it may be elected.
+            let not_before = now + STANDS_WITHIN;
+            controller.asked_about.borrow_mut().insert(at, Asked { not_before, last: now, has_gone_on: true });
         }
         Verdict::Anew => {
             let _turn = controller.turn().await?;
