@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use ouzel_metadata::{BrokerConfig, Partition, TopicConfig};
 use ouzel_model::{LeaderEpoch, TopicIdPartition};
-use ouzel_raft::RaftGroup;
+use ouzel_raft::{RaftGroup, ReplicatedLog};
 use ouzel_runtime::mailbox::{MailReceiver, MailSender};
 use ouzel_runtime::{CoreId, Runtime, held};
 use ouzel_storage::LogConfig;
@@ -248,7 +248,8 @@ impl Core {
         });
         let stopped = self.groups().into_iter().filter_map(|group| {
             let failure = group.status().failure?;
-            Some(format!("{group:?}: this replica is out of service: {failure}"))
+            let partition = group.local().topic_partition();
+            Some(format!("{partition}: replica {} is out of service: {failure}", group.replica()))
         });
         failed.chain(fenced).chain(stopped).chain(self.coordinators.faults()).collect()
     }

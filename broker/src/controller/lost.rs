@@ -75,7 +75,10 @@ pub(crate) async fn replica_lost(
             );
             // It stands, even if it is about to leave and counts for nobody: before the next one goes on, it may be elected.
             let not_before = now + STANDS_WITHIN;
-            controller.asked_about.borrow_mut().insert(at, Asked { not_before, last: now, has_gone_on: true });
+            controller
+                .asked_about
+                .borrow_mut()
+                .insert(at, Asked { not_before, last: now, has_gone_on: true });
         }
         Verdict::Anew => {
             let _turn = controller.turn().await?;

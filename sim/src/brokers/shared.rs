@@ -311,10 +311,18 @@ impl Shared {
         faults.iter().flat_map(told).collect()
     }
 
-    /// Whether some partition of a topic that passes is one that nobody can lead.
+    /// Whether some partition of a topic that passes is one that nobody can lead; or, where disks have lied, one that a node
+    /// says it cannot serve.
     pub(super) fn is_given_up(&self, topic: &str, passes: impl Fn(i32) -> bool) -> bool {
         let given_up = self.inner.given_up.borrow();
+        let is_damaged = |fault: &String| {
+            let named = fault.split(|c: char| !(c.is_alphanumeric() || "_-.".contains(c)));
+            let mut indexes =
+                named.filter_map(|word| word.strip_prefix(topic)?.strip_prefix('-')?.parse().ok());
+            indexes.any(&passes)
+        };
         given_up.iter().any(|(name, partition)| name == topic && passes(*partition))
+            || self.are_lies_told() && self.faults().iter().any(is_damaged)
     }
 
     pub(super) fn record(&self, what: impl FnOnce(&mut History)) {

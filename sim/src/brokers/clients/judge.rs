@@ -61,10 +61,7 @@ pub(in super::super) async fn look_at_the_end(
         let answered = at_any_cost(&runtime, &mut wire, &shared, async |wire| {
             ask(wire, group, &runtime, &shared).await.then_some(())
         });
-        // Where disks have lied a coordinator's partition may be damaged, and then its node says so.
-        let is_said =
-            || shared.are_lies_told() && shared.faults().iter().any(|fault| fault.contains(OFFSETS_TOPIC));
-        if answered.await.is_none() && !shared.is_given_up(OFFSETS_TOPIC, |_| true) && !is_said() {
+        if answered.await.is_none() && !shared.is_given_up(OFFSETS_TOPIC, |_| true) {
             shared.broken(no_progress(format!("the offsets of group {group} cannot be asked for")));
         }
     }
