@@ -1,6 +1,7 @@
 //! Makes topics, gives them more partitions and other settings, and deletes them while faults happen, and looks in the end
 //! what there is.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ouzel_client::{Client, ClientError, ConfigChange, ConfigResource, NewTopic, Topics};
@@ -35,7 +36,7 @@ pub(in super::super) async fn make_topics(
     let runtime = node.runtime();
     let mut rng = Rng::new(node.seed()).fork(0x70b1);
     let wire = Wire::new(&runtime, &bootstrap);
-    let mut maker = Maker { runtime, wire, replication_factor, shared };
+    let mut maker = Maker { runtime, wire, replication_factor, shared, may_come_late: BTreeSet::new() };
     let mut made: Vec<String> = Vec::new();
     let mut next = 0;
     while maker.shared.phase() == Phase::Opening {
@@ -66,6 +67,16 @@ struct Maker {
     wire: Wire,
     replication_factor: i16,
     shared: Shared,
+    /// Topics that somebody was asked to make and did not answer: a broker that goes on with that may do it late, after the topic was
+    /// made by another attempt and deleted.
+    may_come_late: BTreeSet<String>,
+}
+
+/// What came of asking until there is an answer.
+struct Insisted {
+    is_done: bool,
+    /// How many attempts before had none.
+    unanswered: u32,
 }
 
 impl Maker {
@@ -76,14 +87,17 @@ impl Maker {
         what: &str,
         done: ErrorCode,
         mut ask: impl AsyncFnMut(&Client) -> Result<T, ClientError>,
-    ) -> bool {
+    ) -> Insisted {
+        let mut unanswered = 0;
         while self.shared.phase() == Phase::Load {
             let answer = ask(self.wire.client()).await.map(|_| ());
             self.shared.note(&self.runtime, WHO, format_args!("{what}: {answer:?}"));
             match answer {
-                Ok(()) => return true,
-                Err(error) if error.code() == Some(done) => return true,
+                Ok(()) => return Insisted { is_done: true, unanswered },
+                Err(error) if error.code() == Some(done) => return Insisted { is_done: true, unanswered },
                 Err(error) => {
+                    let is_open = error.code().is_none_or(|code| code == ErrorCode::RequestTimedOut);
+                    unanswered += u32::from(is_open);
                     // Of three brokers one may be away, and a topic may not be known to all yet.
                     let expected = [ErrorCode::InvalidReplicationFactor, ErrorCode::UnknownTopicOrPartition];
                     judge_error(&self.shared, WHO, &error, &expected);
@@ -92,7 +106,7 @@ impl Maker {
             }
             self.runtime.clock.sleep(Duration::from_millis(100)).await;
         }
-        false
+        Insisted { is_done: false, unanswered }
     }
 
     async fn make(&mut self, name: &str, partitions: i32) {
@@ -104,7 +118,11 @@ impl Maker {
         };
         self.shared.set_topic(name, Topic::Unknown);
         let ask = async |client: &Client| client.create_topic(&topic, false).await;
-        if self.insist(&format!("makes {name}"), ErrorCode::TopicAlreadyExists, ask).await {
+        let made = self.insist(&format!("makes {name}"), ErrorCode::TopicAlreadyExists, ask).await;
+        if made.unanswered > 0 {
+            self.may_come_late.insert(name.to_owned());
+        }
+        if made.is_done {
             let batch_bytes_max = [SETTING_AT_FIRST.to_owned()].into();
             self.shared
                 .set_topic(name, Topic::Made { partitions: (partitions, partitions), batch_bytes_max });
@@ -115,8 +133,11 @@ impl Maker {
     async fn delete(&mut self, name: &str) {
         self.shared.set_topic(name, Topic::Unknown);
         let ask = async |client: &Client| client.delete_topic(name).await;
-        if self.insist(&format!("deletes {name}"), ErrorCode::UnknownTopicOrPartition, ask).await {
-            self.shared.set_topic(name, Topic::Deleted);
+        let deleted = self.insist(&format!("deletes {name}"), ErrorCode::UnknownTopicOrPartition, ask).await;
+        if deleted.is_done {
+            if !self.may_come_late.contains(name) {
+                self.shared.set_topic(name, Topic::Deleted);
+            }
             self.shared.events().add("topics-deleted", 1);
         }
     }
@@ -133,7 +154,7 @@ impl Maker {
         self.shared.set_topic(name, made((now, now + 1)));
         let ask = async |client: &Client| add_partitions(client, name, now + 1).await;
         // It has as many already.
-        if self.insist(&format!("grows {name}"), ErrorCode::InvalidPartitions, ask).await {
+        if self.insist(&format!("grows {name}"), ErrorCode::InvalidPartitions, ask).await.is_done {
             self.shared.set_topic(name, made((now + 1, now + 1)));
             self.shared.events().add("topics-grown", 1);
         }
@@ -148,7 +169,7 @@ impl Maker {
         let changes = [(SETTING.to_owned(), ConfigChange::Set(value.to_string()))].into();
         let resource = ConfigResource::Topic(name.to_owned());
         let ask = async |client: &Client| client.alter_configs(&resource, &changes, false).await;
-        if self.insist(&format!("reconfigures {name}"), ErrorCode::None, ask).await {
+        if self.insist(&format!("reconfigures {name}"), ErrorCode::None, ask).await.is_done {
             let batch_bytes_max = [value.to_string()].into();
             self.shared.set_topic(name, Topic::Made { partitions, batch_bytes_max });
             self.shared.events().add("topics-reconfigured", 1);
