@@ -135,6 +135,26 @@ pub(super) fn threads_not_held(pid: u32, core: usize) -> Result<u64, String> {
     Ok(count)
 }
 
+/// How long the threads whose names begin so were ready to run, and another had the CPU; since they were started.
+pub(super) fn waited_for_cpu(pid: u32, named: &str) -> Result<Duration, String> {
+    let folder = format!("/proc/{pid}/task");
+    let mut waited = Duration::ZERO;
+    for task in fs::read_dir(&folder).map_err(|e| format!("read {folder}: {e}"))?.flatten() {
+        let look = |file: &str| fs::read_to_string(task.path().join(file));
+        // One that has just ended waits for nothing.
+        let (Ok(name), Ok(schedstat)) = (look("comm"), look("schedstat")) else { continue };
+        if name.starts_with(named) {
+            waited += wait_of(&schedstat).ok_or_else(|| format!("{folder}: schedstat is {schedstat:?}"))?;
+        }
+    }
+    Ok(waited)
+}
+
+/// Of the nanoseconds on a CPU, those waited for one, and the number of turns.
+fn wait_of(schedstat: &str) -> Option<Duration> {
+    schedstat.split_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
 fn is_held(status: &str, core: usize) -> bool {
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     allowed.is_some_and(|list| list.trim() == core.to_string())
@@ -147,6 +167,13 @@ fn read(path: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_wait_is_the_second_of_three() {
+        assert_eq!(wait_of("876113339 452070966 728\n"), Some(Duration::from_nanos(452_070_966)));
+        assert_eq!(wait_of("876113339"), None);
+        assert_eq!(waited_for_cpu(std::process::id(), "no thread is called so"), Ok(Duration::ZERO));
+    }
 
     #[test]
     fn our_own_process_can_be_read() {

@@ -264,7 +264,8 @@ impl Row {
             usage.stolen.as_secs_f64(),
         ));
         if let Some(holds) = usage.long_holds {
-            words.push(holds.text());
+            words.push(format!("{},", holds.text()));
+            words.push(format!("waited {:.2} s for their CPU", usage.cores_waited.as_secs_f64()));
         }
         for mark in self.marks() {
             words.push(format!("[{mark}]"));
@@ -308,6 +309,7 @@ impl Row {
             "foreign_cpu_s_on_broker_core": usage.foreign_cpu.as_secs_f64(),
             "neighbours_cpu_s": usage.neighbours_cpu.as_secs_f64(),
             "stolen_s": usage.stolen.as_secs_f64(),
+            "cores_waited_for_cpu_s": usage.long_holds.map(|_| usage.cores_waited.as_secs_f64()),
             "cores_held_longer_than": usage.long_holds.map(|holds| {
                 BOUNDS.iter().zip(holds.0).map(|((_, bound), count)| (*bound, count)).collect::<BTreeMap<_, _>>()
             }),

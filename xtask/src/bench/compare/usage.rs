@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::holds::LongHolds;
 use super::pinning::Pinning;
-use crate::bench::process::{Disk, Memory, ProcessStat, TICK, process_cpu, threads_not_held};
+use crate::bench::process::{Disk, Memory, ProcessStat, TICK, process_cpu, threads_not_held, waited_for_cpu};
 
+/// What the names of ouzel's cores' threads begin with.
+const CORE_THREADS: &str = "core-";
 const SAMPLE_EVERY: Duration = Duration::from_millis(100);
 
 /// What one window cost.
@@ -41,6 +43,8 @@ pub(super) struct Usage {
     pub(super) stolen: Duration,
     /// How often the broker's cores were held for long; none of a broker that does not tell.
     pub(super) long_holds: Option<LongHolds>,
+    /// How long the broker's cores were ready to run and another thread had the CPU: that is part of how long they were held.
+    pub(super) cores_waited: Duration,
 }
 
 /// The driver's core had this share of its time to do, and not more: the row then shows the driver's limit, not the
@@ -100,6 +104,7 @@ struct Reading {
     drivers_cpu: Duration,
     kernel_threads: KernelThreads,
     disk: Disk,
+    cores_waited: Duration,
     broker_core: CoreTimes,
     driver_core: CoreTimes,
 }
@@ -116,6 +121,7 @@ impl Reading {
             drivers_cpu: ProcessStat::of("self")?.with_children(),
             kernel_threads: KernelThreads::look()?,
             disk: Disk::default(),
+            cores_waited: Duration::ZERO,
             broker_core: core(broker_core)?,
             driver_core: core(driver_core)?,
         };
@@ -124,6 +130,7 @@ impl Reading {
             let disk = Disk::of(*pid)?;
             reading.disk.read_bytes += disk.read_bytes;
             reading.disk.written_bytes += disk.written_bytes;
+            reading.cores_waited += waited_for_cpu(*pid, CORE_THREADS)?;
         }
         if let Some(driver) = watched.driver {
             reading.drivers_cpu += process_cpu(driver)?;
@@ -193,6 +200,7 @@ impl Window {
             neighbours_cpu: (TICK * (broker_core.busy + driver_core.busy) as u32).saturating_sub(ours),
             stolen: TICK * (broker_core.stolen + driver_core.stolen) as u32,
             long_holds,
+            cores_waited: closed.cores_waited.saturating_sub(opened.cores_waited),
         })
     }
 
